@@ -1,0 +1,173 @@
+"""The one stream of events: what the engine tells while it works.
+
+Belongs here: the event records and the Listener type. Not here: drawing them (cli/panel.py, the Dagster layer).
+No event carries a prompt, an answer or a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+__all__ = [
+    "BudgetMark",
+    "Event",
+    "FirstFailure",
+    "Listener",
+    "Progress",
+    "RunFinished",
+    "RunStarted",
+    "RunSummary",
+    "SlicePublished",
+    "Stalled",
+    "Stopping",
+    "Waiting",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """A run begins, or goes on."""
+
+    job: str
+    run_id: str
+    rows: int
+    slices: int
+    resumed: bool
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing is sent yet because another process has the turn."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the run (or the slice) stands; about once a second while rows move."""
+
+    run_id: str
+    at: datetime
+    elapsed_s: float
+    rows: int
+    ok: int
+    failed: int
+    cached: int
+    in_flight: int
+    requests: int  # calls sent since this process began
+    retries: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    requests_per_minute: float  # measured over the last seconds
+    tokens_per_minute: float
+    limit_requests_per_minute: float | None
+    limit_tokens_per_minute: float | None
+    holding_back: str  # what keeps it from going faster, in words
+    eta_s: float | None
+    errors: dict[str, int] = field(default_factory=dict)  # error class: attempts that ended so
+
+    @property
+    def pending(self) -> int:
+        """Rows without a result yet."""
+        return self.rows - self.ok - self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class FirstFailure:
+    """The first row that failed with this class."""
+
+    error_class: str
+    message: str
+    slice_number: int
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """No answer for a long time, and why."""
+
+    reason: str
+    for_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetMark:
+    """50, 80 or 100 per cent of the budget are spent."""
+
+    percent: int
+    spent_usd: Decimal
+    cap_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The run drains: nothing new is sent."""
+
+    reason: str
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePublished:
+    """A slice's rows are in the warehouse; counters from the stored rows."""
+
+    run_id: str
+    slice_number: int
+    slices: int
+    rows: int
+    ok: int
+    failed: int
+    pending: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a run stands at its end; the last line of `run --json`. Counters from the stored rows."""
+
+    job: str
+    run_id: str
+    rows: int
+    ok: int
+    failed: int
+    pending: int
+    cached: int
+    requests: int  # calls sent by this process
+    attempts: int  # attempts of all rows in this run
+    input_tokens: int
+    output_tokens: int
+    cost_usd: Decimal | None
+    wall_s: float
+    output: str
+    stopped: str | None = None  # why it stopped early: an ErrorClass value, or "sample"
+    nothing_to_do: bool = False  # finished before, and nothing changed
+    blocked: str | None = None  # why the job's own check kept the rows out of the output table
+    failed_by_class: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFinished:
+    """The run ended, early or not."""
+
+    summary: RunSummary
+
+
+Event = (
+    RunStarted
+    | Waiting
+    | Progress
+    | FirstFailure
+    | Stalled
+    | BudgetMark
+    | Stopping
+    | SlicePublished
+    | RunFinished
+)
+Listener = Callable[[Event], None]

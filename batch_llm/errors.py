@@ -1,0 +1,200 @@
+"""Every error of batch_llm, drawn once.
+
+Belongs here: exception classes and the classes of failure a row can end with. Not here: what is done about
+them (``engine/retry.py``), how foreign errors are mapped onto them (each provider, each warehouse).
+
+    BatchLLMError
+    ├── ConfigurationError            exit code 2: nothing was spent
+    │   ├── JobFileError              a job file: file, line, field, value, nearest valid name
+    │   ├── ProvidersFileError        the providers file: likewise
+    │   ├── SecretError               a ${env:..} that is not set, a literal key
+    │   ├── InputError                the input table: missing, column absent, key null or not unique
+    │   ├── OutputError               the output table: not ours, other key, other types
+    │   └── NotYetAvailable           a documented feature that has not landed
+    ├── StopRun                       exit code 3: the run stops early, keeps what is paid, can be resumed
+    │   ├── BudgetExhausted
+    │   ├── QuotaExhausted            the provider's daily quota or credit
+    │   ├── AuthenticationFailed      the key was refused
+    │   └── Cancelled                 Ctrl-C, the UI's Terminate
+    ├── ProviderError                 one attempt of one row failed; carries its ErrorClass
+    ├── LimiterError
+    │   └── NeverFits                 a request larger than the limit itself
+    ├── WarehouseError
+    ├── JournalError
+    │   ├── JournalFull               the disk is full; everything paid before is safe
+    │   └── JournalBusy               another process writes this slice
+    └── SliceBusy                     another process works on this slice or home
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+__all__ = [
+    "AuthenticationFailed",
+    "BatchLLMError",
+    "BudgetExhausted",
+    "Cancelled",
+    "ConfigurationError",
+    "ErrorClass",
+    "InputError",
+    "JobFileError",
+    "JournalBusy",
+    "JournalError",
+    "JournalFull",
+    "LimiterError",
+    "NeverFits",
+    "NotYetAvailable",
+    "OutputError",
+    "ProviderError",
+    "ProvidersFileError",
+    "QuotaExhausted",
+    "SecretError",
+    "SliceBusy",
+    "StopRun",
+    "WarehouseError",
+]
+
+
+class ErrorClass(StrEnum):
+    """Why a row failed or is pending: the values of the output column ``llm_error_class``."""
+
+    # transient: asked again by the engine; a row ends with one of these only when its attempts are used up
+    RATE_LIMITED = "rate_limited"  # also the reason of a pending row
+    OVERLOADED = "overloaded"  # 503, 529
+    SERVER_ERROR = "server_error"  # other 5xx
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"  # refused, reset, cut in the middle of the body
+    MALFORMED = "malformed"  # a 200 whose body is not what the API documents
+    EMPTY = "empty"  # an answer without text
+    # the answer came and is not good enough
+    TRUNCATED = "truncated"  # finish_reason=length
+    SCHEMA_MISMATCH = "schema_mismatch"  # after the re-asks
+    REFUSED = "refused"
+    CONTENT_FILTER = "content_filter"
+    # permanent: never asked again by itself
+    INVALID_REQUEST = "invalid_request"
+    TOO_LARGE = "too_large"  # larger than the model's context or the limit itself
+    TEMPLATE = "template"  # the prompt could not be rendered from this row
+    INTERNAL = "internal"  # a defect of ours: the message names it
+    # stop the run
+    AUTHENTICATION = "authentication"
+    DAILY_QUOTA = "daily_quota"  # also pending
+    # pending only
+    BUDGET = "budget"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+
+
+class BatchLLMError(Exception):
+    """The base of every error that batch_llm raises on purpose."""
+
+
+class ConfigurationError(BatchLLMError):
+    """What the user declared cannot be run; nothing was spent."""
+
+
+class JobFileError(ConfigurationError):
+    """A job file is wrong; the message names file, line, field, value and the nearest valid name."""
+
+
+class ProvidersFileError(ConfigurationError):
+    """The providers file is wrong; the message names file, line, field, value and the nearest valid name."""
+
+
+class SecretError(ConfigurationError):
+    """A secret reference cannot be resolved, or a literal stands where a reference must; never shows the value."""
+
+
+class InputError(ConfigurationError):
+    """The input table is missing, lacks a column, or its key is null or not unique."""
+
+
+class OutputError(ConfigurationError):
+    """The output table exists and cannot take this job's rows."""
+
+
+class NotYetAvailable(ConfigurationError):
+    """A documented feature that has not landed."""
+
+
+class StopRun(BatchLLMError):
+    """The run must stop; what is paid is kept and the same command resumes. ``error_class`` marks pending rows."""
+
+    error_class = ErrorClass.CANCELLED
+
+
+class BudgetExhausted(StopRun):
+    """The next request could cost more than what is left of the budget."""
+
+    error_class = ErrorClass.BUDGET
+
+
+class QuotaExhausted(StopRun):
+    """The provider's daily quota or credit is used up."""
+
+    error_class = ErrorClass.DAILY_QUOTA
+
+
+class AuthenticationFailed(StopRun):
+    """The provider refused the key."""
+
+    error_class = ErrorClass.AUTHENTICATION
+
+
+class Cancelled(StopRun):
+    """Somebody asked the run to stop."""
+
+
+class ProviderError(BatchLLMError):
+    """One attempt failed.
+
+    Attributes:
+        error_class: What kind of failure; ``engine/retry.py`` says what follows from it.
+        retry_after_s: What the provider asked us to wait, seconds; None when it did not say.
+        scope: For a 429: ``requests`` or ``tokens`` if the provider said which limit, else None.
+        maybe_paid: The provider may have done the work (the outcome is unknown); the budget counts it as spent.
+    """
+
+    def __init__(
+        self,
+        error_class: ErrorClass,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        scope: str | None = None,
+        maybe_paid: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.error_class = error_class
+        self.retry_after_s = retry_after_s
+        self.scope = scope
+        self.maybe_paid = maybe_paid
+
+
+class LimiterError(BatchLLMError):
+    """The rate limiter cannot do what was asked."""
+
+
+class NeverFits(LimiterError):
+    """The request is larger than the limit itself: waiting would never end."""
+
+
+class WarehouseError(BatchLLMError):
+    """The warehouse failed; what is paid stays in the journal and publishing again costs nothing."""
+
+
+class JournalError(BatchLLMError):
+    """The journal failed."""
+
+
+class JournalFull(JournalError):
+    """The journal's disk is full; every answer before this one is stored."""
+
+
+class JournalBusy(JournalError):
+    """Another process writes the journal of this slice."""
+
+
+class SliceBusy(BatchLLMError):
+    """Another process is working on this slice."""

@@ -1,0 +1,140 @@
+"""What the engine knows of durable state: the journal of a slice, and the record of a run.
+
+Belongs here: protocols and frozen records. Not here: files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Protocol
+
+__all__ = ["Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+
+
+class EntryKind(StrEnum):
+    """What a journal entry says of a row."""
+
+    SENT = "sent"  # the intent, written before the call when money is capped; detail: held_usd
+    ANSWER = "answer"  # a complete answer, raw, not looked into yet
+    LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep
+    UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
+    FAILED = "failed"  # the row ends as failed
+    REOPENED = "reopened"  # somebody asked for the failed row once more
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a slice's journal."""
+
+    kind: EntryKind
+    row: int  # 0-based position in the frozen slice
+    attempt: int = 0  # starting at 1
+    at: datetime | None = None
+    request_hash: str = ""
+    body: bytes = b""  # ANSWER: the raw body
+    latency_s: float = 0.0
+    place: int = -1  # where the journal keeps the body; set by replay and append
+    detail: dict[str, Any] = field(default_factory=dict)  # provider, model, lane, price_version; error_class, message
+
+
+class Journal(Protocol):
+    """One slice's append-only journal, one writer."""
+
+    def append(self, entry: Entry) -> int:
+        """Store the entry before returning: kill -9 after this loses nothing. Returns its place.
+
+        Raises `JournalFull` when the disk is full; then nothing of the entry is left behind.
+        """
+        ...
+
+    def replay(self) -> Iterator[Entry]:
+        """All whole entries in order; a torn or damaged one is skipped."""
+        ...
+
+    def body(self, place: int) -> bytes:
+        """The body of the entry at this place."""
+        ...
+
+    def size(self) -> int:
+        """Bytes written so far; grows with every entry."""
+        ...
+
+    def sync(self) -> None:
+        """Bring what was appended to the disk itself, for a crash of the machine; may block, call it in a thread."""
+        ...
+
+    def close(self) -> None:
+        """Flush to the disk and let another writer in."""
+        ...
+
+
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    PLANNED = "planned"  # frozen; nothing asked yet, or some slices asked
+    FINISHED = "finished"  # every row ok or failed, promoted
+    SUPERSEDED = "superseded"  # a newer run of the job took its answers over
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One execution of a job over one frozen input; durable, small, no row's text and no secret in it."""
+
+    run_id: str
+    job: dict[str, Any]  # the job as declared (secret references stay references)
+    job_dir: str  # what relative paths of the job are relative to
+    signature: str  # hash of prompt, model, params, schema
+    shape: str  # hash of input, key, filter, kept columns and output: what else makes it another run
+    source: str
+    input_version: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    slice_rows: tuple[int, ...]
+    supersedes: tuple[str, ...]  # unfinished runs whose paid answers this one takes over
+    state: RunState
+    created_at: datetime
+    requested: bool = False  # a door that only plans asked for its slices to be run (the Dagster sensor does)
+    finished_at: datetime | None = None
+
+
+class RunStore(Protocol):
+    """The records of all runs, and their journals."""
+
+    def save(self, record: RunRecord) -> None:
+        """Write the record, whole or not at all."""
+        ...
+
+    def get(self, run_id: str) -> RunRecord:
+        """The record of a run. Raises `JournalError` when there is none."""
+        ...
+
+    def all(self, job_name: str | None = None) -> list[RunRecord]:
+        """All records, newest first; of one job when named."""
+        ...
+
+    def latest(self, job_name: str) -> RunRecord | None:
+        """The job's newest record."""
+        ...
+
+    def delete(self, run_id: str) -> None:
+        """Erase the record and its journals."""
+        ...
+
+    def journal(self, run_id: str, slice_number: int) -> Journal:
+        """Open a slice's journal for writing. Raises `JournalBusy` when another process has it."""
+        ...
+
+    def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
+        """A slice's entries, read only; nothing when the slice has no journal yet."""
+        ...
+
+    def spent(self, run_id: str, slice_number: int) -> tuple[int, str] | None:
+        """What `save_spent` kept, if the journal has not grown since: (journal bytes, US dollars)."""
+        ...
+
+    def save_spent(self, run_id: str, slice_number: int, spent_usd: str) -> None:
+        """Remember what the slice's journal as it stands has cost."""
+        ...

@@ -1,0 +1,204 @@
+"""What the engine knows of a warehouse: the protocol, its records, the names of the output's own columns.
+
+Belongs here: the protocol and frozen records. Not here: any SQL, any client. The Warehouse is synchronous (its
+clients are); the engine calls it in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, Protocol
+
+import pyarrow as pa
+
+__all__ = [
+    "LLM_COLUMNS",
+    "LLM_SCHEMA",
+    "FreezeSpec",
+    "FrozenInput",
+    "Published",
+    "SliceInfo",
+    "StatusCounts",
+    "TableInfo",
+    "Warehouse",
+]
+
+PRICE_TYPE = pa.decimal128(18, 9)  # US dollars
+
+# column: type, unit, meaning (docs/reference/output-table.md)
+LLM_SCHEMA = pa.schema(
+    [
+        pa.field("llm_status", pa.string()),  # ok | failed | pending
+        pa.field("llm_error_class", pa.string()),
+        pa.field("llm_error", pa.string()),
+        pa.field("llm_provider", pa.string()),
+        pa.field("llm_model", pa.string()),
+        pa.field("llm_lane", pa.string()),
+        pa.field("llm_attempts", pa.int32()),
+        pa.field("llm_input_tokens", pa.int64()),
+        pa.field("llm_output_tokens", pa.int64()),
+        pa.field("llm_cached_input_tokens", pa.int64()),
+        pa.field("llm_cost_usd", PRICE_TYPE),  # NULL when the price is unknown, never 0
+        pa.field("llm_price_version", pa.string()),
+        pa.field("llm_cached", pa.bool_()),
+        pa.field("llm_latency_s", pa.float64()),
+        pa.field("llm_finished_at", pa.timestamp("us", tz="UTC")),
+        pa.field("llm_request_hash", pa.string()),
+        pa.field("llm_run_id", pa.string()),
+        pa.field("llm_slice", pa.int32()),
+    ]
+)
+LLM_COLUMNS = tuple(LLM_SCHEMA.names)
+
+Mode = Literal["upsert", "replace", "append_missing"]
+
+
+@dataclass(frozen=True, slots=True)
+class TableInfo:
+    """A table or a set of files that matches a pattern."""
+
+    ref: str  # what `input.table` would say
+    version: str  # changes whenever the content may have changed
+    rows: int | None
+    size_bytes: int | None
+    modified_at: datetime | None
+    schema: pa.Schema | None
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeSpec:
+    """What to freeze."""
+
+    run_id: str
+    source: str  # table name, or absolute path or glob
+    key: tuple[str, ...]
+    columns: tuple[str, ...]  # key, kept and prompted columns, without repeats
+    where: str | None
+    rows_per_slice: int
+
+
+@dataclass(frozen=True, slots=True)
+class SliceInfo:
+    """One slice of a frozen input."""
+
+    number: int  # 0-based
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenInput:
+    """An input that cannot change under a resume: the same slice always holds the same rows in the same order."""
+
+    run_id: str
+    source: str
+    version: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    slices: tuple[SliceInfo, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all slices."""
+        return sum(info.rows for info in self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a publish or promote left behind."""
+
+    rows: int  # rows of the slice, or of the output table
+    place: str  # where they are, to show
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCounts:
+    """Counters of a run, derived from its published rows."""
+
+    rows: int = 0
+    ok: int = 0
+    failed: int = 0
+    pending: int = 0
+    cached: int = 0  # answered without a call of this run
+    attempts: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: Decimal | None = None  # sum of the known costs of this run's calls; None when none is known
+    cost_unknown_rows: int = 0  # rows answered in this run whose cost is NULL
+
+
+class Warehouse(Protocol):
+    """Freezes inputs, keeps published slices, promotes them into output tables. All calls may be repeated."""
+
+    def tables(self, pattern: str) -> Iterator[TableInfo]:
+        """Tables (``dataset.table`` with ``*``) or files (a path or glob) that match; nothing for no match."""
+        ...
+
+    def source(self, ref: str) -> TableInfo:
+        """One input with its schema and version; all files of a glob are one input. Raises `InputError`."""
+        ...
+
+    def count(self, source: str, where: str | None) -> int:
+        """Rows of an input under a filter. Raises `InputError`, also for a filter that is not valid SQL."""
+        ...
+
+    def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """The first rows of an input, for previews and estimates."""
+        ...
+
+    def freeze(self, spec: FreezeSpec) -> FrozenInput:
+        """Check the key (unique, never null: else `InputError` with examples), then write the slices."""
+        ...
+
+    def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
+        """A slice's rows, always in the same order, with flat memory."""
+        ...
+
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str]) -> None:
+        """Check that ``table`` can take these rows, before any call: absent, or ours with the same key and types.
+
+        Adds nullable columns that are missing when it exists, never drops or retypes. Raises `OutputError`.
+        """
+        ...
+
+    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Earlier rows with the keys of this slice, from ``table`` and from the published slices of ``runs``.
+
+        Only finished rows (ok, failed). Key columns, answer columns, LLM_COLUMNS; a key may come more than once.
+        """
+        ...
+
+    def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
+        """Put these rows in the place of the slice's earlier ones, all or nothing; repeating changes nothing."""
+        ...
+
+    def published(self, run_id: str) -> dict[int, StatusCounts]:
+        """The counters of each published slice of a run, from its stored rows."""
+        ...
+
+    def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
+        """Bring a run's published rows into the output table, all or nothing; repeating changes nothing.
+
+        upsert: by key. replace: the table holds exactly this run's keys. append_missing: only keys that are absent or
+        pending there. In every mode a pending row never takes the place of an ok or failed one.
+        """
+        ...
+
+    def live_view(self, run_id: str, table: str) -> str:
+        """Make (or remake) the view ``<table>__live`` over the run's published rows; returns its name."""
+        ...
+
+    def rows(
+        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows of an output table, or of a run's published rows when ``place`` is ``run:<run_id>``.
+
+        Raises `OutputError` when there is no such table.
+        """
+        ...
+
+    def forget(self, run_id: str) -> None:
+        """Drop the run's frozen slices, published rows and views; the output table stays."""
+        ...
