@@ -1,0 +1,182 @@
+"""A slice's journal in a local file.
+
+Belongs here: the file format, healing, locking. Not here: what an entry means for a row (engine/rows.py).
+
+One entry is written with one unbuffered write:
+
+    <crc32 of the rest, 8 hex digits> <length of head> <length of body> <head: JSON><body: as it came>\\n
+
+A process killed in the middle of a write leaves a torn tail; the next writer starts on a new line after it, and
+readers skip it. An entry damaged later is skipped as well and costs nothing but itself.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import zlib
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from batch_llm.errors import JournalBusy, JournalError, JournalFull
+from batch_llm.journal.base import Entry, EntryKind
+
+__all__ = ["LocalJournal", "read_journal"]
+
+LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class LocalJournal:
+    """The one writer of a slice's journal file; a second one gets `JournalBusy`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` for appending (made when absent) and lock it."""
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise JournalBusy(f"another process is writing {path.name} of {path.parent.parent.name}") from None
+        self._size = os.fstat(self._file).st_size
+        self._synced = self._size
+        if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
+            self._write(b"\n")  # isolate the torn tail of a killed writer
+
+    def append(self, entry: Entry) -> int:
+        """See `Journal.append`."""
+        place = self._size
+        self._write(_encode(entry))
+        return place
+
+    def replay(self) -> Iterator[Entry]:
+        """See `Journal.replay`."""
+        return read_journal(self.path)
+
+    def body(self, place: int) -> bytes:
+        """See `Journal.body`."""
+        found = _entry_at(self._file, place)
+        if found is None:
+            raise JournalError(f"{self.path.name}: no whole entry at byte {place}")
+        return found[0].body
+
+    def size(self) -> int:
+        """See `Journal.size`."""
+        return self._size
+
+    def sync(self) -> None:
+        """See `Journal.sync`."""
+        size = self._size
+        if size != self._synced and self._file >= 0:
+            os.fsync(self._file)
+            self._synced = size
+
+    def close(self) -> None:
+        """See `Journal.close`; closing twice is harmless."""
+        if self._file >= 0:
+            self.sync()
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, data: bytes) -> None:
+        try:
+            written = os.write(self._file, data)
+        except OSError as error:
+            raise _journal_error(error, self.path) from error
+        if written != len(data):
+            os.ftruncate(self._file, self._size)
+            raise JournalFull(f"the disk of {self.path.parent} is full; every answer before this one is stored")
+        self._size += written
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """The whole entries of a journal file in order, without locking it; nothing when there is no file."""
+    if not path.exists():
+        return
+    file = os.open(path, os.O_RDONLY)
+    try:
+        place, end = 0, os.fstat(file).st_size
+        while place < end:
+            found = _entry_at(file, place)
+            if found is None:
+                place = _next_line(file, place, end)
+            else:
+                entry, place = found
+                yield entry
+    finally:
+        os.close(file)
+
+
+def _encode(entry: Entry) -> bytes:
+    head = orjson.dumps(
+        {
+            "kind": entry.kind.value,
+            "row": entry.row,
+            "attempt": entry.attempt,
+            "at": entry.at,
+            "hash": entry.request_hash,
+            "latency_s": entry.latency_s,
+            **({"detail": entry.detail} if entry.detail else {}),
+        },
+        default=str,
+    )
+    rest = b"%d %d %b%b" % (len(head), len(entry.body), head, entry.body)
+    return b"%08x %b\n" % (zlib.crc32(rest), rest)
+
+
+def _entry_at(file: int, place: int) -> tuple[Entry, int] | None:
+    """The entry that begins at ``place`` and the place after it; None when there is no whole one."""
+    prefix = os.pread(file, LONGEST_PREFIX_BYTES, place)
+    parts = prefix.split(b" ", 3)
+    if len(parts) != 4 or len(parts[0]) != 8 or not (parts[1].isdigit() and parts[2].isdigit()):
+        return None
+    head_bytes, body_bytes = int(parts[1]), int(parts[2])
+    rest_at = place + 9
+    numbers_bytes = len(parts[1]) + 1 + len(parts[2]) + 1
+    length = numbers_bytes + head_bytes + body_bytes
+    rest = os.pread(file, length + 1, rest_at)
+    if len(rest) != length + 1 or b"%08x" % zlib.crc32(rest[:-1]) != parts[0]:
+        return None
+    head: dict[str, Any] = orjson.loads(rest[numbers_bytes : numbers_bytes + head_bytes])
+    return _entry(head, rest[numbers_bytes + head_bytes : -1], place), rest_at + length + 1
+
+
+def _entry(head: dict[str, Any], body: bytes, place: int) -> Entry:
+    return Entry(
+        kind=EntryKind(head["kind"]),
+        row=head["row"],
+        attempt=head["attempt"],
+        at=datetime.fromisoformat(head["at"]) if head["at"] else None,
+        request_hash=head["hash"],
+        body=body,
+        latency_s=head["latency_s"],
+        place=place,
+        detail=head.get("detail", {}),
+    )
+
+
+def _next_line(file: int, place: int, end: int) -> int:
+    """The first place after a line end behind ``place``."""
+    while place < end:
+        chunk = os.pread(file, 65_536, place)
+        at = chunk.find(b"\n")
+        if at >= 0:
+            return place + at + 1
+        place += len(chunk)
+    return end
+
+
+def _journal_error(error: OSError, path: Path) -> JournalError:
+    if error.errno in DISK_FULL:
+        return JournalFull(
+            f"the disk of {path.parent} is full; every answer before this one is stored. "
+            "Free some space and give the same command again: it goes on where it stopped"
+        )
+    return JournalError(f"cannot write {path}: {error.strerror}")
