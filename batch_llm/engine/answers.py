@@ -1,0 +1,68 @@
+"""Is a stored answer good?
+
+Belongs here: judging one raw answer against the job's schema. Not here: what follows from a bad one (retry.py),
+storing it (journal).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from batch_llm.errors import ErrorClass, ProviderError
+from batch_llm.job.schema import AnswerMismatch, AnswerSchema
+from batch_llm.providers.base import Completion, Provider, Usage
+
+__all__ = ["Judge", "Verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a raw answer is worth. Good: `error_class` is None and `values` holds a value per answer column."""
+
+    error_class: ErrorClass | None
+    message: str
+    usage: Usage | None
+    text: str = ""
+    values: dict[str, Any] | None = None
+
+
+class Judge:
+    """Reads and validates raw answers; pure, so that stored answers can be judged again for free."""
+
+    def __init__(self, provider: Provider, schema: AnswerSchema) -> None:
+        """``provider`` reads its own bodies; ``schema`` is the job's."""
+        self._provider = provider
+        self._schema = schema
+
+    def judge(self, body: bytes) -> Verdict:
+        """The verdict on one stored body; never raises for a bad one."""
+        try:
+            completion = self._provider.read(body)
+        except ProviderError as error:
+            return Verdict(error.error_class, str(error), None)
+        bad = self._bad_finish(completion)
+        if bad is not None:
+            return Verdict(bad[0], bad[1], completion.usage, completion.text)
+        try:
+            values = self._schema.parse(completion.text)
+        except AnswerMismatch as error:
+            return Verdict(ErrorClass.SCHEMA_MISMATCH, str(error), completion.usage, completion.text)
+        return Verdict(None, "", completion.usage, completion.text, values)
+
+    @staticmethod
+    def _bad_finish(completion: Completion) -> tuple[ErrorClass, str] | None:
+        match completion.finish_reason:
+            case "length":
+                return ErrorClass.TRUNCATED, "the answer was cut short (finish_reason=length)"
+            case "content_filter":
+                return ErrorClass.CONTENT_FILTER, "the provider's content filter stopped the answer"
+            case "refusal":
+                return ErrorClass.REFUSED, "the model refused to answer"
+            case "stop":
+                pass
+            case other:
+                return ErrorClass.MALFORMED, f"the answer ended without a reason we know ({other})"
+        if not completion.text.strip():
+            return ErrorClass.EMPTY, "the answer has no text"
+        return None

@@ -1,0 +1,118 @@
+"""What the engine is made of: protocols and the job, put together by wiring.py.
+
+Belongs here: the record and the few names every engine module needs. Not here: choosing implementations (wiring.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from batch_llm.clock import Clock
+from batch_llm.engine.events import Event, Listener
+from batch_llm.job.load import DeclaredJob
+from batch_llm.job.schema import AnswerSchema
+from batch_llm.journal.base import RunRecord, RunStore
+from batch_llm.limiter.base import Budget, Limits, RateLimiter, Tenant
+from batch_llm.pricing import Price
+from batch_llm.providers.base import Message, Provider, Request
+from batch_llm.tokens import OutputLength, Tokens
+from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
+
+__all__ = ["Calling", "JobParts", "frozen_input", "request_hash"]
+
+LANE = "standard"
+
+
+@dataclass(frozen=True, slots=True)
+class JobParts:
+    """A declared job with everything that is needed to plan it; no key."""
+
+    declared: DeclaredJob
+    source: str  # a warehouse table, or an absolute path or glob
+    output: str  # a warehouse table, or an absolute .parquet path
+    limits: Limits
+    price: Price | None
+    tokens: Tokens
+    output_length: OutputLength
+    warehouse: Warehouse
+    runs: RunStore
+    clock: Clock
+
+    @property
+    def schema(self) -> AnswerSchema:
+        """The shape of the answers."""
+        return self.declared.answer
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The key columns."""
+        return tuple(self.declared.job.input.key)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Key, kept and prompted columns, without repeats: what is frozen."""
+        return tuple(dict.fromkeys([*self.passed_columns, *sorted(self.declared.prompt.columns)]))
+
+    @property
+    def passed_columns(self) -> tuple[str, ...]:
+        """Key and kept columns, without repeats: what the output takes from the input."""
+        return tuple(dict.fromkeys([*self.declared.job.input.key, *self.declared.job.output.keep]))
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The sampling parameters that were given."""
+        return self.declared.job.params.model_dump(exclude_none=True)
+
+    @property
+    def tenant(self) -> Tenant:
+        """On whose behalf the rows are asked."""
+        job = self.declared.job
+        return Tenant(job.user, job.name, job.weight, job.priority)
+
+    def output_schema(self, input_schema: pa.Schema) -> pa.Schema:
+        """The output table's columns: key, kept, answer, llm_*."""
+        passed = [input_schema.field(name).with_nullable(True) for name in self.passed_columns]
+        return pa.schema([*passed, *self.schema.arrow_fields, *LLM_SCHEMA])
+
+    def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
+        """The request for one row. Raises `RenderError` when it cannot be rendered."""
+        messages = tuple(Message(part.role, part.content) for part in self.declared.prompt.render(row))
+        return Request(custom_id, self.declared.job.model_name, messages, self.params, self.schema.json_schema)
+
+
+@dataclass(frozen=True, slots=True)
+class Calling:
+    """What is needed to spend: the provider, the limit, the money, somebody to tell."""
+
+    provider: Provider
+    limiter: RateLimiter
+    budget_of: Callable[[Decimal], Budget]  # spent so far → the run's budget
+    listener: Listener
+
+    def tell(self, event: Event) -> None:
+        """Hand an event to the listener."""
+        self.listener(event)
+
+
+def request_hash(request: Request, model: str) -> str:
+    """Decides whether a row is done: rendered messages, model (with provider), params, schema. 32 hex digits."""
+    said: Sequence[Any] = [
+        [[message.role, message.content] for message in request.messages],
+        model,
+        dict(request.params),
+        request.json_schema,
+    ]
+    return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def frozen_input(record: RunRecord) -> FrozenInput:
+    """The frozen input a run record stands for."""
+    slices = tuple(SliceInfo(number, rows) for number, rows in enumerate(record.slice_rows))
+    return FrozenInput(record.run_id, record.source, record.input_version, record.key, record.columns, slices)

@@ -1,0 +1,218 @@
+"""What a run would do and cost, before it does: spends nothing.
+
+Belongs here: the Plan and how it is estimated. Not here: freezing for real (starting.py), showing it (cli).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from batch_llm.engine.answers import Judge
+from batch_llm.engine.parts import JobParts, frozen_input, request_hash
+from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
+from batch_llm.engine.prior import PriorAnswers
+from batch_llm.engine.rows import RowStatus, Rows
+from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
+from batch_llm.job.template import RenderError
+from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.warehouse.base import FrozenInput
+
+__all__ = ["Plan", "Planner"]
+
+COUNTED_ROWS = 2_000  # rows whose tokens are counted; the rest is extrapolated
+SHOWN_PROMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `run` would do now."""
+
+    job: str
+    source: str
+    output: str
+    rows: int
+    new: int  # never asked before
+    changed: int  # asked before, with another prompt, model, params or schema, or another text
+    done: int  # answered, need not be asked
+    failed: int  # failed before; only `retry` asks them again
+    slices: int
+    input_tokens_p50: int
+    input_tokens_p99: int
+    input_tokens_total: int  # of the rows to ask
+    output_tokens_total: int  # predicted
+    tokens_exact: bool  # every row counted with the model's own encoding; else extrapolated or estimated
+    cost_low_usd: Decimal | None  # at the predicted length of answers; None: the price is unknown
+    cost_high_usd: Decimal | None  # at max_output_tokens; None: unknown price, or no cap
+    lanes: dict[str, tuple[Decimal, Decimal | None] | None]
+    minutes: float | None  # at the declared limits; None without any
+    binding: str | None  # the limit that decides that
+    prompts: list[str]  # two rendered prompts
+    warnings: list[str]
+
+
+class Planner:
+    """Plans and starts a job; needs no key."""
+
+    def __init__(self, parts: JobParts, judge: Judge) -> None:
+        """``judge`` reads stored answers."""
+        self.parts = parts
+        self._judge = judge
+
+    def start(self) -> Started:
+        """Freeze a new run, or find the one to go on with; blocking. Spends nothing."""
+        return start(self.parts, self._judge)
+
+    def plan(self) -> Plan:
+        """What `run` would do; blocking. Raises what `run` would raise before its first call."""
+        parts = self.parts
+        _, version = check(parts)
+        signature, shape = signatures(parts)
+        latest = parts.runs.latest(parts.declared.job.name)
+        if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
+            return self._estimate(frozen_input(latest), latest)
+        run_id = f"plan-{secrets.token_hex(6)}"
+        try:
+            return self._estimate(parts.warehouse.freeze(freeze_spec(parts, run_id)), latest)
+        finally:
+            parts.warehouse.forget(run_id)
+
+    def _estimate(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
+        tally = _Tally()
+        unfinished = latest is not None and latest.state is not RunState.FINISHED
+        earlier = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
+        for info in frozen.slices:
+            self._estimate_slice(frozen, info.number, earlier, tally)
+        return self._plan_of(frozen, tally)
+
+    def _estimate_slice(self, frozen: FrozenInput, number: int, runs: tuple[str, ...], tally: _Tally) -> None:
+        parts = self.parts
+        seen = [*parts.warehouse.prior(frozen, number, parts.output, runs)]
+        prior = PriorAnswers(parts.key, seen, with_failed=True)
+        known = {key for batch in seen for key in zip(*(batch.column(k).to_pylist() for k in parts.key), strict=True)}
+        own = Rows(self._judge, parts.price)
+        own.replay(parts.runs.entries(frozen.run_id, number))
+        row = 0
+        for batch in parts.warehouse.read(frozen, number):
+            for values in batch.to_pylist():
+                if own.is_done(row):
+                    tally.count(own.states[row].status)
+                else:
+                    self._estimate_row(values, prior, known, tally)
+                row += 1
+
+    def _estimate_row(
+        self, values: dict[str, Any], prior: PriorAnswers, known: set[tuple[Any, ...]], tally: _Tally
+    ) -> None:
+        parts = self.parts
+        is_known = tuple(values[name] for name in parts.key) in known
+        try:
+            request = parts.request(values, "")
+        except RenderError:
+            tally.to_ask(known=is_known)
+            tally.unrendered += 1
+            return
+        found = prior.find(values, request_hash(request, parts.declared.job.model)) if prior else None
+        if found is not None:
+            tally.count(str(prior.values(found)["llm_status"]))
+            return
+        tally.to_ask(known=is_known)
+        if len(tally.tokens) < COUNTED_ROWS:
+            tally.tokens.append(parts.tokens.count("".join(message.content for message in request.messages)))
+        if len(tally.prompts) < SHOWN_PROMPTS:
+            tally.prompts.append("\n".join(f"[{message.role}] {message.content}" for message in request.messages))
+
+    def _plan_of(self, frozen: FrozenInput, tally: _Tally) -> Plan:
+        parts, job = self.parts, self.parts.declared.job
+        to_ask = tally.new + tally.changed
+        tokens = sorted(tally.tokens) or [0]
+        mean = sum(tokens) / len(tokens)
+        total = round(mean * to_ask)
+        predicted = parts.output_length.predicted()
+        cap = job.params.max_output_tokens
+        output = min(predicted, cap) * to_ask if cap else predicted * to_ask
+        low = parts.price.cost(total, output, 0) if parts.price else None
+        high = parts.price.cost(total, cap * to_ask, 0) if parts.price and cap else None
+        minutes, binding = self._time(to_ask, total, output)
+        return Plan(
+            job=job.name,
+            source=frozen.source,
+            output=parts.output,
+            rows=frozen.rows,
+            new=tally.new,
+            changed=tally.changed,
+            done=tally.done,
+            failed=tally.failed,
+            slices=len(frozen.slices),
+            input_tokens_p50=tokens[len(tokens) // 2],
+            input_tokens_p99=tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)],
+            input_tokens_total=total,
+            output_tokens_total=output,
+            tokens_exact=parts.tokens.exact and len(tally.tokens) == to_ask,
+            cost_low_usd=low,
+            cost_high_usd=high,
+            lanes={"standard": None if low is None else (low, high)},
+            minutes=minutes,
+            binding=binding,
+            prompts=tally.prompts,
+            warnings=self._warnings(tally, low),
+        )
+
+    def _time(self, rows: int, input_tokens: int, output_tokens: int) -> tuple[float | None, str | None]:
+        """Minutes at the declared limits, and which of them decides."""
+        limits = self.parts.limits
+        needs = {
+            "requests_per_minute": (rows, limits.requests_per_minute),
+            "tokens_per_minute": (input_tokens + output_tokens, limits.tokens_per_minute),
+            "input_tokens_per_minute": (input_tokens, limits.input_tokens_per_minute),
+            "output_tokens_per_minute": (output_tokens, limits.output_tokens_per_minute),
+        }
+        minutes = {name: amount / limit for name, (amount, limit) in needs.items() if limit}
+        if not minutes:
+            return None, None
+        binding = max(minutes, key=lambda name: minutes[name])
+        return minutes[binding], binding
+
+    def _warnings(self, tally: _Tally, low: Decimal | None) -> list[str]:
+        job = self.parts.declared.job
+        found = []
+        if low is None:
+            found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
+        elif job.params.max_output_tokens is None:
+            found.append(
+                "params.max_output_tokens is not set: a single answer may be as long as the model allows"
+                + (f" (the budget sets {UNKNOWN_OUTPUT_CAP:,} tokens aside per call)" if job.budget_usd else "")
+            )
+        if job.budget_usd is not None and low is not None and low > job.budget_usd:
+            found.append(f"budget_usd {job.budget_usd} is less than the expected cost: the run will stop early")
+        if self.parts.limits.unknown:
+            found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
+        if tally.unrendered:
+            found.append(f"{tally.unrendered} rows cannot be rendered and will fail without a call")
+        return found
+
+
+class _Tally:
+    """Counts while rows pass by."""
+
+    def __init__(self) -> None:
+        self.new = self.changed = self.done = self.failed = self.unrendered = 0
+        self.tokens: list[int] = []
+        self.prompts: list[str] = []
+
+    def to_ask(self, *, known: bool) -> None:
+        """A row that would be asked; ``known``: its key has an earlier answer."""
+        if known:
+            self.changed += 1
+        else:
+            self.new += 1
+
+    def count(self, status: str) -> None:
+        """A row that ended before."""
+        if status == RowStatus.OK:
+            self.done += 1
+        else:
+            self.failed += 1
+

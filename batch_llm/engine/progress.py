@@ -1,0 +1,138 @@
+"""Once a second: tell how far the run is, bring the journals to the disk, notice a stall.
+
+Belongs here: the ticker and the words for what holds a run back. Not here: drawing (cli/panel.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from decimal import Decimal
+
+from batch_llm.engine.events import Progress, Stalled
+from batch_llm.engine.meter import Meter
+from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.pipeline import Pipeline
+from batch_llm.engine.publishing import Publisher
+from batch_llm.engine.rows import RowStatus
+from batch_llm.engine.summary import total
+from batch_llm.journal.base import RunRecord
+from batch_llm.warehouse.base import StatusCounts
+
+__all__ = ["Ticker"]
+
+TICK_S = 1.0
+STALL_S = 60.0  # without any answer while rows wait
+BINDING_WORDS = {
+    "requests": "the limit on requests per minute",
+    "tokens": "the limit on tokens per minute",
+    "input_tokens": "the limit on input tokens per minute",
+    "output_tokens": "the limit on output tokens per minute",
+    "concurrency": "the limit on concurrent requests",
+}
+
+
+class Ticker:
+    """Tells progress while ``async with`` is open, and once more at the end."""
+
+    def __init__(self, parts: JobParts, calling: Calling, meter: Meter, pipeline: Pipeline) -> None:
+        """What to look at; see `begin`."""
+        self._parts = parts
+        self._calling = calling
+        self._meter = meter
+        self._pipeline = pipeline
+        self._task: asyncio.Task[None] | None = None
+        self._stalled = False
+
+    def begin(self, record: RunRecord, elsewhere: Iterable[StatusCounts], publisher: Publisher) -> None:
+        """``elsewhere``: slices that are published and not worked on now; ``publisher`` knows the others."""
+        self._record = record
+        self._elsewhere = total(elsewhere)
+        self._publisher = publisher
+
+    async def __aenter__(self) -> Ticker:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._tell()
+
+    async def _run(self) -> None:
+        while True:
+            await self._parts.clock.sleep(TICK_S)
+            for work in list(self._publisher.open_slices.values()):
+                await asyncio.to_thread(work.journal.sync)
+            self._tell()
+
+    def _tell(self) -> None:
+        self._notice_stall()
+        self._calling.tell(self._progress())
+
+    def _counts(self) -> StatusCounts:
+        """Stored rows of published slices, and what the journals of open ones say so far."""
+        live = []
+        for work in self._publisher.open_slices.values():
+            statuses = [state.status for state in work.rows.states.values()]
+            ok, failed = statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED)
+            live.append(StatusCounts(ok=ok + work.carried, failed=failed, cached=work.carried))
+        return total([self._elsewhere, *self._publisher.stored.values(), *live])
+
+    def _progress(self) -> Progress:
+        meter, limits = self._meter, self._parts.limits
+        counts = self._counts()
+        rows = sum(self._record.slice_rows)
+        requests, tokens = meter.rates_per_minute()
+        state = self._calling.limiter.state()
+        return Progress(
+            run_id=self._record.run_id,
+            at=self._parts.clock.now(),
+            elapsed_s=meter.elapsed_s(),
+            rows=rows,
+            ok=counts.ok,
+            failed=counts.failed,
+            cached=counts.cached,
+            in_flight=meter.in_flight,
+            requests=meter.requests,
+            retries=meter.retries,
+            input_tokens=meter.input_tokens,
+            output_tokens=meter.output_tokens,
+            cost_usd=self._cost_usd(),
+            requests_per_minute=requests,
+            tokens_per_minute=tokens,
+            limit_requests_per_minute=state.requests_per_minute or limits.requests_per_minute,
+            limit_tokens_per_minute=state.tokens_per_minute or limits.tokens_per_minute,
+            holding_back=self._holding_back(),
+            eta_s=self._eta_s(rows - counts.ok - counts.failed, requests),
+            errors=dict(meter.errors),
+        )
+
+    def _cost_usd(self) -> Decimal | None:
+        price = self._parts.price
+        if price is None:
+            return None
+        before = self._elsewhere.cost_usd or Decimal(0)
+        return before + price.cost(self._meter.input_tokens, self._meter.output_tokens, 0)
+
+    def _holding_back(self) -> str:
+        if self._pipeline.stopped is not None:
+            return f"draining: {self._pipeline.stop_message}"
+        state = self._calling.limiter.state()
+        if state.paused_for_s > 0:
+            return f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
+        if state.waiting and state.binding is not None:
+            return BINDING_WORDS.get(state.binding, state.binding)
+        return "the provider's answers" if self._meter.in_flight else "reading and rendering rows"
+
+    @staticmethod
+    def _eta_s(left: int, requests_per_minute: float) -> float | None:
+        return left * 60 / requests_per_minute if requests_per_minute > 0 else None
+
+    def _notice_stall(self) -> None:
+        quiet_s = self._parts.clock.monotonic() - self._meter.last_answer_s
+        if quiet_s < STALL_S:
+            self._stalled = False
+        elif not self._stalled:
+            self._stalled = True
+            self._calling.tell(Stalled(self._holding_back(), quiet_s))

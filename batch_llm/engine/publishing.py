@@ -1,0 +1,108 @@
+"""Publishing slices while others are still asked.
+
+Belongs here: which slices are open, publishing each when its rows ended. Not here: the rows themselves (publish.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from batch_llm.engine.events import SlicePublished
+from batch_llm.engine.parts import Calling, JobParts, frozen_input
+from batch_llm.engine.publish import output_batches
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.errors import ErrorClass
+from batch_llm.journal.base import RunRecord
+from batch_llm.warehouse.base import StatusCounts
+
+__all__ = ["Publisher", "publish_slice"]
+
+
+def publish_slice(work: SliceWork, pending: ErrorClass) -> None:
+    """Write an open slice's rows to the warehouse; blocking, repeatable."""
+    parts = work.parts
+    frozen = frozen_input(work.record)
+    first = next(parts.warehouse.read(frozen, work.number, batch_rows=1))
+    schema = parts.output_schema(first.schema)
+    work.journal.sync()
+    parts.warehouse.publish(work.record.run_id, work.number, output_batches(work, pending), schema)
+
+
+class Publisher:
+    """Publishes a run's slices in the background, one at a time; ``async with`` waits for all of them."""
+
+    def __init__(self, parts: JobParts, calling: Calling, record: RunRecord) -> None:
+        """``record``: the run whose slices these are."""
+        self._parts = parts
+        self._calling = calling
+        self._record = record
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._seen_live = False
+        self.open_slices: dict[int, SliceWork] = {}
+        self.stored: dict[int, StatusCounts] = {}  # of the slices published here
+
+    async def __aenter__(self) -> Publisher:
+        return self
+
+    async def __aexit__(self, kind: object, *exc: object) -> None:
+        if kind is None:
+            for task in list(self._tasks):
+                await task
+        for task in self._tasks:
+            task.cancel()
+
+    def opened(self, work: SliceWork) -> None:
+        """A slice's journal is open."""
+        self.open_slices[work.number] = work
+
+    def idle(self, work: SliceWork) -> None:
+        """All rows of this slice ended: publish it in the background."""
+        task = asyncio.create_task(self._publish(work, ErrorClass.CANCELLED))
+        self._tasks.add(task)
+
+    async def publish_rest(
+        self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: ErrorClass
+    ) -> None:
+        """Publish slices that were not asked, or not wholly: the rows without a result are pending."""
+        for number in numbers:
+            work = self.open_slices.get(number)
+            if work is None:
+                work = await asyncio.to_thread(open_slice, self._record, number, reopen_failed=False)
+                self.opened(work)
+            await self._publish(work, pending)
+
+    def event(self, number: int) -> SlicePublished:
+        """What the stored rows of a slice say that was published here."""
+        counts = self.stored[number]
+        return SlicePublished(
+            self._record.run_id,
+            number,
+            len(self._record.slice_rows),
+            counts.rows,
+            counts.ok,
+            counts.failed,
+            counts.pending,
+            counts.input_tokens,
+            counts.output_tokens,
+            counts.cost_usd,
+        )
+
+    def close(self) -> None:
+        """Unlock all journals; blocking."""
+        for work in self.open_slices.values():
+            work.close()
+        self.open_slices.clear()
+
+    async def _publish(self, work: SliceWork, pending: ErrorClass) -> None:
+        async with self._turn:
+            await asyncio.to_thread(publish_slice, work, pending)
+            if not self._seen_live:
+                self._seen_live = True
+                await asyncio.to_thread(self._parts.warehouse.live_view, self._record.run_id, self._parts.output)
+            counts = await asyncio.to_thread(self._parts.warehouse.published, self._record.run_id)
+            self.stored[work.number] = counts[work.number]
+            self.open_slices.pop(work.number, None)
+            await asyncio.to_thread(work.close)
+            self._calling.tell(self.event(work.number))

@@ -1,0 +1,170 @@
+"""One slice at work: its rows in order, what its journal knows, what is left to ask.
+
+Belongs here: opening a slice, telling which rows are still to be asked, noting results. Not here: calling
+(pipeline.py), the output's columns (publish.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batch_llm.engine.answers import Judge, Verdict
+from batch_llm.engine.parts import JobParts, frozen_input, request_hash
+from batch_llm.engine.prior import PriorAnswers
+from batch_llm.engine.rows import Rows
+from batch_llm.errors import ErrorClass
+from batch_llm.job.template import RenderError
+from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
+from batch_llm.limiter.base import Cost
+from batch_llm.providers.base import Request
+
+__all__ = ["SliceWork", "Work"]
+
+
+@dataclass(slots=True)
+class Work:
+    """A row that is to be asked."""
+
+    slice_work: SliceWork
+    row: int
+    request: Request
+    request_hash: str
+    input_bytes: int
+    cost: Cost  # predicted
+    attempt: int  # of the next call, starting at 1
+    first_messages: int  # how many messages the prompt itself has
+    tries: int = 0  # transient failures in this process
+
+    def entry(self, kind: EntryKind, **fields: Any) -> Entry:
+        """A journal entry about this row."""
+        now = self.slice_work.parts.clock.now()
+        return Entry(kind, self.row, self.attempt, at=now, request_hash=self.request_hash, **fields)
+
+
+class SliceWork:
+    """One slice of one run, with its journal open and locked."""
+
+    def __init__(self, parts: JobParts, judge: Judge, record: RunRecord, number: int) -> None:
+        """Nothing is read yet: see `open`."""
+        self.parts = parts
+        self.record = record
+        self.number = number
+        self.rows = Rows(judge, parts.price)
+        self.outstanding = 0  # rows handed out and not ended
+        self.fed = False  # all rows were handed out or found done
+        self.asked = 0
+        self.carried = 0
+        self.prior = PriorAnswers((), (), with_failed=True)
+        self._journal: Journal | None = None
+
+    @property
+    def row_count(self) -> int:
+        """Rows of the frozen slice."""
+        return self.record.slice_rows[self.number]
+
+    @property
+    def journal(self) -> Journal:
+        """The open journal."""
+        if self._journal is None:
+            raise RuntimeError("the slice is not open")
+        return self._journal
+
+    def open(self, *, reopen_failed: bool) -> None:
+        """Lock the journal and learn what is known; blocking. Raises `JournalBusy`.
+
+        ``reopen_failed``: failed rows, of this run and of earlier ones, are to be asked once more.
+        """
+        self._journal = self.parts.runs.journal(self.record.run_id, self.number)
+        self.rows.replay(self._journal.replay())
+        if reopen_failed:
+            for row in self.rows.failed():
+                self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
+        self.prior = PriorAnswers(
+            self.parts.key,
+            self.parts.warehouse.prior(
+                frozen_input(self.record), self.number, self.parts.output, self.record.supersedes
+            ),
+            with_failed=not reopen_failed,
+        )
+
+    def close(self) -> None:
+        """Flush and unlock the journal, and remember what it cost; blocking."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+            self.parts.runs.save_spent(self.record.run_id, self.number, str(self.rows.spent_usd))
+
+    def note(self, entry: Entry) -> Verdict | None:
+        """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
+        place = self.journal.append(entry)
+        return self.rows.apply(
+            Entry(
+                entry.kind,
+                entry.row,
+                entry.attempt,
+                entry.at,
+                entry.request_hash,
+                entry.body,
+                entry.latency_s,
+                place,
+                entry.detail,
+            )
+        )
+
+    async def works(self) -> AsyncGenerator[Work]:
+        """The rows that are still to be asked, in order; reads ahead one batch in a thread."""
+        batches = self.parts.warehouse.read(frozen_input(self.record), self.number)
+        start = 0
+        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            for work in await asyncio.to_thread(self._prepare, batch, start):
+                if isinstance(work, Work):
+                    self.outstanding += 1
+                    self.asked += 1
+                    yield work
+                else:
+                    self.note(work)
+            start += batch.num_rows
+        self.fed = True
+
+    def _prepare(self, batch: pa.RecordBatch, start: int) -> list[Work | Entry]:
+        """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry."""
+        if all(self.rows.is_done(row) for row in range(start, start + batch.num_rows)):
+            return []
+        prepared: list[Work | Entry] = []
+        for row, values in enumerate(batch.to_pylist(), start):
+            if self.rows.is_done(row):
+                continue
+            try:
+                work = self._work(row, values)
+            except RenderError as failure:
+                detail = {"error_class": ErrorClass.TEMPLATE.value, "message": str(failure)}
+                prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
+                continue
+            if self.prior and self.prior.find(values, work.request_hash) is not None:
+                self.carried += 1
+            else:
+                prepared.append(work)
+        return prepared
+
+    def _work(self, row: int, values: Mapping[str, Any]) -> Work:
+        custom_id = f"{self.record.run_id}-{self.number:04d}-{row}"
+        request = self.parts.request(values, custom_id)
+        text = "".join(message.content for message in request.messages)
+        cap = self.parts.declared.job.params.max_output_tokens
+        predicted = self.parts.output_length.predicted()
+        state = self.rows.states.get(row)
+        return Work(
+            self,
+            row,
+            request,
+            request_hash(request, self.parts.declared.job.model),
+            len(text.encode()),
+            Cost(self.parts.tokens.count(text), min(predicted, cap) if cap else predicted, cap),
+            attempt=(state.attempts if state else 0) + 1,
+            first_messages=len(request.messages),
+        )

@@ -1,0 +1,193 @@
+"""Which run is this: a new one, one to go on with, or nothing to do?
+
+Belongs here: checking a job against its tables before any call, freezing, the run's record. Not here: estimates
+(planning.py), asking (engine.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from batch_llm.engine.answers import Judge
+from batch_llm.engine.parts import JobParts
+from batch_llm.engine.pipeline import rows_per_s
+from batch_llm.engine.publishing import publish_slice
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.errors import ConfigurationError, ErrorClass, InputError, OutputError
+from batch_llm.job.template import RenderError
+from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.warehouse.base import FreezeSpec, FrozenInput
+
+__all__ = ["Started", "check", "freeze_spec", "rendered", "same_run", "signatures", "start", "tokens_of"]
+
+SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
+SLICE_ROWS_MIN = 20
+SLICE_ROWS_MAX = 50_000
+SAMPLE_ROWS = 200  # rendered to guess tokens per row
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The run to work on."""
+
+    record: RunRecord
+    resumed: bool = False
+    nothing_to_do: bool = False
+
+
+def start(parts: JobParts, judge: Judge) -> Started:
+    """Find the unfinished run that is this one, or freeze a new run; blocking.
+
+    Spends nothing; raises `ConfigurationError`. ``judge`` reads the answers of an unfinished run that this one takes
+    over.
+    """
+    _, version = check(parts)
+    signature, shape = signatures(parts)
+    latest = parts.runs.latest(parts.declared.job.name)
+    if latest is not None and same_run(latest, signature, shape, version):
+        if latest.state is RunState.PLANNED:
+            record = replace(latest, job=parts.declared.job_data())
+            parts.runs.save(record)
+            return Started(record, resumed=True)
+        if latest.state is RunState.FINISHED and _output_stands(parts):
+            return Started(latest, nothing_to_do=True)
+    return Started(_freeze(parts, judge))
+
+
+def check(parts: JobParts) -> tuple[pa.Schema, str]:
+    """Everything that can be known to be wrong before a call; the input's schema and version; blocking."""
+    job = parts.declared.job
+    info = parts.warehouse.source(parts.source)
+    schema = info.schema
+    if schema is None:
+        raise InputError(f"{parts.source}: its columns cannot be read")
+    parts.declared.check_columns(schema.names)
+    if job.budget_usd is not None and parts.price is None:
+        raise ConfigurationError(
+            f"budget_usd: the price of {job.model} is unknown, so a budget cannot be kept; "
+            "give `prices` to its pool in the providers file, or drop the budget"
+        )
+    parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key)
+    return schema, info.version
+
+
+def signatures(parts: JobParts) -> tuple[str, str]:
+    """(what the answers depend on, what else makes it another run), as hashes."""
+    job = parts.declared.job
+    signature = [job.prompt.system, parts.declared.user_template, job.model, parts.params, parts.schema.json_schema]
+    shape = [parts.source, job.input.key, job.input.where, list(parts.columns), job.output.keep, parts.output]
+    return _hash(signature), _hash([*shape, job.output.mode])
+
+
+def same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
+    """The record is an execution of this very job over this very input."""
+    return (record.signature, record.shape, record.input_version) == (signature, shape, version)
+
+
+def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
+    """What to freeze, in slices of about ten minutes of work at the limit; blocking."""
+    job = parts.declared.job
+    return FreezeSpec(
+        run_id, parts.source, parts.key, parts.columns, job.input.where, job.slices.rows or _rows_per_slice(parts)
+    )
+
+
+def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
+    job = parts.declared.job
+    signature, shape = signatures(parts)
+    now = parts.clock.now()
+    run_id = f"{job.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
+    record = RunRecord(
+        run_id=run_id,
+        job=parts.declared.job_data(),
+        job_dir=str(parts.declared.directory),
+        signature=signature,
+        shape=shape,
+        source=parts.source,
+        input_version=frozen.version,
+        key=parts.key,
+        columns=parts.columns,
+        slice_rows=tuple(info.rows for info in frozen.slices),
+        supersedes=_take_over(parts, judge, signature),
+        state=RunState.PLANNED,
+        created_at=now,
+    )
+    parts.runs.save(record)
+    return record
+
+
+def _take_over(parts: JobParts, judge: Judge, signature: str) -> tuple[str, ...]:
+    """End the job's unfinished runs; those whose answers may serve again are published, so that they can be found."""
+    taken: list[str] = []
+    for old in parts.runs.all(parts.declared.job.name):
+        if old.state is not RunState.PLANNED:
+            continue
+        if old.signature == signature:
+            _publish_journals(parts, judge, old)
+            taken.extend([old.run_id, *old.supersedes])
+        parts.runs.save(replace(old, state=RunState.SUPERSEDED))
+    return tuple(dict.fromkeys(taken))
+
+
+def _publish_journals(parts: JobParts, judge: Judge, old: RunRecord) -> None:
+    published = parts.warehouse.published(old.run_id)
+    for number in range(len(old.slice_rows)):
+        if number in published and not published[number].pending:
+            continue
+        if not any(True for _ in parts.runs.entries(old.run_id, number)):
+            continue
+        work = SliceWork(parts, judge, old, number)
+        work.open(reopen_failed=False)
+        try:
+            publish_slice(work, ErrorClass.CANCELLED)
+        finally:
+            work.close()
+
+
+def _output_stands(parts: JobParts) -> bool:
+    try:
+        next(parts.warehouse.rows(parts.output, limit=1), None)
+    except OutputError:
+        return False
+    return True
+
+
+def _rows_per_slice(parts: JobParts) -> int:
+    job = parts.declared.job
+    rate = rows_per_s(parts.limits, _tokens_per_row(parts))
+    if rate is None:
+        return SLICE_ROWS_MAX
+    rows = int(rate * 60 * (job.slices.target_minutes or SLICE_MINUTES))
+    return min(SLICE_ROWS_MAX, max(SLICE_ROWS_MIN, rows))
+
+
+def _tokens_per_row(parts: JobParts) -> float:
+    head = parts.warehouse.head(parts.source, parts.columns, parts.declared.job.input.where, SAMPLE_ROWS)
+    counts = [tokens_of(parts, row) for row in head.to_pylist()]
+    return max(1.0, sum(counts) / len(counts) + parts.output_length.predicted()) if counts else 1.0
+
+
+def tokens_of(parts: JobParts, row: dict[str, Any]) -> int:
+    """Input tokens of one row's request, counted or predicted; 0 when it cannot be rendered."""
+    text = rendered(parts, row)
+    return parts.tokens.count(text) if text is not None else 0
+
+
+def rendered(parts: JobParts, row: dict[str, Any]) -> str | None:
+    """All messages of one row's request; None when it cannot be rendered."""
+    try:
+        request = parts.request(row, "")
+    except RenderError:
+        return None
+    return "".join(message.content for message in request.messages)
+
+
+def _hash(said: Any) -> str:
+    return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()

@@ -1,0 +1,79 @@
+"""How a run stands, from its stored rows.
+
+Belongs here: adding up published counters. Not here: counting rows (warehouse.published).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+
+from batch_llm.engine.events import RunSummary
+from batch_llm.engine.meter import Meter
+from batch_llm.engine.parts import JobParts
+from batch_llm.journal.base import RunRecord
+from batch_llm.warehouse.base import StatusCounts
+
+__all__ = ["summarise", "total"]
+
+
+def total(counts: Iterable[StatusCounts]) -> StatusCounts:
+    """The sum of some counters; a cost is known when any is."""
+    seen = list(counts)
+    costs = [one.cost_usd for one in seen if one.cost_usd is not None]
+    return StatusCounts(
+        rows=sum(one.rows for one in seen),
+        ok=sum(one.ok for one in seen),
+        failed=sum(one.failed for one in seen),
+        pending=sum(one.pending for one in seen),
+        cached=sum(one.cached for one in seen),
+        attempts=sum(one.attempts for one in seen),
+        input_tokens=sum(one.input_tokens for one in seen),
+        output_tokens=sum(one.output_tokens for one in seen),
+        cost_usd=sum(costs, Decimal(0)) if costs else None,
+        cost_unknown_rows=sum(one.cost_unknown_rows for one in seen),
+    )
+
+
+def summarise(
+    parts: JobParts,
+    record: RunRecord,
+    counts: Mapping[int, StatusCounts],
+    meter: Meter,
+    *,
+    stopped: str | None = None,
+    nothing_to_do: bool = False,
+) -> RunSummary:
+    """The run's summary; rows of slices that are not published yet are pending."""
+    all_rows = sum(record.slice_rows)
+    stored = total(counts.values())
+    return RunSummary(
+        job=parts.declared.job.name,
+        run_id=record.run_id,
+        rows=all_rows,
+        ok=stored.ok,
+        failed=stored.failed,
+        pending=all_rows - stored.ok - stored.failed,
+        cached=stored.cached,
+        requests=meter.requests,
+        attempts=stored.attempts,
+        input_tokens=stored.input_tokens,
+        output_tokens=stored.output_tokens,
+        cost_usd=stored.cost_usd,
+        wall_s=round(meter.elapsed_s(), 3),
+        output=parts.output,
+        stopped=stopped,
+        nothing_to_do=nothing_to_do,
+        failed_by_class=_failed_by_class(parts, record) if stored.failed else {},
+    )
+
+
+def _failed_by_class(parts: JobParts, record: RunRecord) -> dict[str, int]:
+    found: dict[str, int] = {}
+    batches = parts.warehouse.rows(
+        f"run:{record.run_id}", columns=["llm_error_class"], where="llm_status = 'failed'"
+    )
+    for batch in batches:
+        for name in batch.column(0).to_pylist():
+            found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items()))

@@ -1,0 +1,71 @@
+"""kill -9 in the middle, then the same command: nothing lost, nothing doubled, paid twice at most what was in flight."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batch_llm.simulator import Simulator
+from tests.integration.lab import Lab
+
+ROWS = 400
+DRIVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.lab import Lab
+lab = Lab(Path(sys.argv[1]))
+print(asyncio.run(lab.run(lab.job(slices={"rows": 150}))).ok)
+"""
+
+
+async def _killed_after(lab: Lab, simulator: Simulator, answers: int, root: Path) -> int:
+    """Start the run, kill it when the simulator has sent so many answers; how many calls were in flight then."""
+    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root, stderr=subprocess.PIPE)
+    while simulator.stats()["answered"] < answers and process.poll() is None:
+        await asyncio.sleep(0.002)
+    process.kill()
+    in_flight = simulator.stats()["in_flight"]
+    _, errors = process.communicate()
+    assert process.returncode == -9, errors.decode()
+    return int(in_flight)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_runs_go_on_where_they_stopped(lab: Lab, root: Path, seed: int) -> None:
+    """Three kills at random moments of one job of three slices."""
+    lab.table(ROWS)
+    draw = random.Random(seed)
+    async with lab.simulator(latency_median_s=0.05, seed=seed) as simulator:
+        at_kills = 0
+        answers = 0
+        for _ in range(3):
+            answers += draw.randrange(20, 110)
+            at_kills += await _killed_after(lab, simulator, answers, root)
+        summary = await lab.run(lab.job(slices={"rows": 150}))
+        stats = simulator.stats()
+    rows = lab.rows()
+    assert (summary.rows, summary.ok, summary.pending) == (ROWS, ROWS, 0)
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    assert stats["duplicates"]["prompts"] == ROWS
+    paid_twice = stats["answered"] - ROWS
+    assert 0 <= paid_twice <= at_kills
+
+
+async def test_a_run_killed_while_it_publishes_is_published_by_the_next(lab: Lab, root: Path) -> None:
+    """All rows are answered; the kill falls between journal and output table."""
+    lab.table(ROWS)
+    async with lab.simulator() as simulator:
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root)
+        while simulator.stats()["answered"] < ROWS and process.poll() is None:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # the last answers are in the journal; publishing takes longer
+        process.kill()
+        process.wait()
+        again = await lab.run(lab.job(slices={"rows": 150}))
+        assert simulator.stats()["answered"] == ROWS
+    assert (again.ok, len(lab.rows())) == (ROWS, ROWS)

@@ -1,0 +1,38 @@
+"""The retry table: complete, and sane in its waits."""
+
+from __future__ import annotations
+
+from batch_llm.engine.retry import BACKOFF_MAX_S, RULES, Action, wait_s
+from batch_llm.errors import ErrorClass
+
+STOPS_THE_RUN = {
+    ErrorClass.AUTHENTICATION,
+    ErrorClass.DAILY_QUOTA,
+    ErrorClass.BUDGET,
+    ErrorClass.DEADLINE,
+    ErrorClass.CANCELLED,
+}
+
+
+def test_every_class_a_row_can_meet_has_a_rule() -> None:
+    """A new class cannot be forgotten; those that stop the run have none."""
+    assert set(RULES) == set(ErrorClass) - STOPS_THE_RUN
+
+
+def test_a_rate_limit_uses_up_no_attempt() -> None:
+    """A storm of 429s never fails a row."""
+    assert RULES[ErrorClass.RATE_LIMITED].action is Action.WAIT
+
+
+def test_what_cannot_get_better_is_never_asked_again() -> None:
+    """Permanent errors cost one call."""
+    for error_class in (ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.REFUSED, ErrorClass.CONTENT_FILTER):
+        assert RULES[error_class].action is Action.FAIL
+
+
+def test_waits_grow_are_bounded_and_respect_the_provider() -> None:
+    """Exponential with jitter, never below what the provider asked."""
+    for attempt in range(1, 15):
+        full_s = min(BACKOFF_MAX_S, 2 ** (attempt - 1))
+        assert all(full_s / 2 <= wait_s(attempt, None) <= full_s for _ in range(20))
+    assert wait_s(1, 33.0) == 33.0
