@@ -1,0 +1,361 @@
+"""The providers file: which accounts answer, under which limits, at which prices.
+
+Belongs here: the file's model, its rules, finding the pool of a model, resolving a pool's key (late). Not here: HTTP
+(providers/), pacing (limiter/), the price list (pricing.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from batch_llm.config.problems import did_you_mean, error_for, explain
+from batch_llm.config.secrets import SecretReference, mask, resolve
+from batch_llm.config.yaml_source import Place, Problem, Source, YamlProblem, parse_yaml, read_text
+from batch_llm.errors import JobFileError, NotYetAvailable, ProvidersFileError, SecretError
+
+__all__ = [
+    "DEFAULT_PROVIDERS",
+    "LimitsSpec",
+    "PoolSpec",
+    "PricesSpec",
+    "ProviderSpec",
+    "ProvidersFile",
+    "api_key_of",
+    "base_url_of",
+    "find_pool",
+    "load_providers",
+    "parse_providers",
+    "providers_json_schema",
+]
+
+DEFAULT_PROVIDERS = """\
+providers:
+  openai:
+    kind: openai
+    api_key: ${env:OPENAI_API_KEY}
+    pools:
+      - name: main
+        models: ["*"]                # any model
+        limits: unknown              # start low and adapt to what the provider says
+  simulator:
+    kind: simulator                  # answers made up on this machine; only for simulator/<model>
+    pools:
+      - name: main
+        models: ["*"]
+        limits: {requests_per_minute: 600, tokens_per_minute: 200000}
+"""
+
+NAMED_SIMULATOR = "simulator"
+ANY_MODEL = "*"
+_NOT_YET_KINDS = ("azure", "google", "anthropic")
+_NOT_YET_LIMITS = ("requests_per_day", "tokens_per_day", "enqueued_tokens")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+
+
+class _Part(BaseModel):
+    """A part of the providers file: unknown keys are refused, types never guessed, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class LimitsSpec(_Part):
+    """What the provider allows this pool; absent: no limit of that kind."""
+
+    requests_per_minute: float | None = Field(default=None, gt=0, description="Requests per minute.")
+    tokens_per_minute: float | None = Field(default=None, gt=0, description="Input and output tokens per minute.")
+    input_tokens_per_minute: float | None = Field(default=None, gt=0, description="Input tokens per minute.")
+    output_tokens_per_minute: float | None = Field(default=None, gt=0, description="Output tokens per minute.")
+    requests_per_day: float | None = Field(default=None, gt=0, description="Requests per day (not yet available).")
+    tokens_per_day: float | None = Field(default=None, gt=0, description="Tokens per day (not yet available).")
+    max_concurrency: int | None = Field(default=None, ge=1, description="Requests in flight at once.")
+    enqueued_tokens: int | None = Field(
+        default=None, ge=1, description="Tokens waiting in provider batches (not yet available)."
+    )
+
+    @model_validator(mode="after")
+    def _at_least_one(self) -> LimitsSpec:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("give at least one limit such as requests_per_minute, or write `limits: unknown`")
+        return self
+
+
+def _which_limits(value: Any) -> str:
+    return "<unknown>" if isinstance(value, str) else "<limits>"
+
+
+class PricesSpec(_Part):
+    """Prices that override the price list, US dollars per 1M tokens."""
+
+    input: Decimal = Field(ge=0, strict=False, description="US dollars per 1M input tokens.")
+    output: Decimal = Field(ge=0, strict=False, description="US dollars per 1M output tokens.")
+    cached_input: Decimal | None = Field(
+        default=None, ge=0, strict=False, description="US dollars per 1M cached input tokens; absent: as `input`."
+    )
+
+
+class _Endpoint(_Part):
+    """What may stand on a provider or on one of its pools; the pool's wins."""
+
+    base_url: str | None = Field(default=None, description="Where the API is: http(s)://host/v1.")
+    api_key: SecretReference | None = Field(default=None, description="A reference: ${env:NAME}; never the key itself.")
+    deployment: str | None = Field(default=None, min_length=1, description="Azure's deployment name (kind azure).")
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_http(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            good = False
+        if not good:
+            raise ValueError("must be a URL like https://host/v1")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("may hold no user, password, query or fragment (it is not shown); put a key into api_key")
+        return url.rstrip("/")
+
+
+class PoolSpec(_Endpoint):
+    """One provider account and model group: everything that shares one limit."""
+
+    name: Name = Field(default="main", description="Unique in its provider: letters, digits and _ . -")
+    models: list[Annotated[str, Field(min_length=1)]] = Field(
+        min_length=1, description='Model names; "*" (any) for kind simulator or with `limits: unknown`.'
+    )
+    limits: Annotated[
+        Annotated[Literal["unknown"], Tag("<unknown>")] | Annotated[LimitsSpec, Tag("<limits>")],
+        Discriminator(_which_limits),
+    ] = Field(description="requests_per_minute, tokens_per_minute, .. as your account page says; or `unknown`.")
+    burst_s: float = Field(
+        default=0, ge=0, description="Seconds of unused rate the provider lets one save up; never more is sent at once."
+    )
+    window_s: float | None = Field(
+        default=None, gt=0, description="Length in seconds of the provider's fixed windows, if it counts in windows."
+    )
+    debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
+        default="actual", description="What the provider subtracts when a request comes in."
+    )
+    prices: PricesSpec | None = Field(default=None, description="Overrides the price list, USD per 1M tokens.")
+
+
+class ProviderSpec(_Endpoint):
+    """One provider: an API, a key, and pools."""
+
+    kind: Literal["openai", "azure", "google", "anthropic", "openai_compatible", "simulator"] = Field(
+        description="Which API it speaks."
+    )
+    pools: list[PoolSpec] = Field(min_length=1, description="At least one pool with `models` and `limits`.")
+    simulator: dict[str, Any] | None = Field(
+        default=None, description="Settings of the simulator that is started in process (kind simulator)."
+    )
+
+
+class ProvidersFile(_Part):
+    """The whole file."""
+
+    providers: dict[Name, ProviderSpec] = Field(min_length=1, description="Providers by the name that jobs use.")
+    _source: Source = PrivateAttr(default_factory=lambda: Source("providers", None))
+
+    @property
+    def source(self) -> Source:
+        """Where each value stands, for messages."""
+        return self._source
+
+
+def load_providers(path: Path | None) -> ProvidersFile:
+    """Read a providers file; None: `DEFAULT_PROVIDERS`. Resolves no secret.
+
+    Raises:
+        ProvidersFileError: The file is missing or wrong; every problem is named with its line.
+        SecretError: A literal stands where a reference must; never shows it.
+    """
+    if path is None:
+        return parse_providers(DEFAULT_PROVIDERS, "default providers")
+    try:
+        text = read_text(path)
+    except OSError as error:
+        raise ProvidersFileError(
+            f"{path}: cannot be read ({error.strerror}); BATCH_LLM_PROVIDERS must name a providers file, or be unset"
+        ) from None
+    except YamlProblem as error:
+        raise ProvidersFileError(f"{path}:{error.line}: {error.reason}") from None
+    return parse_providers(text, str(path))
+
+
+def parse_providers(text: str, name: str) -> ProvidersFile:
+    """As `load_providers`, from text; ``name`` stands in messages where the file's name would."""
+    try:
+        source = parse_yaml(text, name)
+    except YamlProblem as error:
+        raise ProvidersFileError(f"{name}:{error.line}: {error.reason}") from None
+    if not isinstance(source.data, Mapping):
+        raise ProvidersFileError(f"{name}: must be a mapping that begins with `providers:`")
+    file: ProvidersFile | None = None
+    try:
+        file = ProvidersFile.model_validate(source.data)
+        file._source = source
+        problems = _rules(file)
+    except ValidationError as error:
+        problems = explain(error, ProvidersFile)
+    if problems or file is None:
+        raise error_for(problems, ProvidersFileError)(source.message(problems))
+    return file
+
+
+def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple[ProviderSpec, PoolSpec]:
+    """The provider and the pool that answer ``<provider_name>/<model_name>``.
+
+    Raises:
+        JobFileError: No such provider, or none of its pools has the model.
+        NotYetAvailable: The provider's kind, or one of the pool's limits, has not landed.
+    """
+    name = file.source.name
+    provider = file.providers.get(provider_name)
+    if provider is None:
+        raise JobFileError(
+            f"there is no provider {mask(provider_name)} in {name}{did_you_mean(provider_name, file.providers)} "
+            f"(providers: {', '.join(file.providers)})"
+        )
+    where = file.source.where
+    path: Place = ("providers", provider_name)
+    if provider.kind in _NOT_YET_KINDS:
+        raise NotYetAvailable(f"{where((*path, 'kind'))}: providers of kind {provider.kind!r} are not yet available")
+    number = _pool_number(provider, model_name)
+    if number is None:
+        models = [model for pool in provider.pools for model in pool.models]
+        raise JobFileError(
+            f"no pool of provider {provider_name!r} has the model {mask(model_name)} "
+            f"({where((*path, 'pools'))}){did_you_mean(model_name, models)} (models: {', '.join(models)}); "
+            "name it in the pool whose limit it shares"
+        )
+    pool = provider.pools[number]
+    for limit in _NOT_YET_LIMITS:
+        if pool.limits != "unknown" and getattr(pool.limits, limit) is not None:
+            raise NotYetAvailable(
+                f"{where((*path, 'pools', number, 'limits', limit))}: this limit is not yet available"
+            )
+    return provider, pool
+
+
+def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The pool's URL, else the provider's; None: the kind's own."""
+    return pool.base_url or provider.base_url
+
+
+def api_key_of(
+    provider_name: str, provider: ProviderSpec, pool: PoolSpec, environ: Mapping[str, str]
+) -> SecretStr | None:
+    """The pool's key, else the provider's, resolved now; None when the file names none.
+
+    Raises:
+        SecretError: The variable is not set; names it, the provider and what to do.
+    """
+    reference = pool.api_key or provider.api_key
+    if reference is None:
+        return None
+    try:
+        return resolve(reference, environ, needed_by=f"provider {provider_name!r}")
+    except SecretError as error:
+        reason = str(error)
+    raise SecretError(f"{reason}. To try without a key, use a model of the simulator: simulator/<model>")
+
+
+def providers_json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the providers file."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **ProvidersFile.model_json_schema(),
+        "title": "batch_llm providers file",
+    }
+
+
+def _pool_number(provider: ProviderSpec, model_name: str) -> int | None:
+    for wanted in (model_name, ANY_MODEL):  # a pool that names the model comes before one for any
+        for number, pool in enumerate(provider.pools):
+            if wanted in pool.models:
+                return number
+    return None
+
+
+def _rules(file: ProvidersFile) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, provider in file.providers.items():
+        path: Place = ("providers", name)
+        problems += _kind_rules(name, provider, path)
+        problems += _pool_rules(provider, (*path, "pools"), file)
+    return problems
+
+
+def _kind_rules(name: str, provider: ProviderSpec, path: Place) -> list[Problem]:
+    problems = []
+    simulated = provider.kind == "simulator"
+    if simulated != (name == NAMED_SIMULATOR):
+        problems.append(
+            Problem(
+                (*path, "kind"),
+                f"kind simulator and the name {NAMED_SIMULATOR!r} go together, so that no job is answered by made-up "
+                "answers unless its model says simulator/",
+            )
+        )
+    if simulated and any(part.api_key for part in (provider, *provider.pools)):
+        problems.append(Problem((*path, "api_key"), "the simulator takes no key; remove it"))
+    if provider.simulator is not None and (not simulated or provider.base_url):
+        problems.append(
+            Problem(
+                (*path, "simulator"), "these settings are for kind simulator without base_url, which is started here"
+            )
+        )
+    if provider.kind == "openai" and not all(pool.api_key or provider.api_key for pool in provider.pools):
+        problems.append(Problem((*path, "api_key"), "is required for kind openai: api_key: ${env:OPENAI_API_KEY}"))
+    if provider.kind == "openai_compatible" and not all(base_url_of(provider, pool) for pool in provider.pools):
+        problems.append(
+            Problem((*path, "base_url"), "is required for kind openai_compatible: base_url: http://host/v1")
+        )
+    if provider.kind != "azure" and any(part.deployment for part in (provider, *provider.pools)):
+        problems.append(Problem((*path, "deployment"), "only kind azure has deployments; remove it"))
+    return problems
+
+
+def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:
+    problems = []
+    pools: dict[str, int] = {}
+    models: dict[str, tuple[int, int]] = {}
+    for number, pool in enumerate(provider.pools):
+        here: Place = (*path, number)
+        if pool.name in pools:
+            problems.append(Problem((*here, "name"), f"two pools are called {pool.name!r}; give each its own name"))
+        pools.setdefault(pool.name, number)
+        if ANY_MODEL in pool.models and provider.kind != "simulator" and pool.limits != "unknown":
+            problems.append(
+                Problem((*here, "models"), '"*" needs `limits: unknown`: different models, different limits')
+            )
+        for position, model in enumerate(pool.models):
+            if models.setdefault(model, (number, position)) != (number, position):
+                first = file.source.where((*path, models[model][0], "models", models[model][1]))
+                problems.append(
+                    Problem(
+                        (*here, "models", position),
+                        f"the model {mask(model)} stands here and in {first}: one model, one pool, one limit",
+                    )
+                )
+    return problems

@@ -1,0 +1,313 @@
+"""The prompt: Jinja2 templates over a row, in a sandbox.
+
+Belongs here: compiling the templates, the columns they use, rendering a row. Not here: reading files (load.py),
+counting tokens (tokens.py).
+Invariant: a row's values are data. They are printed as they are and never compiled, whatever they hold.
+
+What a template sees: the row's columns, and Jinja2's own ``range``, ``dict``, ``cycler``, ``joiner``, ``namespace``
+(a column of the same name wins when the template uses the name as a value). White space is kept as written, the last
+newline too. A null prints as nothing, also through a text filter (``{{ comment | upper }}``), ``~`` or ``join``, and a
+loop over it does nothing; ``is none`` tells. ``turn.items`` is the field ``items`` when the value has one. A column
+that the row lacks is an error. No includes, imports, blocks or inheritance: a prompt is one text.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+from batch_llm.config.problems import did_you_mean
+from batch_llm.errors import InputError, JobFileError
+
+__all__ = ["PromptError", "PromptTemplate", "RenderError", "RenderedMessage"]
+
+MOST_TEXT = 10_000_000  # characters a template may make by repetition: far above any model's context
+LARGEST_POWER = 64
+_QUOTED = re.compile(r"'([^']*)'|\"([^\"]*)\"")
+_TYPES = frozenset(
+    {
+        "str",
+        "int",
+        "float",
+        "bool",
+        "list",
+        "dict",
+        "tuple",
+        "date",
+        "datetime",
+        "time",
+        "timedelta",
+        "Decimal",
+        "bytes",
+        "None",
+        "NoneType",
+    }
+)
+_PLAIN = frozenset({str, int, float, bool})
+_TEXT_FILTERS = (
+    "capitalize",
+    "center",
+    "e",
+    "escape",
+    "forceescape",
+    "indent",
+    "lower",
+    "replace",
+    "string",
+    "striptags",
+    "title",
+    "trim",
+    "truncate",
+    "upper",
+    "urlencode",
+    "urlize",
+    "wordcount",
+    "wordwrap",
+)
+
+
+class PromptError(JobFileError):
+    """A template that cannot be compiled.
+
+    Attributes:
+        field: ``system`` or ``user``.
+        line: 1-based line inside the template.
+        reason: What is wrong there.
+    """
+
+    def __init__(self, field: str, line: int, reason: str) -> None:
+        super().__init__(f"prompt.{field}, line {line}: {reason}")
+        self.field = field
+        self.line = line
+        self.reason = reason
+
+
+class RenderError(ValueError):
+    """This row cannot be rendered; the message holds no value of the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedMessage:
+    """One message of the prompt, filled in."""
+
+    role: str  # system | user
+    content: str
+
+
+class PromptTemplate:
+    """A compiled prompt. Safe to use from several threads.
+
+    Attributes:
+        columns: The names of the input columns that the templates use.
+    """
+
+    columns: frozenset[str]
+
+    def __init__(self, system: str | None, user: str) -> None:
+        """Compile both templates. Raises `PromptError`."""
+        compiled = [_compile(role, text) for role, text in (("system", system), ("user", user)) if text is not None]
+        self.columns = frozenset().union(*(part.columns for part in compiled))
+        self._parts = tuple(compiled)
+
+    def render(self, row: Mapping[str, Any]) -> tuple[RenderedMessage, ...]:
+        """The messages for one row: system first, if there is one.
+
+        Args:
+            row: The row's values by column; more columns than used may be given.
+
+        Raises:
+            RenderError: A column or an attribute is missing, or the values do not fit what the template does.
+        """
+        return tuple(RenderedMessage(part.role, part.render(row)) for part in self._parts)
+
+    def check_columns(self, available: Collection[str]) -> None:
+        """Raise `InputError` when the input lacks a column that the prompt uses."""
+        missing = sorted(self.columns.difference(available))
+        if not missing:
+            return
+        lines = [
+            f"the prompt uses the column {name!r}, which the input does not have{did_you_mean(name, available)}"
+            for name in missing
+        ]
+        raise InputError("\n".join([*lines, f"columns of the input: {', '.join(available)}"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    role: str
+    text: str
+    template: Template
+    columns: frozenset[str]
+
+    def render(self, row: Mapping[str, Any]) -> str:
+        try:
+            values = {name: row[name] for name in self.columns}
+        except KeyError as error:
+            raise RenderError(f"the row has no column {error.args[0]!r} (prompt.{self.role})") from None
+        try:
+            return self.template.render(values)
+        except (TemplateError, TypeError) as error:
+            reason = self._without_values(error)
+        except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError) as error:
+            reason = type(error).__name__  # its text may quote a value of the row
+        raise RenderError(f"the prompt cannot be rendered from this row (prompt.{self.role}): {reason}")
+
+    def _without_values(self, error: Exception) -> str:
+        """The message, if all it quotes are types and words of the template; else only what kind of error it is."""
+        message = str(error)
+        for pair in _QUOTED.findall(message):
+            word = "".join(pair)
+            if word not in self.text and word.removesuffix(" object") not in _TYPES:
+                return type(error).__name__
+        return message
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, with repetition bounded (it bounds `range` itself)."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuse a product that would not fit into memory."""
+        if operator == "**" and not (abs(left) < MOST_TEXT and abs(right) <= LARGEST_POWER):
+            raise SecurityError("a power larger than a prompt may use")
+        if operator == "*" and max(_repeated(left, right), _repeated(right, left)) > MOST_TEXT:
+            raise SecurityError("a repetition larger than a prompt may use")
+        return super().call_binop(context, operator, left, right)
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A struct's own field before Python's methods: ``order.items`` is the field when there is one."""
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+
+def _repeated(text: Any, times: Any) -> int:
+    return len(text) * times if isinstance(text, str | list | tuple) and isinstance(times, int) else 0
+
+
+def _printed(value: Any) -> Any:
+    """What ``{{ value }}`` prints: nothing for a null; what has no text is refused, its repr would be sent and paid."""
+    if type(value) in _PLAIN:
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise TypeError("a column of bytes cannot stand in a prompt")
+    if callable(value) and not isinstance(value, Undefined):
+        raise TypeError("a function cannot stand in a prompt; call it with ()")
+    return value
+
+
+def _items(value: Any) -> Any:
+    """What a loop goes over: nothing for a null."""
+    return () if value is None else value
+
+
+def _join(value: Iterable[Any] | None, d: str = "", attribute: str | None = None) -> str:
+    """``join`` in which null elements, and a null list, are empty."""
+    items = [] if value is None else list(value)
+    if attribute is not None:
+        items = [_ENVIRONMENT.getattr(item, attribute) for item in items]
+    return d.join(str(_printed(item)) for item in items)
+
+
+def _keeps_null(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A text filter through which a null stays null, instead of becoming the word None."""
+    position = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja2 puts its context before the value
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        return None if args[position] is None else function(*args, **kwargs)
+
+    return wrapped
+
+
+def _environment() -> _Environment:
+    environment = _Environment(
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_printed, cache_size=0
+    )
+    del environment.globals["lipsum"]  # random text: the same row would never give the same request
+    del environment.filters["random"]
+    for name in _TEXT_FILTERS:
+        if name in environment.filters:
+            environment.filters[name] = _keeps_null(environment.filters[name])
+    environment.filters.update(_printed=_printed, _items=_items, join=_join)
+    return environment
+
+
+_ENVIRONMENT = _environment()
+_FUNCTIONS = frozenset(_ENVIRONMENT.globals)
+_BARE = _Environment()  # knows no functions: tells which names the template itself does not define
+_BARE.globals.clear()
+_ONE_TEXT = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
+
+
+class _NullsAreEmpty(NodeTransformer):
+    """``a ~ b`` prints nothing for a null, as ``{{ a }}{{ b }}`` does; a loop over a null does nothing."""
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Concat:  # noqa: N802  Jinja2 looks the name up
+        """See the class."""
+        self.generic_visit(node)
+        node.nodes = [_filtered(part, "_printed") for part in node.nodes]
+        return node
+
+    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802  Jinja2 looks the name up
+        """See the class."""
+        self.generic_visit(node)
+        node.iter = _filtered(node.iter, "_items")
+        return node
+
+
+def _filtered(node: nodes.Node, name: str) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
+def _compile(role: str, text: str) -> _Compiled:
+    try:
+        tree = _ENVIRONMENT.parse(text)
+        _refuse_other_files(role, tree)
+        columns = _columns(role, tree, meta.find_undeclared_variables(_BARE.parse(text)))
+        tree = _NullsAreEmpty().visit(tree)
+        tree.set_environment(_ENVIRONMENT)
+        code = _ENVIRONMENT.compile(tree, name=f"prompt.{role}")
+        template = Template.from_code(_ENVIRONMENT, code, dict(_ENVIRONMENT.globals))
+    except TemplateSyntaxError as error:
+        _refuse(role, error.lineno, error.message or "not a template")
+    except RecursionError:
+        _refuse(role, 1, "nested too deeply")
+    return _Compiled(role, text, template, columns)
+
+
+def _refuse(role: str, line: int, reason: str) -> NoReturn:
+    raise PromptError(role, line, reason) from None
+
+
+def _refuse_other_files(role: str, tree: nodes.Template) -> None:
+    for node in tree.find_all(_ONE_TEXT):
+        _refuse(role, node.lineno, "include, import, extends and block are not allowed: a prompt is one text")
+
+
+def _columns(role: str, tree: nodes.Template, undeclared: Collection[str]) -> frozenset[str]:
+    """The names that only a row can give; a function's name counts when it is used other than by calling it."""
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    columns = {name for name in undeclared if name not in _FUNCTIONS}
+    calls: dict[str, int] = {}
+    for name in tree.find_all(nodes.Name):
+        if name.name == "self" and name.ctx == "load":
+            _refuse(role, name.lineno, "Jinja2 keeps the name 'self' for itself: rename the column")
+        if name.name in _FUNCTIONS and name.name in undeclared and id(name) in called:
+            calls.setdefault(name.name, name.lineno)
+        elif name.name in _FUNCTIONS and name.name in undeclared and name.ctx == "load":
+            columns.add(name.name)
+    for word in sorted(columns & calls.keys()):
+        _refuse(role, calls[word], f"{word!r} is used as a column and as the function {word}(): rename the column")
+    return frozenset(columns)

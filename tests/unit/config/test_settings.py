@@ -1,0 +1,77 @@
+"""The environment leads to places; nothing is touched."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+
+from batch_llm.config.secrets import scrub
+from batch_llm.config.settings import Settings
+from batch_llm.errors import ConfigurationError, NotYetAvailable
+
+CWD = Path("/some dir")
+
+
+def settings(**variables: str) -> Settings:
+    return Settings.from_environment({f"BATCH_LLM_{name}": value for name, value in variables.items()}, CWD)
+
+
+def test_without_variables_everything_is_in_the_working_directory() -> None:
+    found = settings()
+    assert found.home == CWD / ".batch_llm"
+    assert found.runs_dir == CWD / ".batch_llm" / "runs"
+    assert found.duckdb_path == CWD / ".batch_llm" / "warehouse.duckdb"
+    assert (found.providers_path, found.redis_url, found.warehouse, found.journal, found.dagster_url) == (None,) * 5
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert settings(HOME="", WAREHOUSE=" ", PROVIDERS="") == settings()
+
+
+def test_relative_paths_are_relative_to_the_working_directory_and_tilde_is_home(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    found = settings(HOME="state/../s", PROVIDERS="~/providers.yaml", WAREHOUSE="duckdb:w/x.duckdb", JOURNAL="j")
+    assert found.home == CWD / "s"
+    assert found.providers_path == Path("/home/alice/providers.yaml")
+    assert found.duckdb_path == CWD / "w" / "x.duckdb"
+    assert found.runs_dir == CWD / "j"
+
+
+def test_a_file_url_is_a_folder() -> None:
+    assert settings(JOURNAL="file:///data/my%20runs").runs_dir == Path("/data/my runs")
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BATCH_LLM_HOME", "here")
+    assert Settings.from_environment().home == tmp_path / "here"
+
+
+def test_object_stores_and_bigquery_are_not_yet_available() -> None:
+    with pytest.raises(NotYetAvailable, match="BATCH_LLM_JOURNAL=gs://"):
+        _ = settings(JOURNAL="gs://bucket/x").runs_dir
+    with pytest.raises(NotYetAvailable, match="BigQuery is not yet available"):
+        _ = settings(WAREHOUSE="bigquery:p.d").duckdb_path
+
+
+@pytest.mark.parametrize("value", ["postgres:x", "duckdb:", "/some/path"])
+def test_another_warehouse_is_refused_with_what_is_valid(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be duckdb:PATH"):
+        _ = settings(WAREHOUSE=value).duckdb_path
+
+
+def test_the_redis_password_is_never_shown() -> None:
+    word = secrets.token_hex(12)
+    found = settings(REDIS_URL=f"redis://:{word}@host:6379/0")
+    assert word not in repr(found)
+    assert scrub(f"cannot connect with {word}") == "cannot connect with ***"
+
+
+def test_a_redis_url_that_is_none_is_refused_without_its_text() -> None:
+    with pytest.raises(ConfigurationError, match="redis://host:6379/0") as caught:
+        settings(REDIS_URL="redis://[half:word")
+    assert "half" not in str(caught.value)
