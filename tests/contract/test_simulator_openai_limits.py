@@ -1,0 +1,183 @@
+"""The simulator's limits and quotas, judged by the vendor's own client."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import openai
+import pytest
+
+from batch_llm.clock import ManualClock
+from tests.contract.simulator_lab import Open, ask, headers_of, simulators
+
+
+@pytest.fixture
+async def open_simulator() -> AsyncIterator[Open]:
+    """Opens simulators with SDK clients."""
+    async with simulators() as opened:
+        yield opened
+
+
+async def test_the_request_limit_is_enforced_and_the_named_wait_is_exact(open_simulator: Open) -> None:
+    clock = ManualClock()
+    simulator, client = await open_simulator(clock=clock, requests_per_minute=3, burst_s=60)
+    for _ in range(3):
+        await ask(client)
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client)
+    assert (error.value.code, error.value.type) == ("rate_limit_exceeded", "requests")
+    assert "on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s." in str(error.value)
+    assert error.value.response.headers["retry-after"] == "20"
+    assert error.value.response.headers["retry-after-ms"] == "20000"
+    await clock.advance(19.99)
+    with pytest.raises(openai.RateLimitError):
+        await ask(client)
+    await clock.advance(0.02)
+    await ask(client)
+    stats = simulator.stats()
+    assert (stats["accepted"], stats["rejected"]) == (4, {"requests_per_minute": 2})
+    assert stats["utilisation"]["requests_per_minute"] == pytest.approx(4 / (20.01 * 3 / 60 + 3), abs=1e-4)
+
+
+async def test_the_token_limit_counts_prompt_and_completion(open_simulator: Open) -> None:
+    clock = ManualClock()
+    _, client = await open_simulator(
+        clock=clock, tokens_per_minute=600, burst_s=60, answer_tokens_median=100, answer_tokens_sigma=0
+    )
+    await ask(client, "x" * 1_600)  # 400 + 100
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client, "x" * 800)  # 200 + 100: 200 too many, 10 a second
+    assert (error.value.code, error.value.type) == ("rate_limit_exceeded", "tokens")
+    assert "on tokens per min (TPM): Limit 600, Used 500, Requested 300. Please try again in 20s." in str(error.value)
+    await clock.advance(20.01)
+    await ask(client, "x" * 800)
+
+
+async def test_the_burst_is_what_was_saved_up_and_no_more(open_simulator: Open) -> None:
+    clock = ManualClock()
+    simulator, client = await open_simulator(clock=clock, requests_per_minute=60, burst_s=2)
+    await clock.advance(3_600)
+    for _ in range(3):  # two saved up, and one at hand
+        await ask(client)
+    with pytest.raises(openai.RateLimitError):
+        await ask(client)
+    assert simulator.stats()["accepted"] == 3
+
+
+async def test_fixed_windows_are_counted_when_told_so(open_simulator: Open) -> None:
+    clock = ManualClock()
+    _, client = await open_simulator(clock=clock, requests_per_minute=120, window_s=1)
+    await clock.advance(0.75)
+    for _ in range(2):
+        await ask(client)
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client)
+    assert error.value.response.headers["retry-after-ms"] == "250"
+    await clock.advance(0.25)
+    for _ in range(2):
+        await ask(client)
+
+
+async def test_every_answer_carries_the_rate_limit_headers(open_simulator: Open) -> None:
+    clock = ManualClock()
+    _, client = await open_simulator(
+        clock=clock, requests_per_minute=60, tokens_per_minute=6_000, burst_s=60,
+        answer_tokens_median=20, answer_tokens_sigma=0,
+    )  # fmt: skip
+    headers = await headers_of(client, "x" * 320)
+    assert {name: value for name, value in headers.items() if name.startswith("x-ratelimit")} == {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "59",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-limit-tokens": "6000",
+        "x-ratelimit-remaining-tokens": "5900",
+        "x-ratelimit-reset-tokens": "1s",
+    }
+    for _ in range(59):
+        await ask(client, "x")
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client, "x")
+    assert error.value.response.headers["x-ratelimit-remaining-requests"] == "0"
+    assert error.value.response.headers["x-ratelimit-reset-requests"] == "1m0s"
+
+
+async def test_a_request_larger_than_the_limit_is_refused_for_good(open_simulator: Open) -> None:
+    simulator, client = await open_simulator(tokens_per_minute=100)
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client, "x" * 4_000)
+    assert (error.value.code, error.value.type) == ("rate_limit_exceeded", "tokens")
+    assert "Request too large for simulator/small" in str(error.value)
+    assert "The input or output tokens must be reduced in order to run successfully." in str(error.value)
+    assert "retry-after" not in error.value.response.headers
+    assert simulator.stats()["rejected"] == {"too_large": 1}
+
+
+async def test_debiting_max_tokens_takes_them_whether_they_are_used_or_not(open_simulator: Open) -> None:
+    clock = ManualClock()
+    config = {"tokens_per_minute": 1_000, "burst_s": 60, "answer_tokens_median": 10, "answer_tokens_sigma": 0}
+    _, client = await open_simulator(clock=clock, debit="input_plus_max_tokens", **config)
+    headers = await headers_of(client, "x" * 400, max_tokens=500)
+    assert headers["x-ratelimit-remaining-tokens"] == "400"
+    with pytest.raises(openai.RateLimitError):
+        await ask(client, "x" * 400, max_tokens=500)
+    with pytest.raises(openai.RateLimitError, match="Request too large"):
+        await ask(client, max_tokens=2_000)
+
+
+async def test_debiting_max_tokens_then_correcting_gives_the_rest_back_after_the_answer(open_simulator: Open) -> None:
+    clock = ManualClock()
+    config = {"tokens_per_minute": 1_000, "burst_s": 60, "answer_tokens_median": 10, "answer_tokens_sigma": 0}
+    _, client = await open_simulator(clock=clock, debit="input_plus_max_tokens_then_corrected", **config)
+    for used in (600, 710, 820):
+        headers = await headers_of(client, "x" * 400, max_tokens=500)
+        assert headers["x-ratelimit-remaining-tokens"] == str(1_000 - used)
+
+
+async def test_without_max_tokens_the_models_maximum_is_debited(open_simulator: Open) -> None:
+    _, client = await open_simulator(debit="input_plus_max_tokens", tokens_per_minute=1_000, max_output_tokens=990)
+    with pytest.raises(openai.RateLimitError, match="Requested 1090"):
+        await ask(client, "x" * 400)
+
+
+async def test_a_daily_quota_ends_with_a_429_that_says_until_when(open_simulator: Open) -> None:
+    clock = ManualClock()
+    simulator, client = await open_simulator(clock=clock, requests_per_day=3)
+    for _ in range(3):
+        await ask(client)
+    with pytest.raises(openai.RateLimitError) as error:
+        await ask(client)
+    assert (error.value.code, error.value.type) == ("rate_limit_exceeded", "requests")
+    assert "on requests per day (RPD): Limit 3, Used 3, Requested 1. Please try again in 8h0m0s." in str(error.value)
+    assert error.value.response.headers["retry-after"] == "28800"
+    assert simulator.stats()["rejected"] == {"requests_per_day": 1}
+
+
+async def test_a_daily_token_quota_likewise(open_simulator: Open) -> None:
+    _, client = await open_simulator(tokens_per_day=150, answer_tokens_median=100, answer_tokens_sigma=0)
+    await ask(client)
+    with pytest.raises(openai.RateLimitError, match="on tokens per day"):
+        await ask(client)
+
+
+async def test_credit_that_is_used_up_is_insufficient_quota_without_a_wait(open_simulator: Open) -> None:
+    simulator, client = await open_simulator(quota_requests=2)
+    for _ in range(2):
+        await ask(client)
+    with pytest.raises(openai.RateLimitError, match="You exceeded your current quota") as error:
+        await ask(client)
+    assert (error.value.code, error.value.type) == ("insufficient_quota", "insufficient_quota")
+    assert "retry-after" not in error.value.response.headers
+    assert simulator.stats()["rejected"] == {"insufficient_quota": 1}
+
+
+async def test_too_many_at_once_are_a_503(open_simulator: Open) -> None:
+    clock = ManualClock()
+    simulator, client = await open_simulator(clock=clock, max_concurrency=1, latency_median_s=5, latency_sigma=0)
+    first = asyncio.create_task(ask(client))
+    while simulator.stats()["in_flight"] == 0:
+        await asyncio.sleep(0)
+    with pytest.raises(openai.InternalServerError, match="overloaded") as error:
+        await ask(client, "second")
+    assert error.value.status_code == 503
+    await clock.advance(6)
+    await first
+    assert simulator.stats()["rejected"] == {"max_concurrency": 1}
