@@ -60,7 +60,7 @@ class Engine:
         meter = Meter(self.parts.clock)
         if started.nothing_to_do:
             counts = await self._published(record)
-            summary = summarise(self.parts, record, counts, meter, nothing_to_do=True)
+            summary = replace(summarise(self.parts, record, counts, meter), nothing_to_do=True)
             self.calling.tell(RunFinished(summary))
             return summary
         counts = await self._published(record)
@@ -124,7 +124,7 @@ class Engine:
         if promote_after:
             summary = await promote(self.parts, record, counts, meter, stopped)
         else:
-            summary = summarise(self.parts, record, counts, meter, stopped=stopped)
+            summary = summarise(self.parts, record, counts, meter, stopped)
         self.calling.tell(RunFinished(summary))
         return summary
 

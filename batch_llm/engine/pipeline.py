@@ -31,7 +31,7 @@ from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Cost, Hold, Limits, Reservation, Throttle
 from batch_llm.providers.base import Message, RawAnswer, Request
 
-__all__ = ["Pipeline"]
+__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "rows_per_s"]
 
 WINDOW_MIN = 8
 WINDOW_MAX = 1_000

@@ -50,5 +50,5 @@ async def promote(
     if blocked is None and not stored.pending:
         finished = replace(record, state=RunState.FINISHED, finished_at=parts.clock.now())
         await asyncio.to_thread(parts.runs.save, finished)
-    summary = summarise(parts, record, counts, meter, stopped=stopped)
+    summary = summarise(parts, record, counts, meter, stopped)
     return replace(summary, blocked=blocked)

@@ -49,14 +49,15 @@ def start(parts: JobParts, judge: Judge) -> Started:
     """
     _, version = check(parts)
     signature, shape = signatures(parts)
-    latest = parts.runs.latest(parts.declared.job.name)
-    if latest is not None and same_run(latest, signature, shape, version):
-        if latest.state is RunState.PLANNED:
-            record = replace(latest, job=parts.declared.job_data())
-            parts.runs.save(record)
-            return Started(record, resumed=True)
-        if latest.state is RunState.FINISHED and _output_stands(parts):
-            return Started(latest, nothing_to_do=True)
+    records = parts.runs.all(parts.declared.job.name)
+    same = [record for record in records if same_run(record, signature, shape, version)]
+    unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
+    if unfinished is not None:
+        record = replace(unfinished, job=parts.declared.job_data())
+        parts.runs.save(record)
+        return Started(record, resumed=True)
+    if same and same[0] is records[0] and same[0].state is RunState.FINISHED and _output_stands(parts):
+        return Started(same[0], nothing_to_do=True)
     return Started(_freeze(parts, judge))
 
 
@@ -129,6 +130,8 @@ def _take_over(parts: JobParts, judge: Judge, signature: str) -> tuple[str, ...]
     for old in parts.runs.all(parts.declared.job.name):
         if old.state is not RunState.PLANNED:
             continue
+        if old.requested and old.source != parts.source:
+            continue  # another table of the job's `watch`: somebody asked for that run, it goes on by itself
         if old.signature == signature:
             _publish_journals(parts, judge, old)
             taken.extend([old.run_id, *old.supersedes])

@@ -36,13 +36,7 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
 
 
 def summarise(
-    parts: JobParts,
-    record: RunRecord,
-    counts: Mapping[int, StatusCounts],
-    meter: Meter,
-    *,
-    stopped: str | None = None,
-    nothing_to_do: bool = False,
+    parts: JobParts, record: RunRecord, counts: Mapping[int, StatusCounts], meter: Meter, stopped: str | None = None
 ) -> RunSummary:
     """The run's summary; rows of slices that are not published yet are pending."""
     all_rows = sum(record.slice_rows)
@@ -63,7 +57,6 @@ def summarise(
         wall_s=round(meter.elapsed_s(), 3),
         output=parts.output,
         stopped=stopped,
-        nothing_to_do=nothing_to_do,
         failed_by_class=_failed_by_class(parts, record) if stored.failed else {},
     )
 

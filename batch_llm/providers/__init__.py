@@ -1,1 +1,4 @@
-"""providers."""
+"""Providers: one small file per API.
+
+Belongs here: an API's JSON and what its errors mean. Not here: trying again (engine/retry.py), pacing (limiter).
+"""

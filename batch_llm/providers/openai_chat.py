@@ -22,6 +22,7 @@ from batch_llm.providers.base import Completion, RawAnswer, Request, Usage
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
+ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
 MESSAGE_CHARACTERS = 300  # of a provider's error text that is kept
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
@@ -47,6 +48,11 @@ class OpenAIChatProvider:
         self._endpoint = endpoint
         self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
         self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def endpoint(self) -> OpenAIEndpoint:
+        """Where this provider sends."""
+        return self._endpoint
 
     async def __aenter__(self) -> OpenAIChatProvider:
         """Open the connection pool; calls in flight are bounded by the engine, not here."""
@@ -127,16 +133,16 @@ def _usage(data: object) -> Usage | None:
     """The usage an answer states; None when it is absent or cannot be true."""
     if not isinstance(data, dict):
         return None
-    numbers = (data.get("prompt_tokens"), data.get("completion_tokens"))
-    if not all(isinstance(number, int) and 0 <= number < 10**8 for number in numbers):
+    given, made = data.get("prompt_tokens"), data.get("completion_tokens")
+    if not (isinstance(given, int) and isinstance(made, int) and 0 <= given < ABSURD_TOKENS and 0 <= made < ABSURD_TOKENS):
         return None
-    if isinstance(data.get("total_tokens"), int) and data["total_tokens"] != sum(numbers):
+    if isinstance(data.get("total_tokens"), int) and data["total_tokens"] != given + made:
         return None
     inputs = data.get("prompt_tokens_details") or {}
     outputs = data.get("completion_tokens_details") or {}
     return Usage(
-        input_tokens=numbers[0],
-        output_tokens=numbers[1],
+        input_tokens=given,
+        output_tokens=made,
         cached_input_tokens=int(inputs.get("cached_tokens") or 0),
         reasoning_tokens=int(outputs.get("reasoning_tokens") or 0),
     )

@@ -1,0 +1,35 @@
+"""Push millions of table rows through cloud LLMs: every row once, at the speed of the limit, to the cent.
+
+Belongs here: the public names, loaded when first used. Not here: any code; importing this package stays light.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batch_llm.engine.events import RunSummary
+    from batch_llm.job.load import DeclaredJob, declare, load_job
+    from batch_llm.job.model import Job
+    from batch_llm.python import output, run
+
+__all__ = ["DeclaredJob", "Job", "RunSummary", "declare", "load_job", "output", "run"]
+
+_PLACES = {
+    "DeclaredJob": "batch_llm.job.load",
+    "Job": "batch_llm.job.model",
+    "RunSummary": "batch_llm.engine.events",
+    "declare": "batch_llm.job.load",
+    "load_job": "batch_llm.job.load",
+    "output": "batch_llm.python",
+    "run": "batch_llm.python",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415  as light as can be
+
+    return getattr(import_module(_PLACES[name]), name)
