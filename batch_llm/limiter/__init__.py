@@ -1,5 +1,7 @@
-"""Limits and money: who may send when, and what may still be spent.
+"""Limits and money: who may send when, and how much may be spent.
 
-Belongs here: pacing, adapting to the provider, the budget's ledger. Not here: predicting tokens (tokens.py), deciding
-to try again (engine/retry.py).
+Belongs here: the protocols (base.py), their implementations, the arithmetic of a rate. Not here: token counts
+(tokens.py), prices (pricing.py), retries (engine/).
 """
+
+__all__: list[str] = []

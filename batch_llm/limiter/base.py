@@ -75,7 +75,8 @@ class PoolState:
     tokens_per_minute: float | None
     waiting: int  # requests waiting in reserve()
     paused_for_s: float  # 0 when not paused
-    binding: str | None  # the dimension that makes requests wait: requests | tokens | input_tokens | output_tokens | concurrency | pause
+    # what makes requests wait: requests | tokens | input_tokens | output_tokens | concurrency | pause; None: nobody
+    binding: str | None
 
 
 class RateLimiter(Protocol):

@@ -1,0 +1,177 @@
+"""What a call costs.
+
+Belongs here: the price list (genai-prices, pinned), a pool's own prices, the arithmetic. Not here: the cap
+(limiter/budget.py). An unknown price is None, never 0.
+
+Costs are exact `Decimal`s, rounded once, at the end, to `COST_PLACES` places (a billionth of a dollar; a token of the
+cheapest models costs a few hundredths of a millionth), half to even: over a million rows roundings cancel out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelPrice
+
+__all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList"]
+
+COST_PLACES = Decimal("1e-9")
+PER_TOKENS = Decimal(1_000_000)
+Lane = Literal["standard", "flex", "batch"]
+
+# The only contexts that change a price. genai-prices answers an unknown context with the full price and no warning:
+# {"service_tier": "batch"} looks right and is wrong, so a lane counts only if its context changes something.
+# Source: genai-prices 0.2.3, types.py ModelInfo.get_prices (read 2026-11-21)
+_CONTEXTS: dict[str, dict[str, str]] = {"batch": {"processing": "batch"}, "flex": {"service_tier": "flex"}}
+
+# The list carries no date of its own: the newest day on which its text says a price was checked.
+_LIST_DATES = {"0.2.3": "2026-11-04"}
+
+
+class PoolPrices(Protocol):
+    """Prices of a pool in the providers file, US dollars per 1M tokens."""
+
+    @property
+    def input(self) -> Decimal:
+        """Input tokens."""
+        ...
+
+    @property
+    def output(self) -> Decimal:
+        """Output tokens."""
+        ...
+
+    @property
+    def cached_input(self) -> Decimal | None:
+        """Input tokens read from the provider's cache; None: as `input`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Tier:
+    """US dollars per 1M tokens for requests with more than ``above_input_tokens``: all of their tokens."""
+
+    above_input_tokens: int
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What one model costs in one lane.
+
+    Attributes:
+        version: Where it comes from, for `llm_price_version`: the list's version and date, or "override:<hash>".
+        tiers: Ascending; the first one begins at 0.
+        per_request_usd: What a request costs beside its tokens.
+    """
+
+    version: str
+    tiers: tuple[_Tier, ...]
+    per_request_usd: Decimal = Decimal(0)
+
+    def cost(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0, *, requests: int = 1
+    ) -> Decimal:
+        """US dollars, 9 places. ``cached_input_tokens`` are part of ``input_tokens``; negative counts count as 0.
+
+        With ``requests`` above 1 the counts are totals of that many requests of about the same size.
+        """
+        input_tokens, output_tokens = max(0, input_tokens), max(0, output_tokens)
+        cached_input_tokens = min(max(0, cached_input_tokens), input_tokens)
+        tier = self.tiers[0]
+        for dearer in self.tiers[1:]:
+            if input_tokens > dearer.above_input_tokens * requests:
+                tier = dearer
+        per_million = (
+            tier.input * (input_tokens - cached_input_tokens)
+            + tier.cached_input * cached_input_tokens
+            + tier.output * output_tokens
+        )
+        return (per_million / PER_TOKENS + self.per_request_usd * requests).quantize(COST_PLACES, ROUND_HALF_EVEN)
+
+
+class PriceList:
+    """The prices we know. Loading the list takes 0.3 s, at the first model without own prices."""
+
+    @staticmethod
+    def for_model(
+        provider_name: str,
+        model: str,
+        override: PoolPrices | None = None,
+        lane: Lane = "standard",
+        at: datetime | None = None,
+    ) -> Price | None:
+        """The price of a model, None when it is unknown.
+
+        Args:
+            provider_name: The provider's id in the price list (openai, azure, google, anthropic, ..); never guessed.
+            model: As the provider names it.
+            override: The pool's own prices; they hold for every lane.
+            lane: A lane for which the list has no price of its own is unknown.
+            at: The moment whose price is asked for, aware; None: now.
+        """
+        if override is not None:
+            return _overridden(override)
+        prices = _listed(provider_name, model, lane, at or datetime.now(UTC))
+        return None if prices is None else _priced(prices, _list_version(lane))
+
+
+def _overridden(prices: PoolPrices) -> Price:
+    cached = prices.input if prices.cached_input is None else prices.cached_input
+    text = "/".join(f"{amount.normalize():f}" for amount in (prices.input, prices.output, cached))
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Price(f"override:{digest}", (_Tier(0, prices.input, prices.output, cached),))
+
+
+def _list_version(lane: Lane) -> str:
+    number = version("genai-prices")
+    date = f" ({_LIST_DATES[number]})" if number in _LIST_DATES else ""
+    return f"genai-prices {number}{date}" + ("" if lane == "standard" else f" {lane}")
+
+
+def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> ModelPrice | None:
+    from genai_prices.data_snapshot import get_snapshot  # 0.3 s that `--help` need not pay
+
+    snapshot = get_snapshot()
+    # by its exact id: the list's own search would take any name that contains "openai" for OpenAI
+    provider = next((one for one in snapshot.providers if one.id == provider_name.lower()), None)
+    model = provider and provider.find_model(model_name.lower(), all_providers=snapshot.providers)
+    if not provider or not model:
+        return None
+    standard = model.get_prices(at)
+    if lane == "standard":
+        return standard
+    if not any(model is own for own in provider.models):  # another provider's model, whose lanes need not exist here
+        return None
+    prices = model.get_prices(at, _CONTEXTS[lane])
+    return None if prices == standard else prices
+
+
+def _priced(prices: ModelPrice, version_text: str) -> Price | None:
+    """The list's prices as ours; None when the tokens of a chat have no price there."""
+    from genai_prices.types import TieredPrices
+
+    named = (prices.input_mtok, prices.output_mtok, prices.cache_read_mtok)
+    starts = {0} | {tier.start for price in named if isinstance(price, TieredPrices) for tier in price.tiers}
+
+    def at(price: Decimal | TieredPrices | None, start: int) -> Decimal | None:
+        if not isinstance(price, TieredPrices):
+            return price
+        return next((tier.price for tier in reversed(price.tiers) if start >= tier.start), price.base)
+
+    tiers = []
+    for start in sorted(starts):
+        per_input, per_output, per_cached = (at(price, start) for price in named)
+        if per_input is None or per_output is None:
+            return None
+        tiers.append(_Tier(start, per_input, per_output, per_input if per_cached is None else per_cached))
+    per_thousand = at(prices.requests_kcount, 0)
+    return Price(version_text, tuple(tiers), (per_thousand or Decimal(0)) / 1000)
