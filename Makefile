@@ -1,0 +1,36 @@
+# The project's commands. Each one prepares what it needs; `make` alone lists them.
+# Paths here are relative on purpose: the folder's own path may contain spaces.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test dev lint types
+
+# the root is Dagster's home unless you have one; provider keys never reach the demo or the tests
+HERE := export DAGSTER_HOME="$${DAGSTER_HOME:-$$PWD}";
+KEYLESS := scripts/without_keys
+
+help:  ## list the commands
+	@sed -nE 's/^([a-z]+):.*## /make \1\t/p' Makefile | expand -t 12
+
+setup:  ## prepare the environment in .venv/ (the others do it by themselves)
+	@scripts/setup
+
+demo: setup  ## run a real table through the simulator, at the speed of its limit
+	@$(HERE) $(KEYLESS) .venv/bin/batch-llm demo
+	@$(HERE) $(KEYLESS) .venv/bin/python -m assets.mirror
+
+test: setup  ## run every test
+	@scripts/debian_packages chromium
+	@$(KEYLESS) .venv/bin/python -m pytest -n 2 --dist loadgroup
+
+dev: setup  ## start everything on this machine and print the address of the Dagster UI
+	@$(HERE) exec .venv/bin/batch-llm dev
+
+lint: setup  ## check style, format and the import contract
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports --no-cache
+
+types: setup  ## check the types of the library, strictly
+	@.venv/bin/mypy
