@@ -28,8 +28,8 @@ def run(job: AnyJob, *, limit: int | None = None, listener: Listener | None = No
     """Run a job as `batch-llm run` does, without asking before it spends; give it a `budget_usd`.
 
     Args:
-        job: A job file's path, a declared job, a `Job`, or a dict with the keys of the job file (relative paths are then
-            relative to the working directory).
+        job: A job file's path, a declared job, a `Job`, or a dict with the keys of the job file (its relative paths are
+            then relative to the working directory).
         limit: Ask only so many rows; the others stay pending.
         listener: Hears the events of `batch_llm.engine.events`.
 

@@ -70,9 +70,7 @@ class PacedProvider:
 
 def open_store(settings: Settings) -> Store:
     """The home's store; opens no file and no connection yet."""
-    return Store(
-        settings, DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), LocalRunStore(settings.runs_dir)
-    )
+    return Store(settings, DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), LocalRunStore(settings.runs_dir))
 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:
@@ -162,7 +160,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         limits=_limits(target),
         price=_price(target),
         tokens=Tokens(target.model_name),
-        output_length=OutputLength(),
+        output_length=OutputLength(job.params.max_output_tokens),
         warehouse=store.warehouse,
         runs=store.runs,
         clock=clock,
@@ -191,7 +189,7 @@ async def _calling(
 @asynccontextmanager
 async def _simulated(target: _Target, clock: Clock) -> AsyncIterator[str]:
     """The provider simulator in this process, held to the pool's own limits."""
-    from batch_llm.simulator import Simulator, SimulatorConfig  # noqa: PLC0415  only where it is asked for
+    from batch_llm.simulator import Simulator, SimulatorConfig
 
     limits = _limits(target)
     declared = {

@@ -238,9 +238,7 @@ class _Feed:
     async def _open(self, number: int) -> SliceWork:
         """Open a slice; when cancelled meanwhile, it is open all the same and somebody knows of it."""
         opening = asyncio.create_task(
-            asyncio.to_thread(
-                self._engine.open_slice, self._record, number, reopen_failed=self._asking.reopen_failed
-            )
+            asyncio.to_thread(self._engine.open_slice, self._record, number, reopen_failed=self._asking.reopen_failed)
         )
         try:
             slice_work = await asyncio.shield(opening)

@@ -159,15 +159,5 @@ class RunFinished:
     summary: RunSummary
 
 
-Event = (
-    RunStarted
-    | Waiting
-    | Progress
-    | FirstFailure
-    | Stalled
-    | BudgetMark
-    | Stopping
-    | SlicePublished
-    | RunFinished
-)
+Event = RunStarted | Waiting | Progress | FirstFailure | Stalled | BudgetMark | Stopping | SlicePublished | RunFinished
 Listener = Callable[[Event], None]

@@ -10,19 +10,21 @@ import asyncio
 import heapq
 import math
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
 
 from batch_llm.engine.events import BudgetMark, FirstFailure, Stopping
 from batch_llm.engine.meter import Meter
-from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.parts import Calling, JobParts, prompt_bytes
 from batch_llm.engine.retry import RULES, Action, wait_s
 from batch_llm.engine.slice_work import SliceWork, Work
 from batch_llm.errors import (
     BudgetExhausted,
     ErrorClass,
     JournalError,
+    LimiterError,
     NeverFits,
     ProviderError,
     StopRun,
@@ -142,7 +144,7 @@ class Pipeline:
             return ZERO
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
-        input_tokens = work.cost.input_tokens if exact else max(work.cost.input_tokens, work.input_bytes)
+        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
         return price.cost(input_tokens, work.cost.max_output_tokens or UNKNOWN_OUTPUT_CAP, 0)
 
     def _due(self) -> Work | None:
@@ -203,8 +205,10 @@ class Pipeline:
             self._fatal = error
             self.stop(ErrorClass.CANCELLED, str(error))
         except Exception as error:  # noqa: BLE001  the per-request boundary: a defect costs one row, never the run
-            limiter.settle(reservation, work.cost)
-            self._budget.settle(hold, None)
+            with suppress(LimiterError):  # ended before the defect showed
+                limiter.settle(reservation, work.cost)
+            with suppress(LimiterError):
+                self._budget.settle(hold, None)
             self._end_failed(work, ErrorClass.INTERNAL, f"{type(error).__name__} in batch_llm; please report it")
         finally:
             self._meter.ended()
@@ -273,6 +277,8 @@ class Pipeline:
                 delay_s = 0.0
                 if error_class is ErrorClass.SCHEMA_MISMATCH:
                     work.request = _told(work, text, message)
+                    work.input_bytes = prompt_bytes(work.request)
+                    work.cost = self._parts.predicted_cost(work.request)
             case _:
                 pass
         if delay_s is None:

@@ -14,7 +14,7 @@ from batch_llm.engine.answers import Judge
 from batch_llm.engine.parts import JobParts, frozen_input, request_hash
 from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
 from batch_llm.engine.prior import PriorAnswers
-from batch_llm.engine.rows import RowStatus, Rows
+from batch_llm.engine.rows import Rows, RowStatus
 from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
@@ -120,7 +120,7 @@ class Planner:
             return
         tally.to_ask(known=is_known)
         if len(tally.tokens) < COUNTED_ROWS:
-            tally.tokens.append(parts.tokens.count("".join(message.content for message in request.messages)))
+            tally.tokens.append(parts.predicted_cost(request).input_tokens)
         if len(tally.prompts) < SHOWN_PROMPTS:
             tally.prompts.append("\n".join(f"[{message.role}] {message.content}" for message in request.messages))
 
@@ -133,8 +133,8 @@ class Planner:
         predicted = parts.output_length.predicted()
         cap = job.params.max_output_tokens
         output = min(predicted, cap) * to_ask if cap else predicted * to_ask
-        low = parts.price.cost(total, output, 0) if parts.price else None
-        high = parts.price.cost(total, cap * to_ask, 0) if parts.price and cap else None
+        low = parts.price.cost(total, output, 0, requests=to_ask) if parts.price else None
+        high = parts.price.cost(total, cap * to_ask, 0, requests=to_ask) if parts.price and cap else None
         minutes, binding = self._time(to_ask, total, output)
         return Plan(
             job=job.name,
@@ -215,4 +215,3 @@ class _Tally:
             self.done += 1
         else:
             self.failed += 1
-

@@ -6,6 +6,8 @@ them out (publish.py).
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,13 +23,15 @@ class PriorAnswers:
         """``with_failed``: whether a failed row counts as done (it does not where failed rows are asked again)."""
         self._key = tuple(key)
         self._index: dict[tuple[Any, ...], int] = {}
-        self._batches: list[pa.RecordBatch] = []
+        self._batches: list[pa.RecordBatch] = []  # each place has columns of its own
+        self._starts: list[int] = []
         start = 0
         for batch in batches:
             self._add(batch, start, with_failed)
             self._batches.append(batch)
+            self._starts.append(start)
+            self._starts.append(start)
             start += batch.num_rows
-        self._table = pa.Table.from_batches(self._batches) if self._batches else None
 
     def __bool__(self) -> bool:
         return bool(self._index)
@@ -38,8 +42,8 @@ class PriorAnswers:
 
     def values(self, found: int) -> dict[str, Any]:
         """All columns of an earlier row."""
-        assert self._table is not None
-        row: dict[str, Any] = self._table.slice(found, 1).to_pylist()[0]
+        at = bisect_right(self._starts, found) - 1
+        row: dict[str, Any] = self._batches[at].slice(found - self._starts[at], 1).to_pylist()[0]
         return row
 
     def _add(self, batch: pa.RecordBatch, start: int, with_failed: bool) -> None:

@@ -113,7 +113,8 @@ class Ticker:
         if price is None:
             return None
         before = self._elsewhere.cost_usd or Decimal(0)
-        return before + price.cost(self._meter.input_tokens, self._meter.output_tokens, 0)
+        meter = self._meter
+        return before + price.cost(meter.input_tokens, meter.output_tokens, 0, requests=max(1, meter.answers))
 
     def _holding_back(self) -> str:
         if self._pipeline.stopped is not None:

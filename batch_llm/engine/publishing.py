@@ -62,9 +62,7 @@ class Publisher:
         task = asyncio.create_task(self._publish(work, ErrorClass.CANCELLED))
         self._tasks.add(task)
 
-    async def publish_rest(
-        self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: ErrorClass
-    ) -> None:
+    async def publish_rest(self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: ErrorClass) -> None:
         """Publish slices that were not asked, or not wholly: the rows without a result are pending."""
         for number in numbers:
             work = self.open_slices.get(number)

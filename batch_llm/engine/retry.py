@@ -56,5 +56,5 @@ RULES: dict[ErrorClass, Rule] = {
 def wait_s(attempt: int, retry_after_s: float | None) -> float:
     """Seconds before the attempt after ``attempt`` (starting at 1): exponential, jittered, at least what was asked."""
     backoff = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** (attempt - 1))
-    jittered = backoff * random.uniform(0.5, 1.0)  # noqa: S311  spreads retries, protects nothing
+    jittered = backoff * random.uniform(0.5, 1.0)
     return max(jittered, retry_after_s or 0.0)

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_llm.engine.answers import Judge, Verdict
-from batch_llm.engine.parts import JobParts, frozen_input, request_hash
+from batch_llm.engine.parts import JobParts, frozen_input, prompt_bytes, request_hash
 from batch_llm.engine.prior import PriorAnswers
 from batch_llm.engine.rows import Rows
 from batch_llm.errors import ErrorClass
@@ -154,17 +154,14 @@ class SliceWork:
     def _work(self, row: int, values: Mapping[str, Any]) -> Work:
         custom_id = f"{self.record.run_id}-{self.number:04d}-{row}"
         request = self.parts.request(values, custom_id)
-        text = "".join(message.content for message in request.messages)
-        cap = self.parts.declared.job.params.max_output_tokens
-        predicted = self.parts.output_length.predicted()
         state = self.rows.states.get(row)
         return Work(
             self,
             row,
             request,
             request_hash(request, self.parts.declared.job.model),
-            len(text.encode()),
-            Cost(self.parts.tokens.count(text), min(predicted, cap) if cap else predicted, cap),
+            prompt_bytes(request),
+            self.parts.predicted_cost(request),
             attempt=(state.attempts if state else 0) + 1,
             first_messages=len(request.messages),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
-__all__ = ["Started", "check", "freeze_spec", "rendered", "same_run", "signatures", "start", "tokens_of"]
+__all__ = ["Started", "check", "freeze_spec", "same_run", "signatures", "start"]
 
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICE_ROWS_MIN = 20
@@ -74,7 +75,7 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
             f"budget_usd: the price of {job.model} is unknown, so a budget cannot be kept; "
             "give `prices` to its pool in the providers file, or drop the budget"
         )
-    parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key)
+    parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
     return schema, info.version
 
 
@@ -173,23 +174,12 @@ def _rows_per_slice(parts: JobParts) -> int:
 
 def _tokens_per_row(parts: JobParts) -> float:
     head = parts.warehouse.head(parts.source, parts.columns, parts.declared.job.input.where, SAMPLE_ROWS)
-    counts = [tokens_of(parts, row) for row in head.to_pylist()]
-    return max(1.0, sum(counts) / len(counts) + parts.output_length.predicted()) if counts else 1.0
-
-
-def tokens_of(parts: JobParts, row: dict[str, Any]) -> int:
-    """Input tokens of one row's request, counted or predicted; 0 when it cannot be rendered."""
-    text = rendered(parts, row)
-    return parts.tokens.count(text) if text is not None else 0
-
-
-def rendered(parts: JobParts, row: dict[str, Any]) -> str | None:
-    """All messages of one row's request; None when it cannot be rendered."""
-    try:
-        request = parts.request(row, "")
-    except RenderError:
-        return None
-    return "".join(message.content for message in request.messages)
+    counts = []
+    for row in head.to_pylist():
+        with suppress(RenderError):
+            cost = parts.predicted_cost(parts.request(row, ""))
+            counts.append(cost.input_tokens + cost.output_tokens)
+    return max(1.0, sum(counts) / len(counts)) if counts else 1.0
 
 
 def _hash(said: Any) -> str:

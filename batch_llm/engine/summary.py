@@ -63,9 +63,7 @@ def summarise(
 
 def _failed_by_class(parts: JobParts, record: RunRecord) -> dict[str, int]:
     found: dict[str, int] = {}
-    batches = parts.warehouse.rows(
-        f"run:{record.run_id}", columns=["llm_error_class"], where="llm_status = 'failed'"
-    )
+    batches = parts.warehouse.rows(f"run:{record.run_id}", columns=["llm_error_class"], where="llm_status = 'failed'")
     for batch in batches:
         for name in batch.column(0).to_pylist():
             found[name] = found.get(name, 0) + 1

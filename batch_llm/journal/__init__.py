@@ -2,3 +2,5 @@
 
 Belongs here: storing and finding again. Not here: what an entry means for a row (engine/rows.py).
 """
+
+__all__: list[str] = []

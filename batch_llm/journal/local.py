@@ -1,4 +1,4 @@
-"""A slice's journal in a local file.
+r"""A slice's journal in a local file.
 
 Belongs here: the file format, healing, locking. Not here: what an entry means for a row (engine/rows.py).
 

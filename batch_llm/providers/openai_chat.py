@@ -82,7 +82,9 @@ class OpenAIChatProvider:
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 status = response.status
         except TimeoutError:
-            raise ProviderError(ErrorClass.TIMEOUT, f"no whole answer within {total_s:.0f} s", maybe_paid=True) from None
+            raise ProviderError(
+                ErrorClass.TIMEOUT, f"no whole answer within {total_s:.0f} s", maybe_paid=True
+            ) from None
         except aiohttp.ClientConnectorError as error:
             raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: {error.os_error.strerror or error}") from None
         except aiohttp.ClientError as error:
@@ -134,7 +136,9 @@ def _usage(data: object) -> Usage | None:
     if not isinstance(data, dict):
         return None
     given, made = data.get("prompt_tokens"), data.get("completion_tokens")
-    if not (isinstance(given, int) and isinstance(made, int) and 0 <= given < ABSURD_TOKENS and 0 <= made < ABSURD_TOKENS):
+    if not (
+        isinstance(given, int) and isinstance(made, int) and 0 <= given < ABSURD_TOKENS and 0 <= made < ABSURD_TOKENS
+    ):
         return None
     if isinstance(data.get("total_tokens"), int) and data["total_tokens"] != given + made:
         return None

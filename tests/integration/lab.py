@@ -22,7 +22,7 @@ from batch_llm.engine.events import Event, RunSummary
 from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.simulator import Simulator, SimulatorConfig
 
-__all__ = ["Lab"]
+__all__ = ["FAST", "SCHEMA", "Lab"]
 
 SCHEMA = {"tone": {"enum": ["calm", "tense"]}, "score": "number"}
 FAST = {"requests_per_minute": 600_000}
@@ -70,7 +70,9 @@ class Lab:
         return declare({**data, **changes}, self.folder)
 
     @asynccontextmanager
-    async def simulator(self, limits: Any = None, *, clock: Clock | None = None, **config: Any) -> AsyncIterator[Simulator]:
+    async def simulator(
+        self, limits: Any = None, *, clock: Clock | None = None, **config: Any
+    ) -> AsyncIterator[Simulator]:
         """A simulator on a free port, and a providers file that points to it."""
         async with Simulator(SimulatorConfig(**config), **({"clock": clock} if clock else {})) as simulator:
             self.providers(simulator.base_url, limits)

@@ -1,4 +1,4 @@
-"""kill -9 in the middle, then the same command: nothing lost, nothing doubled, paid twice at most what was in flight."""
+"""kill -9, then the same command: nothing lost, nothing doubled, paid twice at most what was in flight."""
 
 from __future__ import annotations
 

@@ -26,7 +26,12 @@ def test_a_rate_limit_uses_up_no_attempt() -> None:
 
 def test_what_cannot_get_better_is_never_asked_again() -> None:
     """Permanent errors cost one call."""
-    for error_class in (ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.REFUSED, ErrorClass.CONTENT_FILTER):
+    for error_class in (
+        ErrorClass.INVALID_REQUEST,
+        ErrorClass.TOO_LARGE,
+        ErrorClass.REFUSED,
+        ErrorClass.CONTENT_FILTER,
+    ):
         assert RULES[error_class].action is Action.FAIL
 
 

@@ -19,7 +19,9 @@ PRICES = {"input": Decimal(1), "output": Decimal(2)}  # USD per 1M tokens: 10 in
 
 
 def rows(prices: Any = PRICES) -> Rows:
-    judge = Judge(OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None)), AnswerSchema.from_declared(None))
+    judge = Judge(
+        OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None)), AnswerSchema.from_declared(None)
+    )
     return Rows(judge, PriceList().for_model("p", "unheard-of", PricesSpec(**prices) if prices else None))
 
 

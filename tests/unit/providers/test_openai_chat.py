@@ -45,7 +45,9 @@ async def answering(handler: Handler, **endpoint: Any) -> AsyncIterator[OpenAICh
         await runner.cleanup()
 
 
-def error(status: int, code: str | None, message: str, *, kind: str = "", headers: dict[str, str] | None = None) -> Handler:
+def error(
+    status: int, code: str | None, message: str, *, kind: str = "", headers: dict[str, str] | None = None
+) -> Handler:
     async def handler(request: web.Request) -> web.Response:
         body = {"error": {"code": code, "type": kind, "message": message, "param": None}}
         return web.json_response(body, status=status, headers=headers)
@@ -85,7 +87,10 @@ async def test_a_request_is_written_as_the_api_documents() -> None:
     ("handler", "expected"),
     [
         (error(429, "rate_limit_exceeded", "slow down", kind="requests"), ErrorClass.RATE_LIMITED),
-        (error(429, "rate_limit_exceeded", "Request too large for small: Limit 10", kind="tokens"), ErrorClass.TOO_LARGE),
+        (
+            error(429, "rate_limit_exceeded", "Request too large for small: Limit 10", kind="tokens"),
+            ErrorClass.TOO_LARGE,
+        ),
         (error(503, None, "busy"), ErrorClass.OVERLOADED),
         (error(529, None, "busy"), ErrorClass.OVERLOADED),
         (error(500, None, "oops"), ErrorClass.SERVER_ERROR),
@@ -127,7 +132,11 @@ async def test_what_no_other_row_would_survive_stops_the_run(handler: Handler, e
 
 @pytest.mark.parametrize(
     ("headers", "expected"),
-    [({"retry-after": "7"}, 7.0), ({"retry-after": "7", "retry-after-ms": "250"}, 0.25), ({"retry-after": "soon"}, None)],
+    [
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "7", "retry-after-ms": "250"}, 0.25),
+        ({"retry-after": "soon"}, None),
+    ],
 )
 async def test_how_long_to_wait_is_read_from_the_headers(headers: dict[str, str], expected: float | None) -> None:
     """Milliseconds win; nonsense is no answer."""
@@ -187,8 +196,14 @@ def test_a_body_that_is_no_chat_completion_is_malformed(body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "usage",
-    [None, {}, {"prompt_tokens": -1, "completion_tokens": 2}, {"prompt_tokens": 3, "completion_tokens": 10**9},
-     {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 77}, {"prompt_tokens": "3", "completion_tokens": 2}],
+    [
+        None,
+        {},
+        {"prompt_tokens": -1, "completion_tokens": 2},
+        {"prompt_tokens": 3, "completion_tokens": 10**9},
+        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 77},
+        {"prompt_tokens": "3", "completion_tokens": 2},
+    ],
 )
 def test_a_usage_that_cannot_be_true_is_unknown(usage: Any) -> None:
     """Unknown, not zero: the row's tokens and cost become NULL."""
