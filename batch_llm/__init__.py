@@ -30,6 +30,6 @@ def __getattr__(name: str) -> Any:
     """Load a public name on first use."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415  as light as can be
+    from importlib import import_module
 
     return getattr(import_module(_PLACES[name]), name)

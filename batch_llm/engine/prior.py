@@ -30,7 +30,6 @@ class PriorAnswers:
             self._add(batch, start, with_failed)
             self._batches.append(batch)
             self._starts.append(start)
-            self._starts.append(start)
             start += batch.num_rows
 
     def __bool__(self) -> bool:

@@ -156,10 +156,11 @@ class Warehouse(Protocol):
         """A slice's rows, always in the same order, with flat memory."""
         ...
 
-    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
         """Check that ``table`` can take these rows, before any call: absent, or ours with the same key and types.
 
-        Adds nullable columns that are missing when it exists, never drops or retypes. Raises `OutputError`.
+        Adds nullable columns that are missing when it exists, never drops or retypes. Raises `OutputError`, also for
+        an output that is the input ``source`` or one of its files.
         """
         ...
 
@@ -182,7 +183,8 @@ class Warehouse(Protocol):
         """Bring a run's published rows into the output table, all or nothing; repeating changes nothing.
 
         upsert: by key. replace: the table holds exactly this run's keys. append_missing: only keys that are absent or
-        pending there. In every mode a pending row never takes the place of an ok or failed one.
+        pending there, or failed there and ok in this run (else a retry's answer would be lost). In every mode a
+        pending row never takes the place of an ok or failed one.
         """
         ...
 

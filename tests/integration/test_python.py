@@ -37,7 +37,9 @@ def test_a_job_from_python_gives_a_frame(lab: Lab, monkeypatch: pytest.MonkeyPat
 
 def test_importing_the_package_is_light(root: Path) -> None:
     """Nothing heavy comes with the name."""
-    code = "import sys, batch_llm; print(sorted({'pydantic', 'duckdb', 'pyarrow', 'pandas', 'openai'} & set(sys.modules)))"
+    code = (
+        "import sys, batch_llm; print(sorted({'pydantic', 'duckdb', 'pyarrow', 'pandas', 'openai'} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert found.stdout.strip() == "[]"
     assert all(hasattr(batch_llm, name) for name in batch_llm.__all__)

@@ -1,0 +1,175 @@
+"""Opening the DuckDB file: late, briefly, one at a time.
+
+Belongs here: connections, the file's lock, transactions, the folder for what spills to disk. Not here: any table.
+One process owns a DuckDB file: while it is open for writing nobody else can open it, not even to read. So every
+operation opens it for itself and closes it at once, and waits a while when somebody else has it.
+Source: https://duckdb.org/docs/stable/connect/concurrency (read 2026-11-20); measured with 1.5.6 and 2.0.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+
+from batch_llm.errors import WarehouseError
+
+__all__ = ["Database", "transaction"]
+
+LOCK_WAIT_S = 60.0  # somebody else's publish takes well under a second, freezing a large table some seconds
+_FIRST_DELAY_S = 0.05
+_LONGEST_DELAY_S = 1.0
+_STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder
+_LOCKED = "could not set lock"
+
+_threads_turn: dict[Path, threading.Lock] = {}
+_threads_turn_guard = threading.Lock()
+
+
+class Database:
+    """One DuckDB file, and connections without a file for work that needs none."""
+
+    def __init__(
+        self,
+        path: Path,
+        memory_limit: str,
+        *,
+        lock_wait_s: float = LOCK_WAIT_S,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """``memory_limit`` as DuckDB writes it (512MB); what needs more spills to ``<folder of path>/tmp``."""
+        self.path = path.absolute()
+        self.temporary = self.path.parent / "tmp"
+        self._memory_limit = memory_limit
+        self._lock_wait_s = lock_wait_s
+        self._sleep = sleep
+
+    @contextmanager
+    def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, made if need be. Raises `WarehouseError` when another process keeps it."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._turn(), self._session(lambda: self._patient(self._open_writable)) as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, or an empty database when there is none yet. Raises like `write`."""
+        if not self.path.exists():
+            with self.scratch() as connection:
+                yield connection
+            return
+        with self._turn(), self._session(lambda: self._patient(self._open_readable)) as connection:
+            yield connection
+
+    @contextmanager
+    def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection without the file, under the same memory limit."""
+        with self._session(duckdb.connect) as connection:
+            yield connection
+
+    @contextmanager
+    def temporary_folder(self) -> Iterator[Path]:
+        """A folder that is gone afterwards; what a killed process left is swept away after a day."""
+        self.temporary.mkdir(parents=True, exist_ok=True)
+        _sweep(self.temporary)
+        with tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-") as folder:
+            yield Path(folder)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        with _threads_turn_guard:
+            turn = _threads_turn.setdefault(self.path, threading.Lock())
+        with turn:
+            yield
+
+    @contextmanager
+    def _session(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> Iterator[duckdb.DuckDBPyConnection]:
+        # a folder per connection: two processes that spill into one folder overwrite each other's blocks
+        with self.temporary_folder() as spill:
+            try:
+                with connect() as connection:
+                    self._configure(connection, spill)
+                    yield connection
+            except duckdb.Error as error:
+                raise WarehouseError(f"DuckDB ({self.path}): {error}") from error
+
+    def _configure(self, connection: duckdb.DuckDBPyConnection, spill: Path) -> None:
+        # SET and not connect(config=..): TimeZone there asks for a download, and a second connection of this process
+        # to the same file must have the same config
+        for name, value in (
+            ("memory_limit", self._memory_limit),
+            ("temp_directory", str(spill)),
+            ("TimeZone", "UTC"),
+            # each thread holds a row group or a page of its own (up to 100 MB each in files DuckDB wrote): with two,
+            # freezing 600,000 rows of 640 bytes did not fit into 512 MB, with one it takes 250 MB (measured, 2.0.0)
+            ("threads", "1"),
+            ("autoinstall_known_extensions", "false"),
+            ("enable_progress_bar", "false"),  # it would go to stdout
+        ):
+            text = value.replace("'", "''")
+            connection.execute(f"SET {name} = '{text}'").fetchall()
+
+    def _open_writable(self) -> duckdb.DuckDBPyConnection:
+        return duckdb.connect(str(self.path))
+
+    def _open_readable(self) -> duckdb.DuckDBPyConnection:
+        try:
+            return duckdb.connect(str(self.path), read_only=True)
+        except duckdb.ConnectionException:  # this process has it open for writing (a notebook): share that
+            return duckdb.connect(str(self.path))
+
+    def _patient(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
+        delay_s, waited_s = _FIRST_DELAY_S, 0.0
+        while True:
+            try:
+                return connect()
+            except duckdb.IOException as error:
+                if _LOCKED not in str(error).lower():
+                    raise
+                if waited_s >= self._lock_wait_s:
+                    raise WarehouseError(self._busy(error, waited_s)) from error
+            self._sleep(delay_s)
+            waited_s += delay_s
+            delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+
+    def _busy(self, error: duckdb.Error, waited_s: float) -> str:
+        holder = str(error).split("Conflicting lock is held in", 1)[-1].split(". ", 1)[0].strip()
+        return (
+            f"the warehouse {self.path} is held by another process ({holder}); waited {waited_s:.0f} s. "
+            "A DuckDB file belongs to one process at a time: end that program (or close its connection) and run the "
+            "same command again; nothing that was paid is lost"
+        )
+
+
+def _sweep(folder: Path) -> None:
+    for entry in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process sweeps, too
+            if time.time() - entry.stat().st_mtime < _STALE_AFTER_S:
+                continue
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                entry.unlink()
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """All or nothing."""
+    connection.execute("BEGIN").fetchall()
+    complete = False
+    try:
+        yield
+        complete = True
+    finally:
+        if not complete:
+            with contextlib.suppress(duckdb.Error):  # the failure itself may have ended the transaction
+                connection.execute("ROLLBACK").fetchall()
+    connection.execute("COMMIT").fetchall()

@@ -1,0 +1,172 @@
+"""The frozen input: slices that cannot change under a resume.
+
+Belongs here: checking the key, writing the slices, reading them back. Not here: opening inputs (sources.py).
+In a run's folder: frozen/0000.parquet .. and frozen/manifest.json. The folder appears by one rename when all of it is
+on the disk, so a crash leaves no half-frozen input.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_llm.errors import InputError, WarehouseError
+from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
+from batch_llm.warehouse.duckdb.database import Database
+from batch_llm.warehouse.duckdb.names import parquet_scan, quoted, run_table
+from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.duckdb.sources import opened, selection, streamed
+from batch_llm.warehouse.duckdb.statements import statement
+
+__all__ = ["forget_slices", "freeze", "frozen_folder", "read", "slice_path"]
+
+_MANIFEST = "manifest.json"
+_PARTIAL = "frozen-partial-"
+_EXAMPLES = 5
+_EXAMPLE_CHARACTERS = 80
+
+
+def frozen_folder(runs_dir: Path, run_id: str) -> Path:
+    """Where a run's frozen slices are."""
+    run_table(run_id)  # refuses what is no run id, so that no path leads elsewhere
+    return runs_dir / run_id / "frozen"
+
+
+def slice_path(runs_dir: Path, run_id: str, number: int) -> Path:
+    """One slice's file."""
+    return frozen_folder(runs_dir, run_id) / f"{number:04}.parquet"
+
+
+def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
+    """See `Warehouse.freeze`. A run that is frozen already comes back as it was, whatever else the spec says."""
+    folder = frozen_folder(runs_dir, spec.run_id)
+    if folder.exists():
+        return _load(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_PARTIAL))
+    try:
+        frozen = _freeze_into(partial, database, spec)
+        partial.rename(folder)
+    except FileExistsError:  # somebody froze the same run meanwhile
+        return _load(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)  # renamed: nothing is there any more
+    sync_folder(folder.parent)
+    return frozen
+
+
+def _freeze_into(folder: Path, database: Database, spec: FreezeSpec) -> FrozenInput:
+    columns = tuple(dict.fromkeys((*spec.key, *spec.columns)))
+    with opened(database, spec.source) as source:
+        version = source.version()
+        query = selection(source, columns, spec.where)
+        reader = streamed(source.connection, query, InputError, f"input {spec.source!r}")
+        sizes = _write_slices(reader, folder, spec.rows_per_slice)
+        if source.files is not None and source.version() != version:  # a table stands still while it is open
+            raise InputError(f"input {spec.source!r} changed while it was read; run again when it is complete")
+    if sizes:
+        _check_key(database, folder, spec)
+    slices = tuple(SliceInfo(number, rows) for number, rows in enumerate(sizes))
+    frozen = FrozenInput(spec.run_id, spec.source, version, spec.key, columns, slices)
+    (folder / _MANIFEST).write_text(json.dumps(asdict(frozen), indent=1), "utf-8")
+    sync_folder(folder / _MANIFEST)
+    sync_folder(folder)
+    return frozen
+
+
+def _write_slices(reader: pa.RecordBatchReader, folder: Path, rows_per_slice: int) -> list[int]:
+    """Cut the stream into files of ``rows_per_slice`` rows; returns the rows of each."""
+    sizes: list[int] = []
+    with ExitStack() as stack:
+        file: ParquetOutput | None = None
+        try:
+            for batch in reader:
+                start = 0
+                while start < batch.num_rows:
+                    if file is None or file.rows == rows_per_slice:
+                        stack.close()  # the slice before this one is complete
+                        file = stack.enter_context(ParquetOutput(folder / f"{len(sizes):04}.parquet", reader.schema))
+                        sizes.append(0)
+                    part = batch.slice(start, rows_per_slice - file.rows)
+                    file.write(part)
+                    sizes[-1], start = file.rows, start + part.num_rows
+        except pa.ArrowNotImplementedError as error:
+            raise InputError(f"a column of the input has a type that cannot be frozen: {error}") from error
+    return sizes
+
+
+def _check_key(database: Database, folder: Path, spec: FreezeSpec) -> None:
+    """Raise `InputError` with examples unless the key is unique and never null; DuckDB does it, spilling to disk."""
+    parts = {
+        "frozen": parquet_scan(*sorted(folder.glob("*.parquet"))),
+        "key": ", ".join(quoted(column) for column in spec.key),
+        "any_null": " OR ".join(f"{quoted(column)} IS NULL" for column in spec.key),
+        "null_counts": ", ".join(f"count(*) - count({quoted(column)})" for column in spec.key),
+    }
+    with database.scratch() as connection:
+        nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
+        if any(nulls):
+            examples = connection.execute(statement("null_keys", **parts), [_EXAMPLES]).fetchall()
+            missing = ", ".join(f"{name} in {n:,}" for name, n in zip(spec.key, nulls, strict=True) if n)
+            raise InputError(
+                f"input {spec.source!r}: the key is null ({missing} rows), for example {_shown(spec.key, examples)}. "
+                "Name columns in input.key that are never null, or leave those rows out with input.where"
+            )
+        keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
+        if keys:
+            examples = connection.execute(statement("duplicate_keys", **parts), [_EXAMPLES]).fetchall()
+            raise InputError(
+                f"input {spec.source!r}: the key ({', '.join(spec.key)}) is not unique: {keys:,} keys stand in "
+                f"{rows:,} rows, for example {_shown(spec.key, examples)}. "
+                "Name more columns in input.key that together are unique, or filter with input.where"
+            )
+
+
+def _shown(key: Sequence[str], examples: Sequence[Sequence[object]]) -> str:
+    texts = []
+    for row in examples:
+        values = [value if value is None or isinstance(value, int | float) else str(value) for value in row]
+        pairs = ", ".join(f"{name}={_cut(value)}" for name, value in zip(key, values[: len(key)], strict=True))
+        texts.append(pairs + (f" ({values[-1]} rows)" if len(values) > len(key) else ""))
+    return "; ".join(texts)
+
+
+def _cut(value: object) -> str:
+    text = "NULL" if value is None else repr(value)
+    return text if len(text) <= _EXAMPLE_CHARACTERS else text[:_EXAMPLE_CHARACTERS] + ".."
+
+
+def _load(folder: Path) -> FrozenInput:
+    stored = json.loads((folder / _MANIFEST).read_text("utf-8"))
+    slices = tuple(SliceInfo(**info) for info in stored.pop("slices"))
+    return FrozenInput(**{**stored, "key": tuple(stored["key"]), "columns": tuple(stored["columns"]), "slices": slices})
+
+
+def read(runs_dir: Path, frozen: FrozenInput, number: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """See `Warehouse.read`."""
+    path = slice_path(runs_dir, frozen.run_id, number)
+    if not path.exists():
+        raise WarehouseError(f"slice {number} of run {frozen.run_id} is not there ({path}); was the run forgotten?")
+    return _batches(path, frozen.columns, batch_rows)
+
+
+def _batches(path: Path, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    # the file holds these columns and no others; a filter by name would take a dot for a nested field
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_rows):
+            yield batch.select(list(columns))
+
+
+def forget_slices(runs_dir: Path, run_id: str) -> None:
+    """Delete the frozen slices, and what a killed freeze left."""
+    folder = frozen_folder(runs_dir, run_id)
+    for leftover in (folder, *folder.parent.glob(f"{_PARTIAL}*")):
+        shutil.rmtree(leftover, ignore_errors=True)

@@ -1,0 +1,228 @@
+"""The output as it stands: can it take a job's rows, and what is in it.
+
+Belongs here: checking an output before anything is spent, reading outputs and earlier answers. Not here: writing
+rows (publishing.py, promotion.py).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import itertools
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.warehouse.duckdb.catalog import columns_of, find, stored_key
+from batch_llm.warehouse.duckdb.database import Database, transaction
+from batch_llm.warehouse.duckdb.files import find_files
+from batch_llm.warehouse.duckdb.names import (
+    INTERNAL_SCHEMA,
+    TableName,
+    is_file,
+    listed,
+    nearest,
+    parquet_scan,
+    quoted,
+    run_table,
+)
+from batch_llm.warehouse.duckdb.promotion import KEY_METADATA
+from batch_llm.warehouse.duckdb.sources import streamed
+from batch_llm.warehouse.duckdb.spool import spooled
+from batch_llm.warehouse.duckdb.statements import condition, statement
+
+__all__ = ["Rows", "ensure", "prior", "read_rows"]
+
+RUN_PLACE = "run:"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows of a place are wanted."""
+
+    place: str  # a table, a .parquet path, or run:<run_id>
+    columns: tuple[str, ...] | None = None  # None: all
+    where: str | None = None
+    limit: int | None = None
+
+
+def ensure(database: Database, table: str, schema: pa.Schema, key: Sequence[str], source: str | None) -> None:
+    """See `Warehouse.ensure`."""
+    _check_names(table, schema, key)
+    if source is not None and _is_input(table, source):
+        raise OutputError(f"output {table!r} is (or belongs to) the input {source!r}; give the output another name")
+    if is_file(table):
+        _ensure_file(database, Path(table), schema, tuple(key))
+    else:
+        _ensure_table(database, TableName.parse(table, OutputError), schema, tuple(key))
+
+
+def _check_names(table: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    lowered = [name.lower() for name in schema.names]
+    twice = sorted({name for name in schema.names if lowered.count(name.lower()) > 1})
+    if twice:
+        raise OutputError(f"output {table!r} would have columns twice (upper and lower case are one): {listed(twice)}")
+    absent = [column for column in key if column not in schema.names]
+    if absent:
+        raise OutputError(f"output {table!r} lacks its key columns {listed(absent)}")
+
+
+def _is_input(table: str, source: str) -> bool:
+    if is_file(table) != is_file(source):
+        return False
+    if is_file(table):
+        output = os.path.realpath(table)
+        found = {os.path.realpath(source), *(os.path.realpath(path) for path in find_files(source))}
+        # an output that is not there yet must not become an input of the next run
+        return output in found or Path(table).absolute().match(source) or _crosses_folders(table, source)
+    names = [TableName.parse(ref, OutputError) for ref in (table, source)]
+    return names[0].sql.lower() == names[1].sql.lower()
+
+
+def _crosses_folders(table: str, pattern: str) -> bool:
+    return "**" in pattern and fnmatch.fnmatchcase(str(Path(table).absolute()), pattern)
+
+
+def _ensure_table(database: Database, name: TableName, schema: pa.Schema, key: tuple[str, ...]) -> None:
+    if name.schema.lower() == INTERNAL_SCHEMA:
+        raise OutputError(f"output {name.ref!r}: the schema {INTERNAL_SCHEMA} belongs to batch_llm's own tables")
+    with database.temporary_folder() as folder:
+        with database.read() as connection:
+            entry = find(connection, name)
+            if entry is None:
+                return
+            if entry.is_view:
+                raise OutputError(f"output {name.ref!r} is a view; give the output another name")
+            present = columns_of(connection, entry.name.sql)
+            wanted = _types(connection, schema, folder)
+        _check_columns(name.ref, present, wanted, stored_key(entry.comment), key)
+        there = {column.lower() for column in present}
+        missing = {column: kind for column, kind in wanted.items() if column.lower() not in there}
+        if missing:
+            with database.write() as connection, transaction(connection):
+                for column, kind in missing.items():
+                    added = f"ALTER TABLE {entry.name.sql} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
+                    connection.execute(added).fetchall()
+
+
+def _ensure_file(database: Database, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
+    if path.suffix.lower() != ".parquet":
+        raise OutputError(f"output {str(path)!r}: an output is a .parquet file, or a table (no slash in its name)")
+    if path.is_dir():
+        raise OutputError(f"output {str(path)!r} is a folder; name a .parquet file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"output {str(path)!r}: its folder cannot be made: {error}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"output {str(path)!r}: no right to write in {path.parent}")
+    if path.exists():
+        _check_file(database, path, schema, key)
+
+
+def _check_file(database: Database, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"output {str(path)!r} exists and is no Parquet file: {error}") from error
+    stored = metadata.get(KEY_METADATA)
+    with database.temporary_folder() as folder, database.scratch() as connection:
+        present = columns_of(connection, parquet_scan(path))
+        wanted = _types(connection, schema, folder)
+    _check_columns(str(path), present, wanted, tuple(json.loads(stored)) if stored else None, key)
+
+
+def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Path) -> dict[str, str]:
+    """The DuckDB types these columns get, by the very way that publishing takes: through Parquet."""
+    empty = folder / "types.parquet"
+    pq.write_table(schema.empty_table(), empty)
+    return columns_of(connection, parquet_scan(empty))
+
+
+def _check_columns(
+    place: str, present: dict[str, str], wanted: dict[str, str], stored: tuple[str, ...] | None, key: tuple[str, ...]
+) -> None:
+    by_lower = {name.lower(): kind for name, kind in present.items()}
+    if "llm_request_hash" not in by_lower:
+        raise OutputError(
+            f"output {place!r} exists and was not made by batch_llm (it has no column llm_request_hash); "
+            "give the output another name, or remove what is there"
+        )
+    absent = [column for column in key if column.lower() not in by_lower]
+    if absent or (stored is not None and sorted(stored) != sorted(key)):
+        known = f"its key is ({', '.join(stored)})" if stored else f"it has no column {listed(absent)}"
+        raise OutputError(
+            f"output {place!r}: the job's key is ({', '.join(key)}), but {known}; "
+            "give the output another name, or remove what is there"
+        )
+    for column, kind in wanted.items():
+        existing = by_lower.get(column.lower(), kind)
+        if existing != kind:
+            raise OutputError(
+                f"output {place!r}: column {column!r} is {existing} there and would be {kind} by this job; "
+                "give the output another name, or rename the column in output.schema"
+            )
+
+
+def read_rows(database: Database, wanted: Rows) -> Iterator[pa.RecordBatch]:
+    """See `Warehouse.rows`. The warehouse is closed before the first batch is handed out."""
+    place = wanted.place
+    if is_file(place):
+        if not Path(place).is_file():
+            raise OutputError(f"no output file {place}")
+        with database.scratch() as connection:
+            return _spooled(database, connection, parquet_scan(place), wanted)
+    run_id = place.removeprefix(RUN_PLACE) if place.startswith(RUN_PLACE) else None
+    name = run_table(run_id) if run_id is not None else TableName.parse(place, OutputError)
+    with database.read() as connection:
+        if find(connection, name) is None:
+            what = f"run {run_id} has published nothing" if run_id is not None else f"no table {place!r}"
+            raise OutputError(f"{what} in the warehouse {database.path}")
+        return _spooled(database, connection, name.sql, wanted)
+
+
+def _spooled(
+    database: Database, connection: duckdb.DuckDBPyConnection, relation: str, wanted: Rows
+) -> Iterator[pa.RecordBatch]:
+    there = columns_of(connection, relation)
+    for column in wanted.columns or ():
+        if column not in there:
+            raise OutputError(f"{wanted.place!r} has no column {column!r}{nearest(column, there)}")
+    chosen = ", ".join(quoted(column) for column in wanted.columns or there)
+    query = statement("select", columns=chosen, source=relation, where=condition(wanted.where, OutputError, "where"))
+    if wanted.limit is not None:
+        query += f" LIMIT {int(wanted.limit)}"
+    return spooled(streamed(connection, query, OutputError, repr(wanted.place)), database.temporary)
+
+
+def prior(
+    database: Database, slice_file: Path, key: Sequence[str], table: str, runs: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """See `Warehouse.prior`; ``slice_file`` holds the slice's keys.
+
+    Places that do not exist, or have another key, are passed over.
+    """
+    found: list[Iterator[pa.RecordBatch]] = []
+    incoming = parquet_scan(slice_file)
+    with database.read() as connection:
+        places = [run_table(run_id) for run_id in runs]
+        relations = [entry.name.sql for name in places if (entry := find(connection, name))]
+        if is_file(table):
+            relations += [parquet_scan(table)] if Path(table).is_file() else []
+        elif entry := find(connection, TableName.parse(table, OutputError)):
+            relations.append(entry.name.sql)
+        wanted = columns_of(connection, incoming)
+        for relation in relations:
+            there = columns_of(connection, relation)
+            if "llm_status" in there and all(there.get(column) == wanted[column] for column in key):
+                same = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
+                query = statement("prior", present=relation, incoming=incoming, same_key=same)
+                reader = streamed(connection, query, WarehouseError, f"earlier answers in {relation}")
+                found.append(spooled(reader, database.temporary))
+    return itertools.chain.from_iterable(found)

@@ -1,0 +1,75 @@
+"""Writing Parquet with flat memory, on the disk before anybody relies on it.
+
+Belongs here: one file, written batch by batch. Not here: which rows, and where the file ends up.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+__all__ = ["ParquetOutput", "sync_folder"]
+
+ROW_GROUP_BYTES = 8 << 20  # what a reader holds at a time, per column it reads
+ROW_GROUP_ROWS = 32_768
+
+
+class ParquetOutput:
+    """One Parquet file that grows batch by batch. A context manager; ``rows`` counts what was written."""
+
+    def __init__(self, path: Path, schema: pa.Schema, *, durable: bool = True) -> None:
+        """``path`` is overwritten. ``durable``: on the disk at the end, for what must survive the machine's crash."""
+        self.rows = 0
+        self._path = path
+        self._schema = schema
+        self._durable = durable
+        self._waiting: list[pa.RecordBatch] = []
+        self._waiting_rows = 0
+        self._waiting_bytes = 0
+
+    def __enter__(self) -> ParquetOutput:
+        self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None:
+            self._write_group()
+        self._writer.close()
+        if kind is None and self._durable:
+            _sync(self._path)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Append rows; they reach the file when a row group is full."""
+        self.rows += batch.num_rows
+        row_bytes = batch.nbytes / max(1, batch.num_rows)
+        step = max(1, min(ROW_GROUP_ROWS, int(ROW_GROUP_BYTES / max(1.0, row_bytes))))
+        for start in range(0, batch.num_rows, step):
+            part = batch.slice(start, step)
+            self._waiting.append(part)
+            self._waiting_rows += part.num_rows
+            self._waiting_bytes += int(part.num_rows * row_bytes)
+            if self._waiting_bytes >= ROW_GROUP_BYTES or self._waiting_rows >= ROW_GROUP_ROWS:
+                self._write_group()
+
+    def _write_group(self) -> None:
+        if self._waiting:
+            group = pa.Table.from_batches(self._waiting, self._schema)
+            self._writer.write_table(group, row_group_size=max(1, group.num_rows))
+        self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside the folder survive a crash of the machine."""
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,39 @@
+"""Rows set aside in a file, so that the warehouse is closed while a slow reader takes its time.
+
+Belongs here: one anonymous file of Arrow batches. Not here: where the rows come from.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+__all__ = ["spooled"]
+
+
+def spooled(reader: pa.RecordBatchReader, folder: Path) -> Iterator[pa.RecordBatch]:
+    """Read everything now into a file without a name; the batches come from there, one at a time.
+
+    The file is gone when the iterator is, also when the process is killed in between.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=folder, suffix=".spool")
+    os.close(descriptor)
+    try:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.OSFile(name, "wb") as sink, pa.ipc.new_stream(sink, reader.schema, options=options) as writer:
+            for batch in reader:
+                writer.write_batch(batch)
+        source = pa.OSFile(name, "rb")
+    finally:
+        os.unlink(name)
+    return _drain(source)
+
+
+def _drain(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
+    with source, pa.ipc.open_stream(source) as reader:
+        yield from reader

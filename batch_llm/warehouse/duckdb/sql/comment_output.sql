@@ -1,0 +1,1 @@
+COMMENT ON TABLE {present} IS {comment}

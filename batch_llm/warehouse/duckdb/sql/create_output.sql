@@ -1,0 +1,1 @@
+CREATE TABLE {present} AS SELECT * FROM {incoming} LIMIT 0

@@ -1,0 +1,2 @@
+-- Parquet files as one relation.
+SELECT * FROM read_parquet({files}, union_by_name = true)

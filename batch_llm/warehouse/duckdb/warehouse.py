@@ -1,0 +1,101 @@
+"""DuckDBWarehouse: the Warehouse protocol on one DuckDB file and a folder of runs.
+
+Belongs here: the protocol's calls, each handed to the module that does it. Not here: how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from batch_llm.warehouse.base import (
+    FreezeSpec,
+    FrozenInput,
+    Mode,
+    Published,
+    StatusCounts,
+    TableInfo,
+)
+from batch_llm.warehouse.duckdb import freezing, outputs, promotion, publishing, sources
+from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
+
+__all__ = ["DuckDBWarehouse"]
+
+
+class DuckDBWarehouse:
+    """A warehouse in one DuckDB file; frozen slices are Parquet files in ``<runs_dir>/<run_id>/frozen``.
+
+    Holds nothing open between two calls, so any number of threads and processes may have one. A call that needs the
+    file while another process keeps it waits up to ``lock_wait_s`` seconds, then raises `WarehouseError` naming
+    that process.
+    """
+
+    def __init__(
+        self, database: Path, runs_dir: Path, memory_limit: str = "512MB", *, lock_wait_s: float = LOCK_WAIT_S
+    ) -> None:
+        """``memory_limit`` as DuckDB writes it; what needs more spills to ``<database's folder>/tmp``."""
+        self._database = Database(database, memory_limit, lock_wait_s=lock_wait_s)
+        self._runs_dir = runs_dir.absolute()
+
+    def tables(self, pattern: str) -> Iterator[TableInfo]:
+        """See `Warehouse.tables`; of files only what the file system tells (no rows, no schema)."""
+        return sources.matching(self._database, pattern)
+
+    def source(self, ref: str) -> TableInfo:
+        """See `Warehouse.source`; rows is None where counting would mean reading a file through."""
+        return sources.describe(self._database, ref)
+
+    def count(self, source: str, where: str | None) -> int:
+        """See `Warehouse.count`."""
+        return sources.count(self._database, source, where)
+
+    def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.head`; no columns named means all."""
+        return sources.head(self._database, source, columns, where, rows)
+
+    def freeze(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze`."""
+        return freezing.freeze(self._database, self._runs_dir, spec)
+
+    def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.read`."""
+        return freezing.read(self._runs_dir, frozen, number, batch_rows)
+
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
+        """See `Warehouse.ensure`."""
+        outputs.ensure(self._database, table, schema, key, source)
+
+    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.prior`; batches of different places may differ in their columns."""
+        slice_file = freezing.slice_path(self._runs_dir, frozen.run_id, number)
+        return outputs.prior(self._database, slice_file, frozen.key, table, runs)
+
+    def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
+        """See `Warehouse.publish`."""
+        return publishing.publish(self._database, run_id, number, batches, schema)
+
+    def published(self, run_id: str) -> dict[int, StatusCounts]:
+        """See `Warehouse.published`."""
+        return publishing.published(self._database, run_id)
+
+    def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
+        """See `Warehouse.promote`."""
+        return promotion.promote(self._database, run_id, table, key, mode)
+
+    def live_view(self, run_id: str, table: str) -> str:
+        """See `Warehouse.live_view`."""
+        return publishing.live_view(self._database, run_id, table)
+
+    def rows(
+        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.rows`."""
+        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
+        return outputs.read_rows(self._database, wanted)
+
+    def forget(self, run_id: str) -> None:
+        """See `Warehouse.forget`."""
+        publishing.forget_published(self._database, run_id)
+        freezing.forget_slices(self._runs_dir, run_id)

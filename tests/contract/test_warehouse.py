@@ -1,0 +1,304 @@
+"""The Warehouse protocol: one suite for every implementation.
+
+Belongs here: what every warehouse promises of slices and outputs. Not here: inputs (test_warehouse_inputs.py),
+crashes, repetition, memory (test_warehouse_durability.py), what only one implementation can do
+(tests/unit/warehouse/).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.warehouse.base import LLM_COLUMNS, LLM_SCHEMA, Mode, StatusCounts, Warehouse
+from tests.contract.warehouse_lab import (
+    KEY,
+    LABS,
+    OUTPUT_SCHEMA,
+    DuckDBLab,
+    batches,
+    input_table,
+    output_rows,
+    publish,
+    spec,
+    stored,
+    written,
+)
+
+
+@pytest.fixture(params=LABS.values(), ids=LABS.keys())
+def lab(request: pytest.FixtureRequest, tmp_path: Path) -> DuckDBLab:
+    return request.param(tmp_path / "home")  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def warehouse(lab: DuckDBLab) -> Warehouse:
+    return lab.warehouse
+
+
+@pytest.fixture(params=["table", "schema.table", "file"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Every kind of output table."""
+    names = {"table": "tone", "schema.table": "results.tone", "file": str(tmp_path / "out [1]" / "tone.parquet")}
+    return names[request.param]
+
+
+# ---- published slices
+
+
+def test_publishing_replaces_the_slice_and_no_other(warehouse: Warehouse) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok", "b": "pending"})
+    publish(warehouse, "r1", 1, {"c": "failed"})
+    publish(warehouse, "r1", 0, {"a": "ok", "b": "ok"}, answer="new")
+    assert stored(warehouse, "run:r1") == {"a": ("ok", "new"), "b": ("ok", "new"), "c": ("failed", None)}
+
+
+def test_published_rows_come_back_as_they_were(warehouse: Warehouse) -> None:
+    """Money to the last digit, times with their zone, NULL as NULL, answers of any shape."""
+    answers = [
+        pa.field("score", pa.float64()),
+        pa.field("names", pa.list_(pa.string())),
+        pa.field("place", pa.struct([("x", pa.int64()), ("y", pa.string())])),
+    ]
+    schema = pa.schema([pa.field("id", pa.string()), *answers, *LLM_SCHEMA])
+    rows = [
+        {**dict.fromkeys(schema.names), **output_rows("r1", 0, {key: "ok"})[0], "id": key, **values}
+        for key, values in {
+            'x"y': {"score": 0.1, "names": ["ä", None], "place": {"x": 1, "y": "中"}},
+            "": {"score": None, "names": [], "place": None},
+        }.items()
+    ]
+    for row in rows:
+        row.pop("answer")
+    published = warehouse.publish("r1", 0, batches(rows, schema), schema)
+    assert published.rows == 2
+    for place in ("run:r1", published.place):
+        assert [row for batch in warehouse.rows(place) for row in batch.to_pylist()] == rows
+    warehouse.promote("r1", "tone", KEY, "upsert")
+    assert [row for batch in warehouse.rows("tone") for row in batch.to_pylist()] == rows
+
+
+def test_counts_are_those_of_the_stored_rows(warehouse: Warehouse) -> None:
+    """Per slice: statuses, attempts, tokens, the known cost, and how many costs are not known."""
+    rows = output_rows("r1", 0, {"a": "ok", "b": "ok", "c": "failed", "d": "pending"})
+    rows[1].update(llm_cached=True, llm_attempts=0, llm_cost_usd=None, llm_input_tokens=0, llm_output_tokens=0)
+    warehouse.publish("r1", 0, batches(rows), OUTPUT_SCHEMA)
+    publish(warehouse, "r1", 1, {"e": "pending"})
+    assert warehouse.published("r1") == {
+        0: StatusCounts(4, 2, 1, 1, 1, 4, 30, 9, Decimal("0.000000125"), 1),
+        1: StatusCounts(1, 0, 0, 1, 0, 0, 10, 3, None, 0),
+    }
+    assert warehouse.published("another") == {}
+
+
+def test_rows_of_another_slice_are_refused(warehouse: Warehouse) -> None:
+    """They would stay when the slice is published again."""
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    with pytest.raises(WarehouseError, match="llm_slice"):
+        warehouse.publish("r1", 0, batches(output_rows("r1", 1, {"b": "ok"})), OUTPUT_SCHEMA)
+    assert stored(warehouse, "run:r1") == {"a": ("ok", "a")}
+
+
+def test_a_failing_stream_publishes_nothing(warehouse: Warehouse) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok"})
+
+    def failing() -> Any:
+        yield from batches(output_rows("r1", 0, {"b": "ok"}))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        warehouse.publish("r1", 0, failing(), OUTPUT_SCHEMA)
+    assert stored(warehouse, "run:r1") == {"a": ("ok", "a")}
+
+
+def test_the_live_view_shows_what_is_published(warehouse: Warehouse, output: str) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    name = warehouse.live_view("r1", output)
+    assert name == warehouse.live_view("r1", output)
+    assert name.endswith("tone__live")
+    publish(warehouse, "r1", 1, {"b": "pending"})
+    assert set(stored(warehouse, name)) == {"a", "b"}
+    publish(warehouse, "r2", 0, {"c": "ok"})
+    warehouse.live_view("r2", output)
+    warehouse.forget("r1")
+    assert set(stored(warehouse, name)) == {"c"}
+
+
+# ---- the output table
+
+STATUSES = ("ok", "failed", "pending")
+
+
+@pytest.mark.parametrize("mode", ["upsert", "replace", "append_missing"])
+def test_which_row_takes_the_place_of_which(warehouse: Warehouse, output: str, mode: Mode) -> None:
+    """Every status against every status, keys that only one side has, twice in a row."""
+    before = {f"{old}-{new}": old for old in STATUSES for new in STATUSES}
+    incoming = {f"{old}-{new}": new for old in STATUSES for new in STATUSES}
+    publish(warehouse, "r1", 0, {**before, "gone": "ok"}, answer="old")
+    warehouse.promote("r1", output, KEY, "upsert")
+    publish(warehouse, "r2", 0, {**incoming, "come": "pending"}, answer="new")
+    by_run = {"ok-ok", "failed-ok", "failed-failed", "ok-failed", *(f"pending-{new}" for new in STATUSES)}
+    if mode == "append_missing":
+        by_run -= {"ok-ok", "failed-failed", "ok-failed"}
+    status = {pair: pair.split("-")[pair in by_run] for pair in before}
+    expected = {
+        pair: (kept, ("new" if pair in by_run else "old") if kept == "ok" else None) for pair, kept in status.items()
+    }
+    expected["come"] = ("pending", None)
+    if mode != "replace":
+        expected["gone"] = ("ok", "old")
+    for _ in range(2):
+        assert warehouse.promote("r2", output, KEY, mode).rows == len(expected)
+        assert stored(warehouse, output) == expected
+
+
+def test_an_input_without_rows_makes_an_output_without_rows(warehouse: Warehouse, output: str) -> None:
+    """Publishing a slice of no rows gives the run its columns."""
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    warehouse.promote("r1", output, KEY, "upsert")
+    warehouse.publish("r2", 0, iter(()), OUTPUT_SCHEMA)
+    assert warehouse.promote("r2", output, KEY, "upsert").rows == 1
+    assert warehouse.promote("r2", output, KEY, "replace").rows == 0
+    assert stored(warehouse, output) == {}
+
+
+def test_nothing_published_is_not_promoted(warehouse: Warehouse, output: str) -> None:
+    with pytest.raises(WarehouseError, match="run r1 has published nothing"):
+        warehouse.promote("r1", output, KEY, "replace")
+    with pytest.raises(OutputError):
+        list(warehouse.rows(output))
+
+
+def test_an_output_that_can_take_the_rows_is_accepted(warehouse: Warehouse, output: str) -> None:
+    """Absent, or made by us; columns that are missing are added, what stands there stays."""
+    warehouse.ensure(output, OUTPUT_SCHEMA, KEY)
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    warehouse.promote("r1", output, KEY, "upsert")
+    warehouse.ensure(output, OUTPUT_SCHEMA, KEY)
+    wider = OUTPUT_SCHEMA.insert(1, pa.field("score", pa.float64()))
+    warehouse.ensure(output, wider, KEY)
+    rows = [{**row, "score": 0.5} for row in output_rows("r2", 0, {"b": "ok"})]
+    warehouse.publish("r2", 0, batches(rows, wider), wider)
+    warehouse.promote("r2", output, KEY, "upsert")
+    found = [row for batch in warehouse.rows(output, columns=["id", "score"]) for row in batch.to_pylist()]
+    assert found == [{"id": "a", "score": None}, {"id": "b", "score": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "complaint"),
+    [
+        (OUTPUT_SCHEMA.set(1, pa.field("answer", pa.float64())), KEY, "'answer' is VARCHAR there and would be DOUBLE"),
+        (OUTPUT_SCHEMA, ("id", "answer"), r"the job's key is \(id, answer\), but its key is \(id\)"),
+        (OUTPUT_SCHEMA.append(pa.field("ID", pa.string())), KEY, "columns twice.*ID, id"),
+        (OUTPUT_SCHEMA.remove(0), KEY, "lacks its key columns id"),
+    ],
+)
+def test_an_output_that_cannot_take_the_rows_is_refused(
+    warehouse: Warehouse, output: str, schema: pa.Schema, key: tuple[str, ...], complaint: str
+) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    warehouse.promote("r1", output, KEY, "upsert")
+    with pytest.raises(OutputError, match=complaint):
+        warehouse.ensure(output, schema, key)
+
+
+def test_somebody_elses_table_is_refused(lab: DuckDBLab, tmp_path: Path) -> None:
+    lab.put("theirs", input_table(1))
+    lab.execute("CREATE VIEW looked AS SELECT * FROM theirs")
+    path = written(tmp_path / "theirs.parquet", input_table(1))
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    for ref in ("theirs", path):
+        with pytest.raises(OutputError, match="not made by batch_llm"):
+            lab.warehouse.ensure(ref, OUTPUT_SCHEMA, KEY)
+        with pytest.raises(OutputError, match="not made by batch_llm"):
+            lab.warehouse.promote("r1", ref, KEY, "replace")
+        assert lab.warehouse.count(ref, None) == 1
+    for ref, complaint in {
+        "looked": "is a view",
+        "_batch_llm.out_r1": "belongs to",
+        "a.b.c": "neither a table",
+    }.items():
+        with pytest.raises(OutputError, match=complaint):
+            lab.warehouse.ensure(ref, OUTPUT_SCHEMA, KEY)
+
+
+def test_an_output_that_is_the_input_is_refused(warehouse: Warehouse, tmp_path: Path) -> None:
+    """Also one that the input's pattern would find the next time."""
+    path = str(tmp_path / "data" / "out.parquet")
+    for output, source in {
+        "tone": "Tone",
+        path: path,
+        str(tmp_path / "data" / ".." / "data" / "out.parquet"): path,
+        str(tmp_path / "data" / "new.parquet"): str(tmp_path / "data" / "*.parquet"),
+        str(tmp_path / "data" / "x" / "new.parquet"): str(tmp_path / "**" / "*.parquet"),
+    }.items():
+        with pytest.raises(OutputError, match="the input"):
+            warehouse.ensure(output, OUTPUT_SCHEMA, KEY, source=source)
+    warehouse.ensure("tone", OUTPUT_SCHEMA, KEY, source="texts")
+    warehouse.ensure(path, OUTPUT_SCHEMA, KEY, source=str(tmp_path / "*.parquet"))
+
+
+def test_earlier_rows_of_a_slice_are_found_wherever_they_are(warehouse: Warehouse, output: str, tmp_path: Path) -> None:
+    """From the output and from other runs' slices, finished rows only, this slice's keys only."""
+    source = written(tmp_path / "in.parquet", input_table(8))
+    frozen = warehouse.freeze(spec("r3", source))
+    publish(warehouse, "r1", 0, {"k00000": "ok", "k00001": "failed", "k00002": "pending", "k00005": "ok"}, answer="1")
+    publish(warehouse, "r2", 0, {"k00000": "ok", "k00003": "ok", "other": "ok"}, answer="2")
+    assert list(warehouse.prior(frozen, 0, output, [])) == []
+    warehouse.promote("r1", output, KEY, "upsert")
+    rows = [row for batch in warehouse.prior(frozen, 0, output, ["r2", "absent"]) for row in batch.to_pylist()]
+    found = sorted((row["id"], row["llm_status"], row["answer"]) for row in rows)
+    assert found == [
+        ("k00000", "ok", "1"),
+        ("k00000", "ok", "2"),
+        ("k00001", "failed", None),
+        ("k00003", "ok", "2"),
+    ]
+    assert set(LLM_COLUMNS) <= set(rows[0])
+
+
+def test_rows_can_be_chosen(warehouse: Warehouse, output: str) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok", "b": "failed", "c": "ok"})
+    warehouse.promote("r1", output, KEY, "upsert")
+    chosen = warehouse.rows(output, columns=["llm_status", "id"], where="llm_status = 'ok'", limit=1)
+    assert [row for batch in chosen for row in batch.to_pylist()] == [{"llm_status": "ok", "id": "a"}]
+    with pytest.raises(OutputError, match="no column 'answr'; the nearest name is 'answer'"):
+        warehouse.rows(output, columns=["answr"])
+    with pytest.raises(OutputError, match="where"):
+        warehouse.rows(output, where="llm_status = ")
+    with pytest.raises(OutputError, match="run r9 has published nothing"):
+        warehouse.rows("run:r9")
+
+
+def test_the_warehouse_is_free_while_rows_are_read(warehouse: Warehouse) -> None:
+    """A slow reader keeps nobody from publishing, and still sees what it began with."""
+    publish(warehouse, "r1", 0, dict.fromkeys("abcdef", "ok"))
+    reading = warehouse.rows("run:r1")
+    publish(warehouse, "r1", 0, {"z": "ok"})
+    assert sum(batch.num_rows for batch in reading) == 6
+
+
+def test_a_forgotten_run_is_gone_and_its_output_stays(lab: DuckDBLab, output: str, tmp_path: Path) -> None:
+    warehouse = lab.warehouse
+    frozen = warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(2))))
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    publish(warehouse, "r2", 0, {"b": "ok"})
+    view = warehouse.live_view("r1", output)
+    warehouse.promote("r1", output, KEY, "upsert")
+    (lab.home / "runs" / "r1" / "run.json").write_text("{}")
+    for _ in range(2):
+        warehouse.forget("r1")
+    with pytest.raises(WarehouseError, match="was the run forgotten"):
+        next(warehouse.read(frozen, 0))
+    for place in ("run:r1", view):
+        with pytest.raises(OutputError):
+            warehouse.rows(place)
+    assert warehouse.published("r1") == {}
+    assert stored(warehouse, output) == {"a": ("ok", "a")}
+    assert stored(warehouse, "run:r2") == {"b": ("ok", "a")}
+    assert (lab.home / "runs" / "r1" / "run.json").exists()

@@ -1,0 +1,119 @@
+"""Opening the DuckDB file: patience, turns, transactions, what spills."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.duckdb.database import Database, transaction
+
+HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def held(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that has the file open."""
+    command = [sys.executable, "-c", HOLD, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "held\n"
+        yield child
+        child.kill()
+
+
+def test_a_held_file_is_waited_for(tmp_path: Path) -> None:
+    """With longer and longer pauses; it opens as soon as the other process is gone."""
+    path, pauses_s = tmp_path / "w.duckdb", []
+    with held(path) as child:
+
+        def sleep(delay_s: float) -> None:
+            pauses_s.append(delay_s)
+            if len(pauses_s) == 7:
+                child.kill()
+                child.wait()
+
+        with Database(path, "100MB", sleep=sleep).write() as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert pauses_s == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+
+def test_a_file_that_stays_held_names_its_holder(tmp_path: Path) -> None:
+    """And what to do; reading and writing alike, and nothing is left behind."""
+    path = tmp_path / "w.duckdb"
+    with held(path) as child:
+        database = Database(path, "100MB", lock_wait_s=2.0, sleep=lambda _: None)
+        for opening in (database.read, database.write):
+            with pytest.raises(WarehouseError, match=rf"held by another process .*PID {child.pid}\).*end that program"):
+                opening().__enter__()
+    assert list(database.temporary.iterdir()) == []
+
+
+def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
+    with Database(tmp_path / "home" / "w.duckdb", "100MB").read() as connection:
+        assert connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
+    assert not (tmp_path / "home" / "w.duckdb").exists()
+
+
+def test_an_open_connection_of_this_process_is_no_obstacle(tmp_path: Path) -> None:
+    """A notebook that looks into the warehouse does not stop a run in it."""
+    database = Database(tmp_path / "w.duckdb", "100MB")
+    with duckdb.connect(str(tmp_path / "w.duckdb")) as own:
+        own.execute("CREATE TABLE t AS SELECT 1 AS a").fetchall()
+        with database.read() as connection:
+            assert connection.execute("SELECT a FROM t").fetchall() == [(1,)]
+        with database.write() as connection:
+            connection.execute("INSERT INTO t VALUES (2)").fetchall()
+        assert own.execute("SELECT count(*) FROM t").fetchall() == [(2,)]
+
+
+def test_a_file_that_is_none_of_duckdbs_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.duckdb"
+    path.write_bytes(b"x" * 8192)
+    with pytest.raises(WarehouseError, match=r"w\.duckdb.*not a valid DuckDB"):
+        Database(path, "100MB").write().__enter__()
+
+
+def test_times_are_utc_and_nothing_is_printed(tmp_path: Path) -> None:
+    with Database(tmp_path / "w.duckdb", "100MB").write() as connection:
+        shown = "SELECT current_setting('TimeZone'), current_setting('enable_progress_bar')"
+        assert connection.execute(shown).fetchall() == [("UTC", False)]
+
+
+def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
+    """Also when what fails is not the database."""
+    database = Database(tmp_path / "w.duckdb", "100MB")
+
+    def fail(statement: str | None) -> None:
+        with database.write() as connection, transaction(connection):
+            connection.execute("CREATE TABLE t (a INTEGER)").fetchall()
+            connection.execute(statement).fetchall() if statement else {}["absent"]
+
+    with pytest.raises(WarehouseError, match="absent"):
+        fail("SELECT * FROM absent")
+    with pytest.raises(KeyError):
+        fail(None)
+    with database.write() as connection:
+        with transaction(connection):
+            connection.execute("CREATE TABLE t (a INTEGER)").fetchall()
+        assert connection.execute("SELECT count(*) FROM t").fetchall() == [(0,)]
+
+
+def test_what_killed_processes_spilled_is_swept_after_a_day(tmp_path: Path) -> None:
+    database = Database(tmp_path / "w.duckdb", "100MB")
+    for name in ("old", "young"):
+        (database.temporary / name).mkdir(parents=True)
+        (database.temporary / name / "block").write_text("spilled")
+    (database.temporary / "old.spool").write_text("set aside")
+    for name in ("old", "old.spool"):
+        os.utime(database.temporary / name, (1, 1))
+    with database.temporary_folder() as folder:
+        assert sorted(path.name for path in database.temporary.iterdir()) == sorted(["young", folder.name])
+    assert [path.name for path in database.temporary.iterdir()] == ["young"]
