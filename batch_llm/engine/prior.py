@@ -7,7 +7,6 @@ them out (publish.py).
 from __future__ import annotations
 
 from bisect import bisect_right
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

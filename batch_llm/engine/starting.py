@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from batch_llm.engine.pipeline import rows_per_s
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ConfigurationError, ErrorClass, InputError, OutputError
+from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
@@ -106,6 +108,7 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
     now = parts.clock.now()
     run_id = f"{job.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
+    ended = _unfinished(parts)
     record = RunRecord(
         run_id=run_id,
         job=parts.declared.job_data(),
@@ -117,26 +120,35 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
         key=parts.key,
         columns=parts.columns,
         slice_rows=tuple(info.rows for info in frozen.slices),
-        supersedes=_take_over(parts, judge, signature),
+        supersedes=_take_over(parts, judge, [old for old in ended if old.signature == signature]),
         state=RunState.PLANNED,
         created_at=now,
     )
     parts.runs.save(record)
+    for old in ended:  # only now: a crash before this line leaves them to be taken over again
+        parts.runs.save(replace(old, state=RunState.SUPERSEDED))
     return record
 
 
-def _take_over(parts: JobParts, judge: Judge, signature: str) -> tuple[str, ...]:
-    """End the job's unfinished runs; those whose answers may serve again are published, so that they can be found."""
+def _unfinished(parts: JobParts) -> list[RunRecord]:
+    """The job's unfinished runs, which a new run ends.
+
+    A run of another table of the job's `watch` that somebody asked for goes on by itself.
+    """
+    return [
+        old
+        for old in parts.runs.all(parts.declared.job.name)
+        if old.state is RunState.PLANNED and not (old.requested and old.source != parts.source)
+    ]
+
+
+def _take_over(parts: JobParts, judge: Judge, ended: list[RunRecord]) -> tuple[str, ...]:
+    """Publish what ended runs have in their journals, so that it can be found; the runs to look in."""
     taken: list[str] = []
-    for old in parts.runs.all(parts.declared.job.name):
-        if old.state is not RunState.PLANNED:
-            continue
-        if old.requested and old.source != parts.source:
-            continue  # another table of the job's `watch`: somebody asked for that run, it goes on by itself
-        if old.signature == signature:
-            _publish_journals(parts, judge, old)
-            taken.extend([old.run_id, *old.supersedes])
-        parts.runs.save(replace(old, state=RunState.SUPERSEDED))
+    for old in ended:
+        declared = declare(old.job, Path(old.job_dir))  # its slices were frozen for the job as it was
+        _publish_journals(replace(parts, declared=declared, source=old.source), judge, old)
+        taken.extend([old.run_id, *old.supersedes])
     return tuple(dict.fromkeys(taken))
 
 

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -170,3 +170,5 @@ def forget_slices(runs_dir: Path, run_id: str) -> None:
     folder = frozen_folder(runs_dir, run_id)
     for leftover in (folder, *folder.parent.glob(f"{_PARTIAL}*")):
         shutil.rmtree(leftover, ignore_errors=True)
+    with suppress(OSError):  # a run's record or journal may lie beside it
+        folder.parent.rmdir()

@@ -1,0 +1,223 @@
+"""The commands and their options.
+
+Belongs here: names, options, help. Not here: doing anything: each command calls one function of a sibling module,
+imported when it is called, so that ``--help`` stays fast.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from batch_llm.cli import later
+
+__all__ = [
+    "app",
+    "demo",
+    "dev",
+    "doctor",
+    "export",
+    "failed",
+    "forget",
+    "plan",
+    "preview",
+    "retry",
+    "run",
+    "schema",
+    "show",
+    "simulator",
+    "status",
+]
+
+HELP = """Push millions of table rows through cloud LLMs: every row once, at the speed of the limit.
+
+JOB is a path to a job file, or the name of a job in jobs/ or one that has run in this home (BATCH_LLM_HOME, default
+.batch_llm). Exit codes: 0 every row ok, 1 finished with failed rows, 2 usage or configuration, 3 stopped early and
+resumable, 4 internal error.
+"""
+
+app = typer.Typer(
+    help=HELP,
+    rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="A job file, or a job's name.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Only JSON on stdout.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AboveOption = Annotated[
+    str, typer.Option("--confirm-above", metavar="USD", help="Ask when it may cost more than this.", show_default=True)
+]
+
+
+@app.command()
+def plan(job: JobArgument, json: JsonOption = False) -> None:
+    """What a run would do and cost. Spends nothing, needs no key."""
+    from batch_llm.cli.plan import print_plan
+
+    print_plan(job, json=json)
+
+
+@app.command()
+def preview(
+    job: JobArgument,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows to answer and show.")] = 5,
+    yes: YesOption = False,
+    confirm_above: AboveOption = "1",
+    json: JsonOption = False,
+) -> int:
+    """Answer a few rows for real and show them. The whole run does not pay them again."""
+    from batch_llm.cli.preview import preview as show_preview
+    from batch_llm.cli.spending import Consent
+
+    return show_preview(job, rows, Consent(yes, _usd(confirm_above)), json=json)
+
+
+@app.command()
+def run(
+    job: JobArgument,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Ask only so many rows now; the rest stays pending.")
+    ] = None,
+    yes: YesOption = False,
+    confirm_above: AboveOption = "1",
+    json: JsonOption = False,
+) -> int:
+    """Run a job, or go on with it. Ctrl-C drains and keeps what is paid; twice stops at once."""
+    from batch_llm.cli.run import Spend, run_job
+    from batch_llm.cli.spending import Consent
+
+    return run_job(job, Spend(limit, json=json, consent=Consent(yes, _usd(confirm_above))))
+
+
+@app.command()
+def status(
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", show_default=False)] = None, json: JsonOption = False
+) -> None:
+    """Where the jobs of this home stand, or one of them."""
+    from batch_llm.cli.status import print_status
+
+    print_status(job, json=json)
+
+
+@app.command()
+def show(
+    job: JobArgument,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="value,value or column=value,..", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """One row in full: prompt, raw answers, columns, cost."""
+    from batch_llm.cli.show import show_row
+
+    show_row(job, key, json=json)
+
+
+@app.command()
+def failed(job: JobArgument, json: JsonOption = False) -> None:
+    """The failed rows by class, with examples and what may help."""
+    from batch_llm.cli.failed import print_failed
+
+    print_failed(job, json=json)
+
+
+@app.command()
+def retry(job: JobArgument, yes: YesOption = False, confirm_above: AboveOption = "1", json: JsonOption = False) -> int:
+    """Ask the failed rows of the latest run once more."""
+    from batch_llm.cli.run import Spend, retry_job
+    from batch_llm.cli.spending import Consent
+
+    return retry_job(job, Spend(json=json, consent=Consent(yes, _usd(confirm_above))))
+
+
+@app.command()
+def export(
+    job: JobArgument,
+    to: Annotated[Path, typer.Option("--to", metavar="FILE", help=".parquet .csv .jsonl .arrow", show_default=False)],
+    json: JsonOption = False,
+) -> None:
+    """Write the answers to a file."""
+    from batch_llm.cli.export import export as export_rows
+
+    export_rows(job, to, json=json)
+
+
+@app.command()
+def forget(job: JobArgument, yes: YesOption = False, json: JsonOption = False) -> None:
+    """Erase all runs of a job. Raw answers, frozen input and work tables go; the output table stays."""
+    from batch_llm.cli.forget import forget as forget_job
+
+    forget_job(job, yes=yes, json=json)
+
+
+@app.command()
+def schema(
+    which: Annotated[str, typer.Argument(metavar="[job|providers]", help="Of which file.", show_default=True)] = "job",
+) -> None:
+    """The JSON Schema of the files you write, for editors."""
+    from batch_llm.cli.schemas import print_schema
+
+    print_schema(which)
+
+
+@app.command()
+def doctor(
+    online: Annotated[bool, typer.Option("--online", help="Also ask the providers' servers for the time.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """Check what a run needs: keys (never printed), files, services, disk."""
+    from batch_llm.cli.doctor import doctor as examine
+
+    return examine(online=online, json=json)
+
+
+@app.command()
+def dev(
+    port: Annotated[int, typer.Option("--port", min=1, max=65_535, help="The next free one is used.")] = 3000,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
+) -> int:
+    """Start the Dagster UI and daemon here. Needs a checkout."""
+    from batch_llm.cli.dev import dev as start
+
+    return start(port, open_browser=not no_open)
+
+
+@app.command()
+def demo(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask every row again, with another seed.")] = False,
+    json: JsonOption = False,
+) -> int:
+    """A real table through the simulator: no key, nothing billed."""
+    from batch_llm.cli.demo import demo as run_demo
+
+    return run_demo(fresh=fresh, json=json)
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def simulator(
+    context: typer.Context,
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any free one.")] = 8080,
+    settings: Annotated[bool, typer.Option("--settings", help="List all settings and stop.")] = False,
+) -> None:
+    """Serve a simulated provider until Ctrl-C. Every setting is a flag: --requests-per-minute 600 --faults 0.05."""
+    from batch_llm.cli.simulator import print_settings, simulate
+
+    if settings:
+        print_settings()
+    else:
+        simulate(host, port, context.args)
+
+
+def _usd(text: str) -> Decimal:
+    """Money from the command line."""
+    from batch_llm.cli.spending import parse_usd
+
+    return parse_usd(text)
+
+
+later.register(app)

@@ -1,0 +1,155 @@
+"""What a watcher shows of a run: the state gathered from the engine's events, and the words for it.
+
+Belongs here: gathering and wording. Not here: drawing (panel.py, log_lines.py), the numbers themselves (engine).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from batch_llm.cli.speech import duration, number, one_line, usd
+from batch_llm.engine.events import (
+    BudgetMark,
+    Event,
+    FirstFailure,
+    Progress,
+    RunFinished,
+    RunStarted,
+    SlicePublished,
+    Stalled,
+    Stopping,
+    Waiting,
+)
+
+__all__ = ["Board", "Fact", "counted", "remark"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of the panel."""
+
+    label: str
+    text: str
+
+
+class Board:
+    """The state of one run as its events tell it."""
+
+    def __init__(self, job: str, budget_usd: Decimal | None = None) -> None:
+        """``budget_usd``: the job's cap, to show beside the cost."""
+        self.job = job
+        self.budget_usd = budget_usd
+        self.started: RunStarted | None = None
+        self.progress: Progress | None = None
+        self.state = "starting"  # one word or two: what it is doing now
+        self.slices_published = 0
+
+    def take(self, event: Event) -> None:
+        """Learn from an event."""
+        if isinstance(event, RunStarted):
+            self.started, self.state = event, "running"
+        elif isinstance(event, Progress):
+            self.progress = event
+            if self.state in ("starting", "waiting", "stalled"):
+                self.state = "running"
+        elif isinstance(event, Waiting):
+            self.state = "waiting"
+        elif isinstance(event, Stalled):
+            self.state = "stalled"
+        elif isinstance(event, Stopping):
+            self.state = "draining"
+        elif isinstance(event, SlicePublished):
+            self.slices_published += 1
+        elif isinstance(event, RunFinished):
+            self.state = "finished" if event.summary.stopped is None else "stopped"
+
+    @property
+    def title(self) -> str:
+        """The run's name and what it is doing."""
+        name = self.started.run_id if self.started else self.job
+        return f"{name} - {self.state}"
+
+    @property
+    def done(self) -> int:
+        """Rows with a result."""
+        return self.progress.ok + self.progress.failed if self.progress else 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of the run."""
+        if self.progress:
+            return self.progress.rows
+        return self.started.rows if self.started else 0
+
+    def facts(self) -> list[Fact]:
+        """The panel's lines, top to bottom; empty before the first progress."""
+        now = self.progress
+        if now is None:
+            return []
+        slices = f" · slices {self.slices_published}/{self.started.slices}" if self.started else ""
+        return [
+            Fact("rows", f"ok {now.ok:,} · failed {now.failed:,} · cached {now.cached:,}{slices}"),
+            Fact("requests", _rate(now.requests_per_minute, now.limit_requests_per_minute)),
+            Fact("tokens", _rate(now.tokens_per_minute, now.limit_tokens_per_minute)),
+            Fact("used", f"{number(now.input_tokens)} tokens in, {number(now.output_tokens)} out"),
+            Fact("cost", self._cost(now)),
+            Fact("retries", _retries(now)),
+            Fact("in flight", f"{now.in_flight:,}"),
+            Fact("held by", now.holding_back),
+            Fact("left", duration(now.eta_s)),
+        ]
+
+    def line(self) -> str:
+        """All of it on one line, for logs."""
+        now = self.progress
+        if now is None:
+            return f"{self.title}"
+        share = f"{100 * self.done / now.rows:.0f} %" if now.rows else "100 %"
+        return (
+            f"{self.job}: {self.done:,}/{now.rows:,} rows ({share}), ok {now.ok:,}, failed {now.failed:,}, "
+            f"cached {now.cached:,}; requests {_rate(now.requests_per_minute, now.limit_requests_per_minute)}; "
+            f"tokens {_rate(now.tokens_per_minute, now.limit_tokens_per_minute)}; cost {self._cost(now)}; "
+            f"retries {_retries(now)}; in flight {now.in_flight:,}; {self.state}, held by {now.holding_back}; "
+            f"left {duration(now.eta_s)}"
+        )
+
+    def _cost(self, now: Progress) -> str:
+        spent = usd(now.cost_usd)
+        return spent if self.budget_usd is None else f"{spent} of {usd(self.budget_usd)}"
+
+
+def _rate(rate: float, limit: float | None) -> str:
+    of = f"of {number(limit)}" if limit is not None else "(no limit)"
+    return f"{number(round(rate, 1))} {of} per minute"
+
+
+def _retries(now: Progress) -> str:
+    return f"{now.retries:,}{counted(now.errors)}"
+
+
+def counted(by_class: dict[str, int]) -> str:
+    """Error classes with their counts, most frequent first, in brackets; nothing for none."""
+    if not by_class:
+        return ""
+    order = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
+    return " (" + ", ".join(f"{name} {count:,}" for name, count in order) + ")"
+
+
+def remark(event: Event) -> str | None:
+    """What an event is worth saying at once, beside the regular picture; None for nothing."""
+    if isinstance(event, RunStarted):
+        word = "resumed" if event.resumed else "started"
+        return f"{event.run_id}: {word}, {event.rows:,} rows in {event.slices:,} slices, output {event.output}"
+    if isinstance(event, Waiting):
+        return f"waiting: {event.reason}"
+    if isinstance(event, FirstFailure):
+        place = f"slice {event.slice_number}, row {event.row}"
+        return f"first row that failed with {event.error_class} ({place}): {one_line(event.message, 300)}"
+    if isinstance(event, Stalled):
+        return f"no answer for {duration(event.for_s)}: {event.reason}"
+    if isinstance(event, BudgetMark):
+        return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
+    if isinstance(event, Stopping):
+        return f"draining ({event.reason}), {event.in_flight:,} in flight; Ctrl-C again to stop at once"
+    return None

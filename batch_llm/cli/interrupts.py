@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM while a run is going.
+
+Belongs here: turning signals into 'drain', then 'stop at once'. Not here: draining (engine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any, Protocol
+
+__all__ = ["Interrupts", "Stoppable"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stoppable(Protocol):
+    """What can drain: the engine."""
+
+    def stop(self) -> None:
+        """Send nothing new and let what is in flight come in."""
+        ...
+
+
+class Interrupts:
+    """The first signal drains, the second cancels; before there is anything to drain the first one cancels.
+
+    A context manager inside the event loop; gives back the earlier handlers.
+    """
+
+    def __init__(self) -> None:
+        """The running task is what a second signal cancels."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("only inside a task")
+        self._task = task
+        self._loop = task.get_loop()
+        self._earlier: dict[int, Any] = {}
+        self._asked = False
+        self.engine: Stoppable | None = None  # set as soon as there is one
+
+    def __enter__(self) -> Interrupts:
+        """Listen."""
+        for number in SIGNALS:
+            self._earlier[number] = signal.getsignal(number)
+            self._loop.add_signal_handler(number, self.interrupt)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        """Stop listening."""
+        for number, handler in self._earlier.items():
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def interrupt(self) -> None:
+        """One signal came."""
+        if self.engine is None or self._asked:
+            self._task.cancel()
+            return
+        self._asked = True
+        self.engine.stop()

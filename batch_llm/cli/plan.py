@@ -1,0 +1,90 @@
+"""``batch-llm plan JOB``: what a run would do, before a cent is spent.
+
+Belongs here: the page and its JSON. Not here: the numbers (engine/planning.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from batch_llm.cli.jobs import declared_job
+from batch_llm.cli.speech import duration, number, print_json, say, usd
+
+if TYPE_CHECKING:
+    from batch_llm.engine.planning import Plan
+
+__all__ = ["plan_in_words", "print_plan"]
+
+
+def print_plan(reference: str, *, json: bool) -> None:
+    """``batch-llm plan``; spends nothing and needs no key."""
+    from batch_llm import wiring
+    from batch_llm.config.settings import Settings
+
+    settings = Settings.from_environment()
+    declared = declared_job(settings, reference)
+    plan = wiring.planner(settings, declared).plan()
+    if json:
+        print_json(asdict(plan))
+    else:
+        say(plan_in_words(plan, declared.job.budget_usd))
+
+
+def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
+    """The page."""
+    lines = [
+        f"{plan.job}: {plan.source} -> {plan.output}",
+        "",
+        f"rows      {plan.rows:,}: {_rows(plan)}",
+        f"tokens    {_tokens(plan)}",
+        f"cost      {_range(plan.cost_low_usd, plan.cost_high_usd)}{_of_budget(budget_usd)}",
+        *_lanes(plan),
+        f"time      {_time(plan)}",
+        f"slices    {plan.slices:,}",
+        *(f"warning   {warning}" for warning in plan.warnings),
+    ]
+    for position, prompt in enumerate(plan.prompts, 1):
+        lines += ["", f"-- prompt {position} of {len(plan.prompts)} shown --", prompt]
+    return "\n".join([*lines, "", "Nothing was spent."])
+
+
+def _rows(plan: Plan) -> str:
+    return (
+        f"{plan.new:,} new, {plan.changed:,} changed, {plan.done:,} done, "
+        f"{plan.failed:,} failed before (asked again only by retry)"
+    )
+
+
+def _tokens(plan: Plan) -> str:
+    how = "counted exactly" if plan.tokens_exact else "estimated"
+    return (
+        f"{number(plan.input_tokens_p50)} per row (p50), {number(plan.input_tokens_p99)} (p99), "
+        f"{number(plan.input_tokens_total)} in all ({how}); about {number(plan.output_tokens_total)} out"
+    )
+
+
+def _lanes(plan: Plan) -> list[str]:
+    """A line per lane, where there is a choice."""
+    if len(plan.lanes) < 2:
+        return []
+    return [f"          {lane}: {_range(*(prices or (None, None)))}" for lane, prices in plan.lanes.items()]
+
+
+def _time(plan: Plan) -> str:
+    if plan.minutes is None:
+        return "no limit is declared"
+    return f"{duration(plan.minutes * 60)} at the current limits; what binds: {plan.binding}"
+
+
+def _range(low: Decimal | None, high: Decimal | None) -> str:
+    if low is None:
+        return "unknown (no price for this model; give `prices` in the providers file)"
+    if high is None:
+        return f"about {usd(low)}, without an upper end (params.max_output_tokens is not set)"
+    return usd(high) if low == high else f"{usd(low)} to {usd(high)}"
+
+
+def _of_budget(budget_usd: Decimal | None) -> str:
+    return "" if budget_usd is None else f", budget {usd(budget_usd)}"

@@ -1,0 +1,145 @@
+"""The commands that spend: run, retry, preview.
+
+Belongs here: asking for consent, driving the engine, saying how it ended. Not here: the estimate (spending.py), what
+a preview shows of a row (inspect.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from batch_llm.cli.drive import Action, drive
+from batch_llm.cli.exits import Exit, exit_for_summary
+from batch_llm.cli.jobs import declared_job, name_of
+from batch_llm.cli.speech import print_json, say, tell
+from batch_llm.cli.spending import NO_PRICE, Consent, Estimate, estimate_of_plan, make_sure
+from batch_llm.cli.summary import summary_as_json, summary_in_words
+from batch_llm.errors import JobFileError
+
+if TYPE_CHECKING:
+    from batch_llm.config.settings import Settings
+    from batch_llm.engine.engine import Engine
+    from batch_llm.engine.events import RunSummary
+    from batch_llm.job.load import DeclaredJob
+    from batch_llm.warehouse.base import StatusCounts
+
+__all__ = ["Spend", "answering_kind", "retry_estimate", "retry_job", "run_job", "spend"]
+
+RETRY_FACTOR = 2  # the upper estimate of a retried row: twice what a row of this run cost on average
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """How a command that spends was called."""
+
+    limit: int | None = None  # rows; None: all
+    promote: bool = True  # bring the answers into the output table
+    json: bool = False
+    consent: Consent = field(default_factory=Consent)
+
+
+def run_job(reference: str, how: Spend) -> Exit:
+    """``batch-llm run``."""
+    from batch_llm.config.settings import Settings
+
+    settings = Settings.from_environment()
+    summary = spend(settings, declared_job(settings, reference), how)
+    return _ended(summary, json=how.json)
+
+
+def spend(settings: Settings, declared: DeclaredJob, how: Spend) -> RunSummary:
+    """Plan, ask, run; for every command that asks rows which were not answered yet."""
+    kind = answering_kind(settings, declared)
+    if _may_exceed(how.consent, declared.job.budget_usd):
+        from batch_llm import wiring
+
+        plan = wiring.planner(settings, declared).plan()
+        for warning in plan.warnings:
+            tell(f"warning: {warning}")
+        _make_sure(estimate_of_plan(plan, how.limit), how.consent, kind)
+
+    def ask(engine: Engine) -> Awaitable[RunSummary]:
+        return engine.run(limit=how.limit, promote_after=how.promote)
+
+    return _driven(settings, declared, ask, json=how.json)
+
+
+def _may_exceed(consent: Consent, budget_usd: Decimal | None) -> bool:
+    """Whether the cost may be above what the user agreed to: the budget holds in any case."""
+    return not consent.yes and (budget_usd is None or budget_usd > consent.above_usd)
+
+
+def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
+    """The kind of provider that will answer.
+
+    Raises `SecretError` when its key is not set: that is told before anything is planned, frozen or asked.
+    """
+    from batch_llm.config.providers_file import api_key_of, load_providers
+
+    provider, pool = declared.pool(load_providers(settings.providers_path))
+    api_key_of(declared.job.provider_name, provider, pool, os.environ)
+    return provider.kind
+
+
+def _make_sure(estimate: Estimate, consent: Consent, kind: str) -> None:
+    """As `make_sure`; the simulator bills nothing, so where it has no price there is nothing to ask about."""
+    if kind == "simulator" and estimate.upper_usd is None and estimate.reason == NO_PRICE:
+        return
+    make_sure(estimate, consent)
+
+
+def retry_job(reference: str, how: Spend) -> Exit:
+    """``batch-llm retry``: the failed rows of the latest run once more."""
+    from batch_llm import wiring
+    from batch_llm.config.settings import Settings
+
+    settings = Settings.from_environment()
+    declared = declared_job(settings, reference)
+    kind = answering_kind(settings, declared)
+    store = wiring.open_store(settings)
+    record = store.runs.latest(declared.job.name)
+    if record is None:
+        raise JobFileError(f"{name_of(reference)} has not run in {settings.home}; there is nothing to retry")
+    if _may_exceed(how.consent, declared.job.budget_usd):
+        counts = list(store.warehouse.published(record.run_id).values())
+        _make_sure(retry_estimate(counts), how.consent, kind)
+    summary = _driven(settings, declared, lambda engine: engine.retry(), json=how.json)
+    return _ended(summary, json=how.json)
+
+
+def retry_estimate(slices: list[StatusCounts]) -> Estimate:
+    """What asking the failed rows again may cost: twice this run's average per answered row; unknown without one."""
+    failed = sum(counts.failed for counts in slices)
+    answered = sum(counts.ok + counts.failed - counts.cached for counts in slices)
+    known = [counts.cost_usd for counts in slices if counts.cost_usd is not None]
+    if not failed:
+        return Estimate(0, Decimal(0))
+    if not known or not answered or any(counts.cost_unknown_rows for counts in slices):
+        return Estimate(failed, None)
+    return Estimate(failed, sum(known, Decimal(0)) / answered * failed * RETRY_FACTOR)
+
+
+def _driven(settings: Settings, declared: DeclaredJob, action: Action, *, json: bool) -> RunSummary:
+    from batch_llm.notify import RunNotice
+
+    notice = RunNotice(declared.job)
+    try:
+        with notice:
+            notice.summary = drive(settings, declared, action, json=json)
+    finally:
+        for delivery in notice.deliveries:
+            if delivery.problem is not None:
+                tell(f"could not notify {delivery.reference}: {delivery.problem}")
+    return notice.summary
+
+
+def _ended(summary: RunSummary, *, json: bool) -> Exit:
+    if json:
+        print_json(summary_as_json(summary))
+    else:
+        say(summary_in_words(summary))
+    return exit_for_summary(summary)

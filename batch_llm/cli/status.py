@@ -1,0 +1,174 @@
+"""``batch-llm status``: where the jobs of this home stand.
+
+Belongs here: counting a run's rows from stored rows and journals, wording it. Not here: a running process's own
+progress (board.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from batch_llm.cli.jobs import known_run, open_home
+from batch_llm.cli.speech import print_json, say, table, usd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from batch_llm.journal.base import RunRecord, RunStore
+    from batch_llm.wiring import Store
+
+__all__ = ["RunStatus", "print_status", "somebody_calls", "status_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """One job's newest run; the keys of ``status --json``. ok + failed + pending = rows."""
+
+    job: str
+    run_id: str
+    state: str  # running | planned | finished | superseded
+    rows: int
+    queued: int  # pending rows that nobody has asked yet
+    in_flight: int | None  # sent and not answered; None while a run without a budget is going: it notes no intent
+    answered: int  # answers in the journal of slices that are not published yet
+    ok: int
+    failed: int
+    cached: int
+    pending: int  # rows without a published result
+    slices: int
+    slices_published: int
+    cost_usd: Decimal | None  # of the published rows
+    parked_until: datetime | None  # nothing parks a run yet
+    reason: str | None  # why rows are pending, an error class
+
+
+@dataclass(frozen=True, slots=True)
+class _Unpublished:
+    """What the journals say of slices that are not published."""
+
+    answered: int = 0
+    failed: int = 0
+    sent: int = 0
+    notes_intent: bool = False
+
+
+def print_status(reference: str | None, *, json: bool) -> None:
+    """``batch-llm status [JOB]``: one job as one object, all jobs as a list."""
+    if reference is not None:
+        run = known_run(reference)
+        found = [status_of(run.store, run.record)]
+    else:
+        store = open_home()
+        found = [status_of(store, record) for record in _newest_of_each(store.runs)]
+    if json:
+        print_json(asdict(found[0]) if reference is not None else [asdict(one) for one in found])
+    elif found:
+        say(_in_words(found))
+    else:
+        say("No job has run in this home yet. Try: batch-llm demo")
+
+
+def status_of(store: Store, record: RunRecord) -> RunStatus:
+    """Count a run's rows: stored rows first, journals for the slices that are not published."""
+    from batch_llm.engine.summary import total
+
+    published = store.warehouse.published(record.run_id)
+    stored = total(published.values())
+    open_slices = [number for number in range(len(record.slice_rows)) if number not in published]
+    journal = _unpublished(store.runs, record, open_slices)
+    going = somebody_calls(store.settings.home) and record.state.value == "planned"
+    failed = stored.failed + journal.failed
+    pending = sum(record.slice_rows) - stored.ok - failed
+    in_flight = journal.sent if going else 0
+    return RunStatus(
+        job=record.job["name"],
+        run_id=record.run_id,
+        state="running" if going else record.state.value,
+        rows=sum(record.slice_rows),
+        queued=pending - journal.answered - in_flight,
+        in_flight=None if going and not journal.notes_intent else in_flight,
+        answered=journal.answered,
+        ok=stored.ok,
+        failed=failed,
+        cached=stored.cached,
+        pending=pending,
+        slices=len(record.slice_rows),
+        slices_published=len(published),
+        cost_usd=stored.cost_usd,
+        parked_until=None,
+        reason=_reason(store, record) if stored.pending else None,
+    )
+
+
+def _newest_of_each(runs: RunStore) -> list[RunRecord]:
+    newest: dict[str, RunRecord] = {}
+    for record in runs.all():
+        newest.setdefault(record.job["name"], record)
+    return list(newest.values())
+
+
+def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpublished:
+    """Fold the last word on each row of these slices; answers are not judged here."""
+    counts = {"answer": 0, "failed": 0, "sent": 0}
+    notes_intent = False
+    for number in slices:
+        last: dict[int, str] = {}
+        for entry in runs.entries(record.run_id, number):
+            last[entry.row] = entry.kind.value
+            notes_intent = notes_intent or entry.kind.value == "sent"
+        for kind in counts:
+            counts[kind] += sum(value == kind for value in last.values())
+    return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
+
+
+def somebody_calls(home: Path) -> bool:
+    """Whether a process holds this home's turn to call providers."""
+    try:
+        file = os.open(home / "calls.lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(file)
+
+
+def _reason(store: Store, record: RunRecord) -> str | None:
+    batches = store.warehouse.rows(
+        f"run:{record.run_id}", columns=["llm_error_class"], where="llm_status = 'pending'", limit=1
+    )
+    for batch in batches:
+        for value in batch.column(0).to_pylist():
+            return None if value is None else str(value)
+    return None
+
+
+def _in_words(found: list[RunStatus]) -> str:
+    headers = ["job", "run", "state", "rows", "ok", "failed", "pending", "cached", "answered", "slices", "cost", "why"]
+    rows = [
+        [
+            one.job,
+            one.run_id,
+            one.state,
+            f"{one.rows:,}",
+            f"{one.ok:,}",
+            f"{one.failed:,}",
+            f"{one.pending:,}",
+            f"{one.cached:,}",
+            f"{one.answered:,}",
+            f"{one.slices_published}/{one.slices}",
+            usd(one.cost_usd),
+            one.reason or "",
+        ]
+        for one in found
+    ]
+    return table(headers, rows)

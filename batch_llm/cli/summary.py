@@ -1,0 +1,59 @@
+"""A run's end, in words and as the JSON object that scripts read.
+
+Belongs here: wording a RunSummary. Not here: printing progress (board.py), exit codes (exits.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from batch_llm.cli.board import counted
+from batch_llm.cli.exits import SAMPLE
+from batch_llm.cli.speech import duration, number, usd
+from batch_llm.engine.events import RunSummary
+
+__all__ = ["summary_as_json", "summary_in_words"]
+
+# The promise of `run --json`: these keys, in this order
+KEYS = (
+    "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
+    "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped",
+)  # fmt: skip
+
+
+def summary_as_json(summary: RunSummary) -> dict[str, Any]:
+    """The last line of ``run --json``."""
+    values = asdict(summary)
+    return {key: values[key] for key in KEYS}
+
+
+def summary_in_words(summary: RunSummary) -> str:
+    """What the user reads at the end, with what to do next."""
+    failed = f"{summary.failed:,} failed{counted(summary.failed_by_class)}"
+    used = f"tokens {number(summary.input_tokens)} in and {number(summary.output_tokens)} out"
+    asked = f"requests {summary.requests:,} now, attempts {summary.attempts:,} in the whole run"
+    lines = [
+        f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
+        f"  {asked}, {summary.cached:,} rows from earlier answers",
+        f"  {used}, cost {usd(summary.cost_usd)}, {duration(summary.wall_s)}",
+        f"  output {summary.output}   run {summary.run_id}",
+    ]
+    if summary.nothing_to_do:
+        lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
+    return "\n".join([*lines, *_advice(summary)])
+
+
+def _advice(summary: RunSummary) -> list[str]:
+    lines = []
+    if summary.stopped == SAMPLE:
+        lines.append("This was a sample; run without --limit to go on. What is answered is not paid again.")
+    elif summary.stopped is not None:
+        lines.append(f"Stopped early: {summary.stopped}. The same command goes on; nothing is paid twice.")
+    if summary.blocked is not None:
+        lines.append(f"Not promoted: {summary.blocked}")
+    if summary.failed:
+        lines.append(
+            f"Look at the failed rows: batch-llm failed {summary.job}   ask them again: batch-llm retry {summary.job}"
+        )
+    return lines

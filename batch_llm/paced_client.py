@@ -1,0 +1,212 @@
+"""Calls that are no job, paced by the same limiter and capped by a budget: for assets that users write.
+
+Belongs here: one completion, and an openai SDK client whose requests pass the limiter. Not here: jobs, journals, resume
+(the engine): what a call answers here is the caller's to keep. The openai SDK is imported where it is asked for.
+
+The provider, the limiter and the home's turn to call are opened by the first call that is under way and closed by the
+last one, so that nobody has to open or close anything and nothing is held while nothing is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
+from batch_llm.limiter.base import Budget, Cost, Hold, Reservation, Tenant, Throttle
+from batch_llm.providers.base import Completion, Message, Request, Usage
+from batch_llm.wiring import PacedProvider
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+__all__ = ["Opening", "PacedCall", "PacedCalls"]
+
+RATE_LIMITED_ATTEMPTS = 5  # a 429 despite pacing is waited out, but not for ever
+CALL_S = 600.0  # the longest call
+UNKNOWN_OUTPUT_CAP = 131_072  # tokens; the dearest answer where the caller sets no cap
+
+Opener = Callable[[], AbstractAsyncContextManager[PacedProvider]]
+
+
+@dataclass(slots=True)
+class Opening:
+    """What is open while calls are under way."""
+
+    paced: PacedProvider
+    stack: AsyncExitStack  # closed when the last call has ended
+    http: httpx2.AsyncClient | None = None  # the openai SDK's connections, when it is used
+
+
+@dataclass(frozen=True, slots=True)
+class PacedCall:
+    """One request that may be sent now. End it with exactly one of `answered`, `refused`, `throttled`."""
+
+    paced: PacedProvider
+    budget: Budget
+    reservation: Reservation
+    hold: Hold
+    input_bytes: int
+
+    def answered(self, usage: Usage | None, headers: Mapping[str, str]) -> None:
+        """The provider answered; without a usage the whole hold counts as spent."""
+        cost, cost_usd = self.reservation.cost, None
+        if usage is not None:
+            cost = Cost(usage.input_tokens, usage.output_tokens, cost.max_output_tokens)
+            self.paced.tokens.learn(self.input_bytes, usage.input_tokens)
+            self.paced.output_length.learn(usage.output_tokens)
+            cost_usd = self._cost_usd(usage)
+        self.paced.limiter.settle(self.reservation, cost)
+        self.paced.limiter.observe(headers)
+        self.budget.settle(self.hold, cost_usd)
+
+    def refused(self, *, maybe_paid: bool) -> None:
+        """The provider gave no answer; the limits count it all the same."""
+        self.paced.limiter.settle(self.reservation, self.reservation.cost if maybe_paid else Cost(0, 0))
+        if maybe_paid:
+            self.budget.settle(self.hold, None)
+        else:
+            self.budget.release(self.hold)
+
+    def throttled(self, retry_after_s: float | None, scope: str | None) -> None:
+        """The provider said 429: everybody pauses."""
+        self.paced.limiter.throttled(self.reservation, Throttle(retry_after_s, scope))
+        self.budget.release(self.hold)
+
+    def _cost_usd(self, usage: Usage) -> Decimal:
+        if self.paced.price is None:
+            return Decimal(0)  # without a price there is no cap: `PacedCalls` refuses one
+        return self.paced.price.cost(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+
+
+class PacedCalls:
+    """Completions of one model, for one user. Any number of calls at once, from one event loop at a time."""
+
+    def __init__(self, opener: Opener, tenant: Tenant) -> None:
+        """``opener`` opens the provider behind its limiter (`wiring.paced_provider`); nothing is opened yet."""
+        self._opener = opener
+        self._tenant = tenant
+        self._budget: Budget | None = None  # one for all openings: the cap is on their sum
+        self._opening: Opening | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turn = asyncio.Lock()
+        self._users = 0
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What all calls so far have cost, US dollars; 0 without a known price."""
+        return self._budget.spent_usd if self._budget is not None else Decimal(0)
+
+    async def complete(
+        self,
+        prompt: str,
+        *,
+        system: str | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        **params: Any,
+    ) -> Completion:
+        """Ask once and return the answer; waits for the limit, and for it again after a 429.
+
+        ``params`` as in a job file (temperature, max_output_tokens, ..). A failure is the caller's to judge: raises
+        `ProviderError`, `BudgetExhausted`, `NeverFits` and kin. A completion whose finish is not ``stop`` is returned.
+        """
+        messages = (*((Message("system", system),) if system else ()), Message("user", prompt))
+        text = "".join(message.content for message in messages)
+        async with self.opened() as opening:
+            paced = opening.paced
+            request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
+            for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
+                call = await self.begin(paced, text, params.get("max_output_tokens"))
+                try:
+                    return await self._send(paced, request, call)
+                except ProviderError as error:
+                    if error.error_class is not ErrorClass.RATE_LIMITED or attempt == RATE_LIMITED_ATTEMPTS:
+                        raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """Not yet available. Raises `NotYetAvailable`."""
+        raise NotYetAvailable(f"embed of {len(texts)} texts: embeddings are not yet available")
+
+    def openai_client(self) -> AsyncOpenAI:
+        """The openai SDK, sending through the same limiter and budget.
+
+        Its own retries are off: a 429 is waited out here, every other failure is the caller's. Streamed answers come
+        whole. Give it the resource's own model name; another one would be another limit and is refused.
+        """
+        from batch_llm.paced_transport import openai_client
+
+        return openai_client(self)
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[Opening]:
+        """The provider, opened by the first that comes and closed by the last that goes."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:  # an earlier loop closed what it had opened when it ended
+            self._loop, self._turn, self._users, self._opening = loop, asyncio.Lock(), 0, None
+        async with self._turn:
+            if self._opening is None:
+                stack = AsyncExitStack()
+                paced = await stack.enter_async_context(self._opener())
+                self._opening = Opening(paced, stack)
+                self._budget = self._budget or paced.budget
+            self._users += 1
+            opening = self._opening
+        try:
+            yield opening
+        finally:
+            async with self._turn:
+                self._users -= 1
+                if not self._users:
+                    self._opening = None
+                    await opening.stack.aclose()
+
+    async def begin(self, paced: PacedProvider, text: str, max_output_tokens: int | None) -> PacedCall:
+        """Set the money aside, then wait for the limit. Raises `BudgetExhausted`, `NeverFits`, `ConfigurationError`."""
+        budget = self._budget or paced.budget
+        if budget.cap_usd is not None and paced.price is None:
+            raise ConfigurationError(f"the price of {paced.model_name} is unknown, so a budget cannot be kept")
+        input_bytes = len(text.encode())
+        predicted = paced.output_length.predicted()
+        cap = max_output_tokens
+        cost = Cost(paced.tokens.count(text), min(predicted, cap) if cap else predicted, cap)
+        dearest = Decimal(0)
+        if paced.price is not None:
+            input_tokens = cost.input_tokens if paced.tokens.exact else max(cost.input_tokens, input_bytes)
+            dearest = paced.price.cost(input_tokens, cap or UNKNOWN_OUTPUT_CAP, 0)
+        hold = budget.hold(dearest)
+        try:
+            reservation = await paced.limiter.reserve(self._tenant, cost)
+        except (asyncio.CancelledError, BatchLLMError):
+            budget.release(hold)
+            raise
+        return PacedCall(paced, budget, reservation, hold, input_bytes)
+
+    async def _send(self, paced: PacedProvider, request: Request, call: PacedCall) -> Completion:
+        try:
+            raw = await paced.provider.send(request, total_s=CALL_S)
+        except ProviderError as error:
+            if error.error_class is ErrorClass.RATE_LIMITED:
+                call.throttled(error.retry_after_s, error.scope)
+            else:
+                call.refused(maybe_paid=error.maybe_paid)
+            raise
+        except StopRun:  # the key or the quota: refused before any work
+            call.refused(maybe_paid=False)
+            raise
+        except asyncio.CancelledError:  # whether it is billed is not known
+            call.refused(maybe_paid=True)
+            raise
+        try:
+            completion = paced.provider.read(raw.body)
+        except ProviderError:
+            call.answered(None, raw.headers)
+            raise
+        call.answered(completion.usage, raw.headers)
+        return completion

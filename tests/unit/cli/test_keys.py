@@ -1,0 +1,50 @@
+"""KEY on the command line."""
+
+from datetime import date
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from batch_llm.cli.keys import find_key, parse_key
+from batch_llm.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "key"),
+    [
+        ("abc", ["id"], ("abc",)),
+        ("id=abc", ["id"], ("abc",)),
+        ("a,b=c", ["id"], ("a,b=c",)),  # one key column: the whole text is the value
+        ("1996,Boston", ["year", "district"], ("1996", "Boston")),
+        ("1996, Boston", ["year", "district"], ("1996", "Boston")),
+        ("district=Boston,year=1996", ["year", "district"], ("1996", "Boston")),
+        ('1996,"St. Louis, MO"', ["year", "district"], ("1996", "St. Louis, MO")),
+        ("a=b,c=d", ["x", "y"], ("a=b", "c=d")),  # values that look like names
+    ],
+)
+def test_a_key_is_read_as_it_is_written(text: str, columns: list[str], key: tuple[str, ...]) -> None:
+    assert parse_key(text, columns) == key
+
+
+@pytest.mark.parametrize("text", ["", "1996", "1996,Boston,x"])
+def test_a_key_with_the_wrong_number_of_parts_names_the_columns(text: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"year, district.*year=\.\.,district=\.\."):
+        parse_key(text, ["year", "district"])
+
+
+def test_keys_of_every_type_are_found_by_their_text() -> None:
+    batch = pa.RecordBatch.from_pydict(
+        {
+            "number": pa.array([1, 2], pa.int64()),
+            "text": ["a", "b"],
+            "day": [date(2026, 1, 1), date(2026, 1, 2)],
+            "money": [Decimal("1.50"), Decimal("2.50")],
+            "real": [1.0, 2.5],
+            "flag": [True, False],
+        }
+    )
+    columns = batch.schema.names
+    assert find_key(batch, columns, ("2", "b", "2026-01-02", "2.50", "2.5", "false")) == 1
+    assert find_key(batch, ["real"], ("1",)) == 0
+    assert find_key(batch, ["number", "text"], ("1", "b")) is None

@@ -1,0 +1,87 @@
+"""How the command line speaks."""
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from batch_llm.cli import speech
+from batch_llm.config.secrets import register_secret
+
+
+def test_json_is_one_line_with_money_as_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    value = {
+        "usd": Decimal("0.125"),
+        "at": at,
+        "path": Path("a b"),
+        "raw": b"\xc3\xa9",
+        "none": None,
+        "nan": float("nan"),
+    }
+    speech.print_json(value)
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert json.loads(out) == {
+        "usd": 0.125, "at": "2026-01-02T03:04:05Z", "path": "a b", "raw": "é", "none": None, "nan": None
+    }  # fmt: skip
+
+
+def test_row_text_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    speech.say("before\x1b[2Jafter\r\x07\nnext\tline é 日本")
+    assert capsys.readouterr().out == "before\ufffd[2Jafter\ufffd\ufffd\nnext\tline é 日本\n"
+
+
+def test_nothing_that_is_printed_holds_a_known_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    register_secret("planted-speech-value")
+    speech.say("a planted-speech-value")
+    speech.tell("b planted-speech-value")
+    speech.complain("c planted-speech-value")
+    speech.print_json({"d": "planted-speech-value"})
+    out, err = capsys.readouterr()
+    assert "planted" not in out + err
+    assert out == 'a ***\n{"d":"***"}\n'
+    assert err == "b ***\nbatch-llm: c ***\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "unknown"),
+        (Decimal(0), "$0.00"),
+        (Decimal("0.00001"), "< $0.0001"),
+        (Decimal("0.00512"), "$0.0051"),
+        (Decimal("1234.5"), "$1,234.50"),
+    ],
+)
+def test_unknown_money_is_not_zero_and_little_is_not_nothing(value: Decimal | None, text: str) -> None:
+    assert speech.usd(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (725, "12 min 05 s"),
+     (3 * 3600 + 300, "3 h 05 min"), (100_000, "27 h 46 min")],
+)  # fmt: skip
+def test_durations_read_well(value: float | None, text: str) -> None:
+    assert speech.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0, "0"), (0.4, "0.4"), (950, "950"), (98_000.0, "98,000"), (480.04, "480"), (1_250_000, "1.2M")],
+)
+def test_counts_read_well(value: float | None, text: str) -> None:
+    assert speech.number(value) == text
+
+
+def test_a_table_is_aligned_and_stays_within_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    text = speech.table(["class", "rows", "error"], [["timeout", 12, "x" * 100], ["too_large", 3, "a\nb\x1b[0m"]])
+    lines = text.splitlines()
+    assert all(len(line) <= 40 for line in lines)
+    assert [line.index(word) for line, word in zip(lines[2:], ["12", "3"], strict=True)] == [11, 11]
+    assert lines[3].endswith("a b\ufffd[0m")

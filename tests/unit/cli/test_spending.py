@@ -1,0 +1,121 @@
+"""Nothing above the stated cost is spent without consent."""
+
+import io
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from batch_llm.cli.run import retry_estimate
+from batch_llm.cli.spending import Consent, Estimate, estimate_of_plan, make_sure, parse_usd
+from batch_llm.engine.planning import Plan
+from batch_llm.errors import Cancelled, ConfigurationError
+from batch_llm.warehouse.base import StatusCounts
+
+
+def plan(**changes: Any) -> Plan:
+    values: dict[str, Any] = {
+        "job": "tone", "source": "a.parquet", "output": "tone", "rows": 100, "new": 30, "changed": 10, "done": 58,
+        "failed": 2, "slices": 1, "input_tokens_p50": 10, "input_tokens_p99": 20, "input_tokens_total": 400,
+        "output_tokens_total": 80, "tokens_exact": True, "cost_low_usd": Decimal(1), "cost_high_usd": Decimal(4),
+        "lanes": {}, "minutes": 1.0, "binding": "requests_per_minute", "prompts": [], "warnings": [],
+    }  # fmt: skip
+    return Plan(**{**values, **changes})
+
+
+class Terminal(io.StringIO):
+    """A file that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+
+def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
+    monkeypatch.setattr("sys.stdin", Terminal(text))
+    stderr = Terminal()
+    monkeypatch.setattr("sys.stderr", stderr)
+    return stderr
+
+
+def test_the_estimate_is_the_dearest_bill_of_the_rows_to_ask() -> None:
+    assert estimate_of_plan(plan()) == Estimate(40, Decimal(4))
+
+
+def test_a_sample_costs_its_share() -> None:
+    assert estimate_of_plan(plan(), limit=10) == Estimate(10, Decimal(1))
+    assert estimate_of_plan(plan(), limit=1000) == Estimate(40, Decimal(4))
+
+
+def test_nothing_to_ask_costs_nothing_whatever_the_price() -> None:
+    assert estimate_of_plan(plan(new=0, changed=0, cost_high_usd=None)) == Estimate(0, Decimal(0))
+
+
+def test_an_estimate_without_an_upper_end_says_why() -> None:
+    assert "price is unknown" in estimate_of_plan(plan(cost_low_usd=None, cost_high_usd=None)).text
+    assert "max_output_tokens is not set" in estimate_of_plan(plan(cost_high_usd=None)).text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "consent"),
+    [
+        (Estimate(40, Decimal(1)), Consent()),
+        (Estimate(40, Decimal(4)), Consent(above_usd=Decimal(4))),
+        (Estimate(40, Decimal(4)), Consent(yes=True)),
+        (Estimate(40, None), Consent(yes=True)),
+        (Estimate(0, None), Consent()),
+    ],
+)
+@pytest.mark.usefixtures("no_terminal")
+def test_little_money_or_consent_given_beforehand_needs_no_question(estimate: Estimate, consent: Consent) -> None:
+    make_sure(estimate, consent)  # raises otherwise
+    assert estimate.rows >= 0
+
+
+@pytest.mark.parametrize("estimate", [Estimate(40, Decimal("1.01")), Estimate(40, None)])
+@pytest.mark.usefixtures("no_terminal")
+def test_without_a_terminal_it_is_refused(estimate: Estimate) -> None:
+    with pytest.raises(ConfigurationError, match=r"40 rows.*--yes.*Nothing was spent"):
+        make_sure(estimate, Consent())
+
+
+@pytest.mark.parametrize("text", ["n\n", "\n"])
+def test_in_a_terminal_no_is_the_answer_unless_yes_is_said(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    stderr = answer(monkeypatch, text)
+    with pytest.raises(Cancelled, match="nothing was spent"):
+        make_sure(Estimate(1, Decimal("4.2")), Consent())
+    assert "asking 1 row; this costs up to $4.20. Go on?" in stderr.getvalue()
+
+
+def test_in_a_terminal_yes_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    stderr = answer(monkeypatch, "y\n")
+    make_sure(Estimate(40, None), Consent())
+    assert "not known beforehand. Go on?" in stderr.getvalue()
+
+
+@pytest.mark.parametrize(("text", "usd"), [("5", "5"), (" 0.50", "0.50"), ("$12", "12"), ("0", "0")])
+def test_money_is_read_exactly(text: str, usd: str) -> None:
+    assert parse_usd(text) == Decimal(usd)
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "nan", "inf", "1,5"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="US dollars"):
+        parse_usd(text)
+
+
+def test_a_retry_is_estimated_from_what_the_run_has_cost() -> None:
+    first = StatusCounts(rows=50, ok=40, failed=10, cached=20, cost_usd=Decimal("0.30"))
+    second = StatusCounts(rows=10, ok=10)
+    assert retry_estimate([first, second]) == Estimate(10, Decimal("0.15"))
+
+
+def test_a_retry_of_unknown_or_of_no_cost_is_told_apart() -> None:
+    assert retry_estimate([StatusCounts(rows=9, ok=9)]) == Estimate(0, Decimal(0))
+    unknown = StatusCounts(rows=9, ok=8, failed=1, cost_usd=Decimal(1), cost_unknown_rows=3)
+    assert retry_estimate([unknown]).upper_usd is None
+    assert retry_estimate([StatusCounts(rows=9, ok=8, failed=1)]).upper_usd is None

@@ -1,0 +1,54 @@
+"""A run's end, for scripts and for people."""
+
+import json
+from collections.abc import Callable
+from dataclasses import fields
+
+import pytest
+
+from batch_llm.cli.speech import print_json
+from batch_llm.cli.summary import summary_as_json, summary_in_words
+from batch_llm.engine.events import RunSummary
+
+# DESIGN.md, section 2: names that users' scripts rely on
+PROMISED = [
+    "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
+    "output_tokens", "cost_usd", "wall_s", "output",
+]  # fmt: skip
+
+
+def test_run_json_has_the_promised_keys(summary: Callable[..., RunSummary], capsys: pytest.CaptureFixture[str]) -> None:
+    print_json(summary_as_json(summary(failed_by_class={"timeout": 2})))
+    found = json.loads(capsys.readouterr().out)
+    assert list(found)[: len(PROMISED)] == PROMISED
+    assert found["cost_usd"] == 0.000000123
+    assert found["failed_by_class"] == {"timeout": 2}
+    assert set(found) <= {field.name for field in fields(RunSummary)}
+
+
+def test_an_unknown_cost_is_null(summary: Callable[..., RunSummary]) -> None:
+    assert summary_as_json(summary(cost_usd=None))["cost_usd"] is None
+    assert "cost unknown" in summary_in_words(summary(cost_usd=None))
+
+
+def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) -> None:
+    text = summary_in_words(summary(ok=93, failed=7, failed_by_class={"timeout": 2, "refused": 5}))
+    assert "93 ok, 7 failed (refused 5, timeout 2), 0 pending" in text
+    assert "batch-llm failed tone" in text
+    assert "batch-llm retry tone" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"nothing_to_do": True}, "nothing to do"),
+        ({"stopped": "sample", "ok": 5, "pending": 95}, "This was a sample"),
+        ({"stopped": "budget", "ok": 5, "pending": 95}, "Stopped early: budget. The same command goes on"),
+        ({"blocked": "7 of 100 rows failed"}, "Not promoted: 7 of 100 rows failed"),
+    ],
+)
+def test_an_end_that_is_not_plain_is_explained(
+    summary: Callable[..., RunSummary], changes: dict[str, object], words: str
+) -> None:
+    assert words in summary_in_words(summary(**changes))
+    assert words not in summary_in_words(summary())
