@@ -1,0 +1,75 @@
+"""The output table of a declared job, as an asset: bringing a run's published slices into the table.
+
+Belongs here: the asset, its config and its thin body. Not here: which run, what is shown (promotion.py).
+The table has no partitions: a run replaces rows all over it. It is requested when all slices of a run are published
+(sensors/dispatch.py), or by hand.
+"""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from assets.failures import refusals_as_failures
+from assets.partitions import table_key
+from assets.promotion import output_metadata, promotable_run, promote
+from assets.slice_assets import enriched_key, owners_of
+from assets.tags import PROMOTED_TAG, RUN_TAG
+from batch_llm.job.load import DeclaredJob
+from batch_llm.job.rules import is_file
+from batch_llm.wiring import open_store
+from resources.settings import SettingsResource
+
+__all__ = ["OutputConfig", "output_asset", "output_run_config"]
+
+_UNITS_S = {"m": 60, "h": 3600, "d": 86400}
+
+
+class OutputConfig(dg.Config):
+    """Which run is brought into the table."""
+
+    run_id: str | None = Field(default=None, description="The run; else the newest one whose slices are all published.")
+
+
+def output_asset(declared: DeclaredJob, root: Path) -> dg.AssetsDefinition:
+    """The output table of a declared job."""
+    job = declared.job
+
+    key = table_key(declared.resolve(job.output.table), root)
+
+    @dg.asset(
+        key=key,
+        deps=[enriched_key(job.name)],
+        group_name=job.name,
+        description=f"The output table of the job `{job.name}`: one row per input row ({job.output.mode}).",
+        owners=owners_of(job.user),
+        kinds={"parquet" if is_file(job.output.table) else "duckdb"},
+        tags={"batch_llm/job": job.name},
+        freshness_policy=_freshness(job.freshness),
+    )
+    def output_table(
+        context: dg.AssetExecutionContext, config: OutputConfig, settings: SettingsResource
+    ) -> dg.MaterializeResult:
+        with refusals_as_failures():
+            opened = settings.create()
+            store = open_store(opened)
+            record = promotable_run(store, job.name, config.run_id)
+            context.instance.add_run_tags(context.run.run_id, {RUN_TAG: record.run_id, PROMOTED_TAG: record.run_id})
+            summary = promote(opened, record)
+            return dg.MaterializeResult(metadata=output_metadata(store.warehouse, record, summary))
+
+    return output_table
+
+
+def output_run_config(declared: DeclaredJob, root: Path, run_id: str) -> dict[str, Any]:
+    """The run config that brings a certain run into the table."""
+    op = table_key(declared.resolve(declared.job.output.table), root).to_python_identifier()
+    return {"ops": {op: {"config": {"run_id": run_id}}}}
+
+
+def _freshness(text: str | None) -> dg.FreshnessPolicy | None:
+    if text is None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(seconds=int(text[:-1]) * _UNITS_S[text[-1]]))

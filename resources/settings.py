@@ -1,0 +1,30 @@
+"""Where this code location works: home, providers, warehouse, journal.
+
+Belongs here: the fields and `create`. Not here: what the environment variables mean (batch_llm/config/settings.py).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+from pydantic import Field
+
+from batch_llm.config.settings import Settings
+
+__all__ = ["SettingsResource"]
+
+
+class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # the resource itself is what assets get
+    """The settings that assets, sensors and schedules work with; what is not given comes from the environment."""
+
+    root: str = Field(description="The folder that relative paths are relative to: the checkout.")
+    home: str | None = Field(default=None, description="State; else BATCH_LLM_HOME, else .batch_llm in the root.")
+    providers: str | None = Field(default=None, description="The providers file; else BATCH_LLM_PROVIDERS.")
+
+    def create(self) -> Settings:
+        """The settings. Raises `ConfigurationError` when a variable is wrong."""
+        given = {"BATCH_LLM_HOME": self.home, "BATCH_LLM_PROVIDERS": self.providers}
+        environ = {**os.environ, **{name: value for name, value in given.items() if value is not None}}
+        return Settings.from_environment(environ, cwd=Path(self.root))
