@@ -35,6 +35,10 @@ class Judge:
         self._provider = provider
         self._schema = schema
 
+    def for_schema(self, schema: AnswerSchema) -> Judge:
+        """The same provider's answers, judged against another schema."""
+        return Judge(self._provider, schema)
+
     def judge(self, body: bytes) -> Verdict:
         """The verdict on one stored body; never raises for a bad one."""
         try:

@@ -7,7 +7,7 @@ looks like in the output (publish.py), what is frozen (starting.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -19,10 +19,11 @@ from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.progress import Ticker
 from batch_llm.engine.promotion import promote
+from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork, Work
-from batch_llm.engine.starting import Started, signatures, start
+from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
 from batch_llm.errors import ConfigurationError, ErrorClass
 from batch_llm.journal.base import RunRecord, RunState
@@ -60,12 +61,13 @@ class Engine:
         meter = Meter(self.parts.clock)
         if started.nothing_to_do:
             counts = await self._published(record)
-            summary = replace(summarise(self.parts, record, counts, meter), nothing_to_do=True)
+            found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
+            summary = replace(found, nothing_to_do=True)
             self.calling.tell(RunFinished(summary))
             return summary
         counts = await self._published(record)
         self._begin(record, resumed=started.resumed)
-        numbers = [n for n in range(len(record.slice_rows)) if n not in counts or counts[n].pending]
+        numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
         stopped = await self._ask(record, meter, _Asking(numbers, limit=limit))
         return await self._finish(record, meter, stopped, promote_after)
 
@@ -79,7 +81,7 @@ class Engine:
         self.parts.runs.save(record)
         counts = await self._published(record)
         meter = Meter(self.parts.clock)
-        with_failures = [n for n in range(len(record.slice_rows)) if n not in counts or counts[n].failed]
+        with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
         self._begin(record, resumed=True)
         stopped = await self._ask(record, meter, _Asking(with_failures, reopen_failed=True))
         return await self._finish(record, meter, stopped, promote_after=True)
@@ -94,7 +96,8 @@ class Engine:
         counts = await self._published(record)
         meter = Meter(self.parts.clock)
         self._begin(record, resumed=number in counts)
-        rerun = number in counts and counts[number].pending == 0
+        published = number in counts and self.parts.runs.is_published(record.run_id, number)
+        rerun = published and counts[number].pending == 0
         publisher = self._publisher(record)
         await self._ask(record, meter, _Asking([number], reopen_failed=rerun), publisher)
         return publisher.event(number)
@@ -124,7 +127,7 @@ class Engine:
         if promote_after:
             summary = await promote(self.parts, record, counts, meter, stopped)
         else:
-            summary = summarise(self.parts, record, counts, meter, stopped)
+            summary = await asyncio.to_thread(summarise, self.parts, record, counts, meter, stopped)
         self.calling.tell(RunFinished(summary))
         return summary
 
@@ -150,10 +153,14 @@ class Engine:
         ticker.begin(record, elsewhere, publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
-                await pipeline.run(works, publisher.idle)
+                await pipeline.run(works, publisher)
+                await feed.settle()
             rest = [number for number in asking.numbers if number not in publisher.stored]
-            await publisher.publish_rest(rest, self.open_slice, pipeline.stopped or ErrorClass.CANCELLED)
+            sample = feed.cut_short and pipeline.stopped is None
+            why = Pending.sample() if sample else Pending.because(pipeline.stopped)
+            await publisher.publish_rest(rest, self.open_slice, why)
         finally:
+            await feed.settle()
             await asyncio.to_thread(publisher.close)
             self._pipeline = None
         if pipeline.stopped is not None:
@@ -166,13 +173,26 @@ class Engine:
         work.open(reopen_failed=reopen_failed)
         return work
 
+    def _open_slices(
+        self, record: RunRecord, counts: dict[int, StatusCounts], has_work: Callable[[StatusCounts], int]
+    ) -> list[int]:
+        """Slices that are not published, have rows to ask, or whose journal grew since (a killed run)."""
+        return [
+            number
+            for number in range(len(record.slice_rows))
+            if number not in counts
+            or has_work(counts[number])
+            or not self.parts.runs.is_published(record.run_id, number)
+        ]
+
     def _same_job(self, record: RunRecord) -> None:
         """All rows of a run are asked in one way."""
-        if signatures(self.parts)[0] != record.signature:
+        if signatures(self.parts) != (record.signature, record.shape):
             raise ConfigurationError(
-                f"prompt, model, params or schema of job {self.parts.declared.job.name} changed since run "
-                f"{record.run_id} was planned; `run` the job: it asks what the change touches"
+                f"job {self.parts.declared.job.name} changed since run {record.run_id} was planned (its prompt, model, "
+                "params, input or output); `run` the job: it asks what the change touches"
             )
+        check_money(self.parts)
 
     def _publisher(self, record: RunRecord) -> Publisher:
         return Publisher(self.parts, self.calling, record)
@@ -215,6 +235,7 @@ class _Feed:
         self._left = asking.limit
         self._publisher = publisher
         self.cut_short = False
+        self._opening: asyncio.Task[SliceWork] | None = None
 
     async def works(self) -> AsyncGenerator[Work]:
         """Every row that is still to be asked."""
@@ -237,13 +258,19 @@ class _Feed:
 
     async def _open(self, number: int) -> SliceWork:
         """Open a slice; when cancelled meanwhile, it is open all the same and somebody knows of it."""
-        opening = asyncio.create_task(
+        opening = self._opening = asyncio.create_task(
             asyncio.to_thread(self._engine.open_slice, self._record, number, reopen_failed=self._asking.reopen_failed)
         )
-        try:
-            slice_work = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            self._publisher.opened(await opening)
-            raise
-        self._publisher.opened(slice_work)
-        return slice_work
+        opening.add_done_callback(self._opened)
+        await asyncio.wait({opening})
+        return opening.result()
+
+    async def settle(self) -> None:
+        """Until a slice that was being opened when the feed was cancelled is open and known."""
+        if self._opening is not None:
+            await asyncio.wait({self._opening})
+            await asyncio.sleep(0)  # its callback runs
+
+    def _opened(self, opening: asyncio.Task[SliceWork]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._publisher.opened(opening.result())

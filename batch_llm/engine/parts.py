@@ -19,6 +19,7 @@ from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
+from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.limiter.base import Budget, Cost, Limits, RateLimiter, Tenant
 from batch_llm.pricing import Price
@@ -26,7 +27,7 @@ from batch_llm.providers.base import Message, Provider, Request
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
 
-__all__ = ["Calling", "JobParts", "frozen_input", "prompt_bytes", "request_hash"]
+__all__ = ["Calling", "JobParts", "frozen_input", "prompt_bytes", "python_rows", "request_hash"]
 
 LANE = "standard"
 
@@ -60,6 +61,11 @@ class JobParts:
     def columns(self) -> tuple[str, ...]:
         """Key, kept and prompted columns, without repeats: what is frozen."""
         return tuple(dict.fromkeys([*self.passed_columns, *sorted(self.declared.prompt.columns)]))
+
+    @property
+    def asked_columns(self) -> tuple[str, ...]:
+        """Key and prompted columns, without repeats: what a request is made of."""
+        return tuple(dict.fromkeys([*self.key, *sorted(self.declared.prompt.columns)]))
 
     @property
     def passed_columns(self) -> tuple[str, ...]:
@@ -98,6 +104,11 @@ class JobParts:
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
         """The request for one row. Raises `RenderError` when it cannot be rendered."""
         messages = tuple(Message(part.role, part.content) for part in self.declared.prompt.render(row))
+        try:
+            for message in messages:
+                message.content.encode()
+        except UnicodeEncodeError:
+            raise RenderError("the prompt made from this row holds half a character (a lone surrogate)") from None
         return Request(custom_id, self.declared.job.model_name, messages, self.params, self.schema.json_schema)
 
 
@@ -130,6 +141,23 @@ def request_hash(request: Request, model: str) -> str:
         request.json_schema,
     ]
     return hashlib.blake2b(orjson.dumps(said, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+def python_rows(batch: pa.RecordBatch, columns: Sequence[str]) -> list[dict[str, Any] | None]:
+    """The rows of some columns; None for a row with a value that Python cannot hold."""
+    chosen = batch.select(list(columns))
+    try:
+        return list(chosen.to_pylist())
+    except (OverflowError, ValueError):
+        return [_python_row(chosen.slice(row, 1)) for row in range(chosen.num_rows)]
+
+
+def _python_row(row: pa.RecordBatch) -> dict[str, Any] | None:
+    try:
+        values: dict[str, Any] = row.to_pylist()[0]
+    except (OverflowError, ValueError):
+        return None
+    return values
 
 
 def frozen_input(record: RunRecord) -> FrozenInput:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from decimal import Decimal
 from itertools import count
+from typing import Protocol
 
 from batch_llm.engine.events import BudgetMark, FirstFailure, Stopping
 from batch_llm.engine.meter import Meter
@@ -33,7 +34,7 @@ from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Cost, Hold, Limits, Reservation, Throttle
 from batch_llm.providers.base import Message, RawAnswer, Request
 
-__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "rows_per_s"]
+__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "Slices", "rows_per_s"]
 
 WINDOW_MIN = 8
 WINDOW_MAX = 1_000
@@ -42,6 +43,20 @@ WINDOW_HEADROOM = 2.0  # times limit x latency
 BUDGET_MARKS = (50, 80, 100)
 UNKNOWN_OUTPUT_CAP = 131_072  # tokens; the dearest answer where the job sets no cap
 ZERO = Decimal(0)
+
+
+class Slices(Protocol):
+    """Who looks after the slices whose rows are asked."""
+
+    on_room: Callable[[], None]  # called when a slice was closed
+
+    def has_room(self) -> bool:
+        """Whether another slice may be opened; while not, no further row is read."""
+        ...
+
+    def idle(self, work: SliceWork) -> None:
+        """All rows of this slice ended."""
+        ...
 
 
 class Pipeline:
@@ -63,25 +78,34 @@ class Pipeline:
         self.stop_message = ""
         self._fatal: JournalError | None = None
 
-    async def run(self, works: AsyncIterator[Work], on_idle: Callable[[SliceWork], None]) -> None:
+    async def run(self, works: AsyncIterator[Work], slices: Slices) -> None:
         """Ask every row of ``works``; returns when none is in flight any more.
 
-        ``on_idle`` hears of a slice whose rows all ended. Cancelling this drops what is in flight (its outcome is
-        journalled as lost); `stop` drains. Raises `JournalError` when answers can no longer be stored.
+        ``slices`` hears of a slice whose rows all ended. Cancelling this drops what is in flight (its outcome is
+        journalled as lost); `stop` drains. Whatever keeps rows from being read or answers from being stored is raised
+        after what is in flight came home.
         """
-        self._on_idle = on_idle
+        self._slices = slices
+        slices.on_room = self._wake.set
         async with asyncio.TaskGroup() as calls:
-            self._feeder = calls.create_task(self._feed(works, calls))
+            feeder = self._feeder = asyncio.create_task(self._feed(works, calls))
             if self.stopped is not None:
-                self._feeder.cancel()
+                feeder.cancel()
+            try:
+                await asyncio.wait({feeder})  # not a task of the group: its failure must not cancel paid calls
+            finally:
+                feeder.cancel()
         if self._fatal is not None:
             raise self._fatal
+        with suppress(asyncio.CancelledError):
+            feeder.result()
 
     def stop(self, error_class: ErrorClass, message: str) -> None:
         """Hand nothing out any more; what is in flight comes home."""
-        if self.stopped is None:
-            self.stopped, self.stop_message = error_class, message
-            self._calling.tell(Stopping(message, self._meter.in_flight))
+        if self.stopped is not None:
+            return
+        self.stopped, self.stop_message = error_class, message
+        self._calling.tell(Stopping(message, self._meter.in_flight))
         if self._feeder is not None:
             self._feeder.cancel()
 
@@ -95,12 +119,12 @@ class Pipeline:
             work = self._due()
             if work is not None:
                 heapq.heappop(self._retries)
-            elif fresh is not None:
+            elif fresh is not None and self._slices.has_room():
                 work = await anext(fresh, None)
                 if work is None:
                     fresh = None
                     continue
-            elif self._retries or self._meter.in_flight:
+            elif self._retries or self._meter.in_flight or fresh is not None:
                 await self._changed()
                 continue
             else:
@@ -115,13 +139,19 @@ class Pipeline:
             reservation = await self._calling.limiter.reserve(self._parts.tenant, work.cost)
         except NeverFits as error:
             self._budget.release(hold)
+            work.attempt -= 1  # it never was one
             self._end_failed(work, ErrorClass.TOO_LARGE, str(error))
             return
         except asyncio.CancelledError:
             self._budget.release(hold)
             raise
         if self._budget.cap_usd is not None:
-            work.slice_work.note(work.entry(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)}))
+            try:
+                work.slice_work.note(work.entry(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)}))
+            except JournalError:
+                self._calling.limiter.release(reservation)
+                self._budget.release(hold)
+                raise
         self._meter.sent(work.cost.input_tokens + work.cost.output_tokens)
         calls.create_task(self._call(work, reservation, hold))
 
@@ -136,7 +166,8 @@ class Pipeline:
                     self.stop(ErrorClass.BUDGET, str(error))
                     await asyncio.sleep(0)  # the cancellation of this very task arrives here
                     return None
-                await self._changed()
+                self._wake.clear()
+                await self._wake.wait()
 
     def _dearest_usd(self, work: Work) -> Decimal:
         price = self._parts.price
@@ -186,9 +217,20 @@ class Pipeline:
     # -- one call --------------------------------------------------------------------------------------------------
 
     async def _call(self, work: Work, reservation: Reservation, hold: Hold) -> None:
+        try:
+            await self._attempt(work, reservation, hold)
+        except JournalError as error:
+            self._fatal = self._fatal or error
+            self.stop(ErrorClass.CANCELLED, str(error))
+        finally:
+            self._meter.ended()
+            self._wake.set()
+
+    async def _attempt(self, work: Work, reservation: Reservation, hold: Hold) -> None:
+        """One call and what it means; raises only `JournalError` and cancellation."""
         provider, limiter = self._calling.provider, self._calling.limiter
         try:
-            raw = await provider.send(work.request, total_s=self._meter.call_timeout_s)
+            raw = await provider.send(work.request, total_s=self._meter.call_timeout_s * 2**work.timeouts)
             self._store(work, raw, reservation, hold)
         except ProviderError as error:
             self._attempt_failed(work, error, reservation, hold)
@@ -201,18 +243,15 @@ class Pipeline:
             work.slice_work.note(work.entry(EntryKind.LOST))
             self._budget.settle(hold, None)
             raise
-        except JournalError as error:
-            self._fatal = error
-            self.stop(ErrorClass.CANCELLED, str(error))
+        except JournalError:
+            raise
         except Exception as error:  # noqa: BLE001  the per-request boundary: a defect costs one row, never the run
             with suppress(LimiterError):  # ended before the defect showed
                 limiter.settle(reservation, work.cost)
             with suppress(LimiterError):
                 self._budget.settle(hold, None)
+            work.slice_work.note(work.entry(EntryKind.LOST))
             self._end_failed(work, ErrorClass.INTERNAL, f"{type(error).__name__} in batch_llm; please report it")
-        finally:
-            self._meter.ended()
-            self._wake.set()
 
     def _store(self, work: Work, raw: RawAnswer, reservation: Reservation, hold: Hold) -> None:
         """The answer is in the journal before anybody looks into it."""
@@ -238,6 +277,7 @@ class Pipeline:
 
     def _attempt_failed(self, work: Work, error: ProviderError, reservation: Reservation, hold: Hold) -> None:
         self._meter.errors[error.error_class.value] += 1
+        work.timeouts += error.error_class is ErrorClass.TIMEOUT
         limiter = self._calling.limiter
         if error.error_class is ErrorClass.RATE_LIMITED:
             limiter.throttled(reservation, Throttle(error.retry_after_s, error.scope))
@@ -308,7 +348,7 @@ class Pipeline:
         slice_work = work.slice_work
         slice_work.outstanding -= 1
         if slice_work.fed and not slice_work.outstanding:
-            self._on_idle(slice_work)
+            self._slices.idle(slice_work)
 
     # -- learning --------------------------------------------------------------------------------------------------
 

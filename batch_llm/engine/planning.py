@@ -11,9 +11,9 @@ from decimal import Decimal
 from typing import Any
 
 from batch_llm.engine.answers import Judge
-from batch_llm.engine.parts import JobParts, frozen_input, request_hash
+from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
-from batch_llm.engine.prior import PriorAnswers
+from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
 from batch_llm.engine.rows import Rows, RowStatus
 from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
 from batch_llm.job.template import RenderError
@@ -89,32 +89,30 @@ class Planner:
 
     def _estimate_slice(self, frozen: FrozenInput, number: int, runs: tuple[str, ...], tally: _Tally) -> None:
         parts = self.parts
-        seen = [*parts.warehouse.prior(frozen, number, parts.output, runs)]
-        prior = PriorAnswers(parts.key, seen, with_failed=True)
-        known = {key for batch in seen for key in zip(*(batch.column(k).to_pylist() for k in parts.key), strict=True)}
+        prior = prior_answers(parts, frozen, number, runs)
         own = Rows(self._judge, parts.price)
         own.replay(parts.runs.entries(frozen.run_id, number))
         row = 0
         for batch in parts.warehouse.read(frozen, number):
-            for values in batch.to_pylist():
+            for values in python_rows(batch, parts.asked_columns):
                 if own.is_done(row):
                     tally.count(own.states[row].status)
                 else:
-                    self._estimate_row(values, prior, known, tally)
+                    self._estimate_row(values, prior, tally)
                 row += 1
 
-    def _estimate_row(
-        self, values: dict[str, Any], prior: PriorAnswers, known: set[tuple[Any, ...]], tally: _Tally
-    ) -> None:
+    def _estimate_row(self, values: dict[str, Any] | None, prior: PriorAnswers, tally: _Tally) -> None:
         parts = self.parts
-        is_known = tuple(values[name] for name in parts.key) in known
         try:
-            request = parts.request(values, "")
+            request = parts.request(values, "") if values is not None else None
         except RenderError:
-            tally.to_ask(known=is_known)
+            request = None
+        if request is None or values is None:
+            tally.to_ask(known=False)
             tally.unrendered += 1
             return
-        found = prior.find(values, request_hash(request, parts.declared.job.model)) if prior else None
+        is_known = key_of(values[name] for name in parts.key) in prior.keys
+        found = prior.find(values, request_hash(request, parts.declared.job.model))
         if found is not None:
             tally.count(str(prior.values(found)["llm_status"]))
             return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 
 from batch_llm.engine.events import Progress, Stalled
@@ -57,13 +58,15 @@ class Ticker:
     async def __aexit__(self, *exc: object) -> None:
         if self._task is not None:
             self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
         self._tell()
 
     async def _run(self) -> None:
         while True:
             await self._parts.clock.sleep(TICK_S)
             for work in list(self._publisher.open_slices.values()):
-                await asyncio.to_thread(work.journal.sync)
+                await asyncio.to_thread(work.sync)
             self._tell()
 
     def _tell(self) -> None:
@@ -76,7 +79,8 @@ class Ticker:
         for work in self._publisher.open_slices.values():
             statuses = [state.status for state in work.rows.states.values()]
             ok, failed = statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED)
-            live.append(StatusCounts(ok=ok + work.carried, failed=failed, cached=work.carried))
+            carried = work.carried_ok + work.carried_failed
+            live.append(StatusCounts(ok=ok + work.carried_ok, failed=failed + work.carried_failed, cached=carried))
         return total([self._elsewhere, *self._publisher.stored.values(), *live])
 
     def _progress(self) -> Progress:

@@ -43,12 +43,12 @@ async def promote(
     """Promote unless the job's check forbids it; a run without pending rows is finished then. Repeatable."""
     stored = total(counts.values())
     blocked = blocked_by_check(parts, stored)
-    if blocked is None and counts:
+    if blocked is None and (counts or not record.slice_rows):
         await asyncio.to_thread(
             parts.warehouse.promote, record.run_id, parts.output, record.key, parts.declared.job.output.mode
         )
     if blocked is None and not stored.pending:
         finished = replace(record, state=RunState.FINISHED, finished_at=parts.clock.now())
         await asyncio.to_thread(parts.runs.save, finished)
-    summary = summarise(parts, record, counts, meter, stopped)
+    summary = await asyncio.to_thread(summarise, parts, record, counts, meter, stopped)
     return replace(summary, blocked=blocked)

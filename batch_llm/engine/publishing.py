@@ -10,16 +10,17 @@ from collections.abc import Callable
 
 from batch_llm.engine.events import SlicePublished
 from batch_llm.engine.parts import Calling, JobParts, frozen_input
-from batch_llm.engine.publish import output_batches
+from batch_llm.engine.publish import Pending, output_batches
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.errors import ErrorClass
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["Publisher", "publish_slice"]
 
+OPEN_SLICES_MAX = 8  # each keeps a journal open and the state of its rows in memory
 
-def publish_slice(work: SliceWork, pending: ErrorClass) -> None:
+
+def publish_slice(work: SliceWork, pending: Pending) -> None:
     """Write an open slice's rows to the warehouse; blocking, repeatable."""
     parts = work.parts
     frozen = frozen_input(work.record)
@@ -27,6 +28,7 @@ def publish_slice(work: SliceWork, pending: ErrorClass) -> None:
     schema = parts.output_schema(first.schema)
     work.journal.sync()
     parts.warehouse.publish(work.record.run_id, work.number, output_batches(work, pending), schema)
+    parts.runs.mark_published(work.record.run_id, work.number)
 
 
 class Publisher:
@@ -40,6 +42,7 @@ class Publisher:
         self._turn = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen_live = False
+        self.on_room: Callable[[], None] = lambda: None
         self.open_slices: dict[int, SliceWork] = {}
         self.stored: dict[int, StatusCounts] = {}  # of the slices published here
 
@@ -47,11 +50,11 @@ class Publisher:
         return self
 
     async def __aexit__(self, kind: object, *exc: object) -> None:
+        ended = await asyncio.gather(*self._tasks, return_exceptions=True)
         if kind is None:
-            for task in list(self._tasks):
-                await task
-        for task in self._tasks:
-            task.cancel()
+            for error in ended:
+                if isinstance(error, BaseException):
+                    raise error
 
     def opened(self, work: SliceWork) -> None:
         """A slice's journal is open."""
@@ -59,10 +62,14 @@ class Publisher:
 
     def idle(self, work: SliceWork) -> None:
         """All rows of this slice ended: publish it in the background."""
-        task = asyncio.create_task(self._publish(work, ErrorClass.CANCELLED))
+        task = asyncio.create_task(self._publish(work, Pending.because(None)))
         self._tasks.add(task)
 
-    async def publish_rest(self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: ErrorClass) -> None:
+    def has_room(self) -> bool:
+        """Whether another slice may be opened: publishing must keep up with asking."""
+        return len(self.open_slices) < OPEN_SLICES_MAX
+
+    async def publish_rest(self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: Pending) -> None:
         """Publish slices that were not asked, or not wholly: the rows without a result are pending."""
         for number in numbers:
             work = self.open_slices.get(number)
@@ -93,14 +100,15 @@ class Publisher:
             work.close()
         self.open_slices.clear()
 
-    async def _publish(self, work: SliceWork, pending: ErrorClass) -> None:
+    async def _publish(self, work: SliceWork, pending: Pending) -> None:
         async with self._turn:
             await asyncio.to_thread(publish_slice, work, pending)
             if not self._seen_live:
                 self._seen_live = True
                 await asyncio.to_thread(self._parts.warehouse.live_view, self._record.run_id, self._parts.output)
-            counts = await asyncio.to_thread(self._parts.warehouse.published, self._record.run_id)
+            counts = await asyncio.to_thread(self._parts.warehouse.published, self._record.run_id, work.number)
             self.stored[work.number] = counts[work.number]
             self.open_slices.pop(work.number, None)
             await asyncio.to_thread(work.close)
-            self._calling.tell(self.event(work.number))
+        self.on_room()
+        self._calling.tell(self.event(work.number))

@@ -15,6 +15,7 @@ __all__ = ["RULES", "Action", "Rule", "wait_s"]
 
 BACKOFF_BASE_S = 1.0  # before the second attempt; doubles
 BACKOFF_MAX_S = 60.0
+LONGEST_WAIT_S = 300.0  # whatever a provider asks of a single row; a longer outage is met by the next attempts
 
 
 class Action(StrEnum):
@@ -57,4 +58,4 @@ def wait_s(attempt: int, retry_after_s: float | None) -> float:
     """Seconds before the attempt after ``attempt`` (starting at 1): exponential, jittered, at least what was asked."""
     backoff = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** (attempt - 1))
     jittered = backoff * random.uniform(0.5, 1.0)
-    return max(jittered, retry_after_s or 0.0)
+    return max(jittered, min(retry_after_s or 0.0, LONGEST_WAIT_S))

@@ -45,6 +45,7 @@ class RowState:
     usage_unknown: bool = False  # an answer came without a believable usage
     cost_usd: Decimal | None = None  # None: nothing paid yet, or unknown
     answers: int = 0
+    lost: int = 0  # calls with an unknown outcome: may be billed
     last_output_tokens: int = 0
     latency_s: float | None = None
     finished_at: datetime | None = None
@@ -83,6 +84,7 @@ class Rows:
             case EntryKind.ANSWER:
                 return self._answer(state, entry)
             case EntryKind.LOST:
+                state.lost += 1
                 self.spent_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
             case EntryKind.UNBILLED:
                 self._held_usd.pop((entry.row, entry.attempt), None)

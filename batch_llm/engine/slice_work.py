@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from batch_llm.engine.answers import Judge, Verdict
-from batch_llm.engine.parts import JobParts, frozen_input, prompt_bytes, request_hash
-from batch_llm.engine.prior import PriorAnswers
+from batch_llm.engine.parts import JobParts, frozen_input, prompt_bytes, python_rows, request_hash
+from batch_llm.engine.prior import PriorAnswers, prior_answers
 from batch_llm.engine.rows import Rows
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
@@ -39,6 +40,7 @@ class Work:
     attempt: int  # of the next call, starting at 1
     first_messages: int  # how many messages the prompt itself has
     tries: int = 0  # transient failures in this process
+    timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
 
     def entry(self, kind: EntryKind, **fields: Any) -> Entry:
         """A journal entry about this row."""
@@ -58,8 +60,8 @@ class SliceWork:
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0
-        self.carried = 0
-        self.prior = PriorAnswers((), (), with_failed=True)
+        self.carried_ok = self.carried_failed = 0
+        self.prior = PriorAnswers((), ())
         self._journal: Journal | None = None
 
     @property
@@ -79,18 +81,20 @@ class SliceWork:
 
         ``reopen_failed``: failed rows, of this run and of earlier ones, are to be asked once more.
         """
-        self._journal = self.parts.runs.journal(self.record.run_id, self.number)
-        self.rows.replay(self._journal.replay())
-        if reopen_failed:
-            for row in self.rows.failed():
-                self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
-        self.prior = PriorAnswers(
-            self.parts.key,
-            self.parts.warehouse.prior(
-                frozen_input(self.record), self.number, self.parts.output, self.record.supersedes
-            ),
-            with_failed=not reopen_failed,
-        )
+        with ExitStack() as opened:
+            self._journal = self.parts.runs.journal(self.record.run_id, self.number)
+            opened.callback(self.close)
+            self.rows.replay(self._journal.replay())
+            if reopen_failed:
+                for row in self.rows.failed():
+                    self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
+            self.prior = prior_answers(self.parts, self.record, self.number, with_failed=not reopen_failed)
+            opened.pop_all()
+
+    def sync(self) -> None:
+        """Bring the journal to the disk, if it is still open; blocking."""
+        if self._journal is not None:
+            self._journal.sync()
 
     def close(self) -> None:
         """Flush and unlock the journal, and remember what it cost; blocking."""
@@ -136,7 +140,7 @@ class SliceWork:
         if all(self.rows.is_done(row) for row in range(start, start + batch.num_rows)):
             return []
         prepared: list[Work | Entry] = []
-        for row, values in enumerate(batch.to_pylist(), start):
+        for row, values in enumerate(python_rows(batch, self.parts.asked_columns), start):
             if self.rows.is_done(row):
                 continue
             try:
@@ -145,13 +149,18 @@ class SliceWork:
                 detail = {"error_class": ErrorClass.TEMPLATE.value, "message": str(failure)}
                 prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
                 continue
-            if self.prior and self.prior.find(values, work.request_hash) is not None:
-                self.carried += 1
-            else:
+            found = self.prior.find(values or {}, work.request_hash)
+            if found is None:
                 prepared.append(work)
+            elif self.prior.is_failed(found):
+                self.carried_failed += 1
+            else:
+                self.carried_ok += 1
         return prepared
 
-    def _work(self, row: int, values: Mapping[str, Any]) -> Work:
+    def _work(self, row: int, values: Mapping[str, Any] | None) -> Work:
+        if values is None:
+            raise RenderError("a value of this row is outside of what Python can hold (a date beyond the year 9999)")
         custom_id = f"{self.record.run_id}-{self.number:04d}-{row}"
         request = self.parts.request(values, custom_id)
         state = self.rows.states.get(row)

@@ -17,17 +17,18 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import Judge
-from batch_llm.engine.parts import JobParts
+from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.pipeline import rows_per_s
+from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.errors import ConfigurationError, ErrorClass, InputError, OutputError
+from batch_llm.errors import ConfigurationError, InputError, OutputError
 from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
-__all__ = ["Started", "check", "freeze_spec", "same_run", "signatures", "start"]
+__all__ = ["Started", "check", "check_money", "freeze_spec", "same_run", "signatures", "start"]
 
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICE_ROWS_MIN = 20
@@ -59,8 +60,10 @@ def start(parts: JobParts, judge: Judge) -> Started:
         record = replace(unfinished, job=parts.declared.job_data())
         parts.runs.save(record)
         return Started(record, resumed=True)
-    if same and same[0] is records[0] and same[0].state is RunState.FINISHED and _output_stands(parts):
-        return Started(same[0], nothing_to_do=True)
+    if same and same[0] is records[0] and same[0].state is RunState.FINISHED:
+        if _output_stands(parts):
+            return Started(same[0], nothing_to_do=True)
+        return Started(replace(same[0], state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
     return Started(_freeze(parts, judge))
 
 
@@ -72,13 +75,22 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
     if schema is None:
         raise InputError(f"{parts.source}: its columns cannot be read")
     parts.declared.check_columns(schema.names)
+    nested = [name for name in job.input.key if pa.types.is_nested(schema.field(name).type)]
+    if nested:
+        raise InputError(f"input.key: {', '.join(nested)} holds lists or structs, which cannot name a row")
+    check_money(parts)
+    parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
+    return schema, info.version
+
+
+def check_money(parts: JobParts) -> None:
+    """Refuse a budget that cannot be kept."""
+    job = parts.declared.job
     if job.budget_usd is not None and parts.price is None:
         raise ConfigurationError(
             f"budget_usd: the price of {job.model} is unknown, so a budget cannot be kept; "
             "give `prices` to its pool in the providers file, or drop the budget"
         )
-    parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
-    return schema, info.version
 
 
 def signatures(parts: JobParts) -> tuple[str, str]:
@@ -106,8 +118,11 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
     job = parts.declared.job
     signature, shape = signatures(parts)
     now = parts.clock.now()
+    parts.runs.sweep()
     run_id = f"{job.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
+    if not frozen.slices:  # an empty table is an output as well
+        parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
     ended = _unfinished(parts)
     record = RunRecord(
         run_id=run_id,
@@ -120,7 +135,7 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
         key=parts.key,
         columns=parts.columns,
         slice_rows=tuple(info.rows for info in frozen.slices),
-        supersedes=_take_over(parts, judge, [old for old in ended if old.signature == signature]),
+        supersedes=(*_take_over(parts, judge, ended), *_finished_before(parts, signature, shape)),
         state=RunState.PLANNED,
         created_at=now,
     )
@@ -147,22 +162,28 @@ def _take_over(parts: JobParts, judge: Judge, ended: list[RunRecord]) -> tuple[s
     taken: list[str] = []
     for old in ended:
         declared = declare(old.job, Path(old.job_dir))  # its slices were frozen for the job as it was
-        _publish_journals(replace(parts, declared=declared, source=old.source), judge, old)
+        as_it_was = replace(parts, declared=declared, source=old.source)
+        _publish_journals(as_it_was, judge.for_schema(declared.answer), old)
         taken.extend([old.run_id, *old.supersedes])
     return tuple(dict.fromkeys(taken))
 
 
+def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
+    """The newest finished run that asked the same question, where the output table may no longer hold its answers."""
+    for place, old in enumerate(parts.runs.all(parts.declared.job.name)):
+        if old.state is RunState.FINISHED and old.signature == signature:
+            return (old.run_id,) if place or old.shape != shape else ()
+    return ()
+
+
 def _publish_journals(parts: JobParts, judge: Judge, old: RunRecord) -> None:
-    published = parts.warehouse.published(old.run_id)
     for number in range(len(old.slice_rows)):
-        if number in published and not published[number].pending:
-            continue
-        if not any(True for _ in parts.runs.entries(old.run_id, number)):
+        if parts.runs.is_published(old.run_id, number):
             continue
         work = SliceWork(parts, judge, old, number)
         work.open(reopen_failed=False)
         try:
-            publish_slice(work, ErrorClass.CANCELLED)
+            publish_slice(work, Pending.because(None))
         finally:
             work.close()
 
@@ -187,7 +208,8 @@ def _rows_per_slice(parts: JobParts) -> int:
 def _tokens_per_row(parts: JobParts) -> float:
     head = parts.warehouse.head(parts.source, parts.columns, parts.declared.job.input.where, SAMPLE_ROWS)
     counts = []
-    for row in head.to_pylist():
+    rows = [row for batch in head.to_batches() for row in python_rows(batch, parts.asked_columns) if row is not None]
+    for row in rows:
         with suppress(RenderError):
             cost = parts.predicted_cost(parts.request(row, ""))
             counts.append(cost.input_tokens + cost.output_tokens)

@@ -27,7 +27,8 @@ INT64_SMALLEST, INT64_LARGEST = -(2**63), 2**63 - 1
 MOST_REASONS = 3
 LONGEST_REASON = 300  # characters; a large enum is not repeated in every failed row
 
-_FENCE = re.compile(r"```[A-Za-z]*[ \t]*\r?\n(.*?)\r?\n?[ \t]*```", re.DOTALL)
+_FENCE_OPENS = re.compile(r"```[A-Za-z]*[ \t]*\r?\n")
+_FENCE = "```"
 _ONLY_CHECKED_HERE = {  # rules that strict mode does not take; the model is told in words
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
@@ -107,9 +108,11 @@ class AnswerSchema:
 
 def _load(text: str) -> Any:
     body = text.strip().removeprefix("\ufeff")
-    fenced = _FENCE.fullmatch(body)
+    opens = _FENCE_OPENS.match(body)
+    if opens and body.endswith(_FENCE) and len(body) >= opens.end() + len(_FENCE):
+        body = body[opens.end() : -len(_FENCE)].strip()
     try:
-        return orjson.loads(fenced[1] if fenced else body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         reason = f"the answer is not JSON ({str(error).partition(': line')[0]}; {where})"

@@ -156,7 +156,7 @@ class _Compiled:
             return self.template.render(values)
         except (TemplateError, TypeError) as error:
             reason = self._without_values(error)
-        except (ValueError, ArithmeticError, LookupError, AttributeError, RecursionError, MemoryError) as error:
+        except (ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError, MemoryError) as error:
             reason = type(error).__name__  # its text may quote a value of the row
         raise RenderError(f"the prompt cannot be rendered from this row (prompt.{self.role}): {reason}")
 

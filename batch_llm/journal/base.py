@@ -135,6 +135,18 @@ class RunStore(Protocol):
         """What `save_spent` kept, if the journal has not grown since: (journal bytes, US dollars)."""
         ...
 
+    def mark_published(self, run_id: str, slice_number: int) -> None:
+        """Everything in the slice's journal as it stands is published."""
+        ...
+
+    def is_published(self, run_id: str, slice_number: int) -> bool:
+        """Whether the slice's journal has not grown since `mark_published`; also true without a journal."""
+        ...
+
+    def sweep(self) -> None:
+        """Erase what killed starts left behind: folders without a record that nobody touched for a day."""
+        ...
+
     def save_spent(self, run_id: str, slice_number: int, spent_usd: str) -> None:
         """Remember what the slice's journal as it stands has cost."""
         ...

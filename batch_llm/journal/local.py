@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from datetime import datetime
@@ -38,6 +39,7 @@ class LocalJournal:
     def __init__(self, path: Path) -> None:
         """Open ``path`` for appending (made when absent) and lock it."""
         self.path = path
+        self._closing = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -73,17 +75,22 @@ class LocalJournal:
 
     def sync(self) -> None:
         """See `Journal.sync`."""
+        with self._closing:  # a sync in one thread and a close in another must not meet
+            self._sync()
+
+    def close(self) -> None:
+        """See `Journal.close`; closing twice is harmless."""
+        with self._closing:
+            if self._file >= 0:
+                self._sync()
+                os.close(self._file)
+                self._file = -1
+
+    def _sync(self) -> None:
         size = self._size
         if size != self._synced and self._file >= 0:
             os.fsync(self._file)
             self._synced = size
-
-    def close(self) -> None:
-        """See `Journal.close`; closing twice is harmless."""
-        if self._file >= 0:
-            self.sync()
-            os.close(self._file)
-            self._file = -1
 
     def _write(self, data: bytes) -> None:
         try:

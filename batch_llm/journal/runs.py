@@ -5,6 +5,7 @@ Belongs here: saving, finding and deleting run records, and where a run's files 
     <runs>/<run_id>/run.json            the record
     <runs>/<run_id>/frozen/0000.parquet the frozen slices (the warehouse's)
     <runs>/<run_id>/journal/0000.jsonl  a slice's journal
+    <runs>/<run_id>/journal/0000.published how much of the journal is published
     <runs>/<run_id>/journal/0000.spent  what the slice's journal cost, so that it need not be read again
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +27,8 @@ from batch_llm.journal.base import Entry, RunRecord, RunState
 from batch_llm.journal.local import LocalJournal, read_journal
 
 __all__ = ["LocalRunStore"]
+
+LEFTOVER_S = 86_400.0  # a freeze takes minutes at most
 
 
 class LocalRunStore:
@@ -93,6 +97,26 @@ class LocalRunStore:
         path = self.journal_path(run_id, slice_number)
         if path.exists():
             path.with_suffix(".spent").write_text(f"{path.stat().st_size} {spent_usd}")
+
+    def mark_published(self, run_id: str, slice_number: int) -> None:
+        """See `RunStore.mark_published`."""
+        path = self.journal_path(run_id, slice_number)
+        if path.exists():
+            path.with_suffix(".published").write_text(str(path.stat().st_size))
+
+    def is_published(self, run_id: str, slice_number: int) -> bool:
+        """See `RunStore.is_published`."""
+        path = self.journal_path(run_id, slice_number)
+        size = path.stat().st_size if path.exists() else 0
+        marked = path.with_suffix(".published")
+        return size == (int(marked.read_text() or 0) if marked.exists() else 0)
+
+    def sweep(self) -> None:
+        """See `RunStore.sweep`."""
+        for folder in self.runs_dir.iterdir() if self.runs_dir.is_dir() else ():
+            without_record = folder.is_dir() and not (folder / "run.json").exists()
+            if without_record and time.time() - folder.stat().st_mtime > LEFTOVER_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def journal_path(self, run_id: str, slice_number: int) -> Path:
         """Where a slice's journal lies."""

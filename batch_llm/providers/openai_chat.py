@@ -77,7 +77,9 @@ class OpenAIChatProvider:
         began = time.monotonic()
         timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=min(30.0, total_s))
         try:
-            async with self._session.post(self._url, data=self._body(request), timeout=timeout) as response:
+            async with self._session.post(
+                self._url, data=self._body(request), timeout=timeout, allow_redirects=False
+            ) as response:
                 body = await response.read()
                 headers = {name.lower(): value for name, value in response.headers.items()}
                 status = response.status
@@ -142,14 +144,19 @@ def _usage(data: object) -> Usage | None:
         return None
     if isinstance(data.get("total_tokens"), int) and data["total_tokens"] != given + made:
         return None
-    inputs = data.get("prompt_tokens_details") or {}
-    outputs = data.get("completion_tokens_details") or {}
     return Usage(
         input_tokens=given,
         output_tokens=made,
-        cached_input_tokens=int(inputs.get("cached_tokens") or 0),
-        reasoning_tokens=int(outputs.get("reasoning_tokens") or 0),
+        cached_input_tokens=_detail(data, "prompt_tokens_details", "cached_tokens"),
+        reasoning_tokens=_detail(data, "completion_tokens_details", "reasoning_tokens"),
     )
+
+
+def _detail(usage: dict[str, Any], part: str, name: str) -> int:
+    """A number inside a part of the usage; 0 where it is absent or nonsense, for the total is what is billed."""
+    details = usage.get(part)
+    value = details.get(name) if isinstance(details, dict) else None
+    return value if isinstance(value, int) and 0 <= value < ABSURD_TOKENS else 0
 
 
 def _error(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
@@ -158,6 +165,8 @@ def _error(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     shown = f"HTTP {status}{f' {code}' if code else ''}: {message}" if message else f"HTTP {status}"
     if status == 429:
         return _too_many(code, kind, shown, headers)
+    if status == 403 and b'"flagged_input"' in body:  # OpenRouter: moderation of this very prompt
+        return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     if status in (401, 403):
         return AuthenticationFailed(f"the provider refused the key (HTTP {status}{f' {code}' if code else ''})")
     if status == 402 or code in QUOTA_CODES:

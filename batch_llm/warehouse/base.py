@@ -175,8 +175,8 @@ class Warehouse(Protocol):
         """Put these rows in the place of the slice's earlier ones, all or nothing; repeating changes nothing."""
         ...
 
-    def published(self, run_id: str) -> dict[int, StatusCounts]:
-        """The counters of each published slice of a run, from its stored rows."""
+    def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
+        """The counters of each published slice of a run (or of one of them), from its stored rows."""
         ...
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:

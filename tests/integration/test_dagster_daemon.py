@@ -28,12 +28,12 @@ def account() -> Iterator[Account]:
 def location(account: Account, tmp_path_factory: pytest.TempPathFactory) -> CodeLocation:
     made = CodeLocation(tmp_path_factory.mktemp("location"), account.base_url)
     made.table("input.parquet", 20)
-    made.table("long.parquet", 300)
     made.job()
     made.job("ticking", schedule={"cron": "* * * * *"}, slices={"rows": 20})
     made.job("seen", input={"key": ["id"]}, watch={"tables": "reports_*.parquet"}, slices={"rows": 20})
-    for name in ("cancelled", "killed"):
-        made.job(name, input={"table": "long.parquet", "key": ["id"]}, slices={"rows": 300})
+    for name in ("cancelled", "killed"):  # a table each: the account tells paid-twice by the prompt
+        made.table(f"{name}.parquet", 300)
+        made.job(name, input={"table": f"{name}.parquet", "key": ["id"]}, slices={"rows": 300})
     return made
 
 

@@ -70,13 +70,14 @@ def _refuse_other_slices(
         raise WarehouseError(f"slice {number} of run {run_id}: {others} rows carry another llm_slice; not published")
 
 
-def published(database: Database, run_id: str) -> dict[int, StatusCounts]:
+def published(database: Database, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
     """See `Warehouse.published`."""
     table = run_table(run_id)
     with database.read() as connection:
         if find(connection, table) is None:
             return {}
-        rows = connection.execute(statement("status_counts", table=table.sql), {"run": run_id}).fetchall()
+        wanted = {"run": run_id, "number": number}
+        rows = connection.execute(statement("status_counts", table=table.sql), wanted).fetchall()
     return {row[0]: StatusCounts(**dict(zip(_COUNTS, row[1:], strict=True))) for row in rows}
 
 

@@ -76,9 +76,9 @@ class DuckDBWarehouse:
         """See `Warehouse.publish`."""
         return publishing.publish(self._database, run_id, number, batches, schema)
 
-    def published(self, run_id: str) -> dict[int, StatusCounts]:
+    def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
         """See `Warehouse.published`."""
-        return publishing.published(self._database, run_id)
+        return publishing.published(self._database, run_id, number)
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """See `Warehouse.promote`."""
