@@ -22,7 +22,7 @@ demo: setup  ## run a real table through the simulator, at the speed of its limi
 
 test: setup  ## run every test
 	@scripts/debian_packages chromium
-	@$(KEYLESS) .venv/bin/python -m pytest -n 2 --dist loadgroup
+	@$(KEYLESS) .venv/bin/python -m pytest -n 2 --dist loadfile
 
 dev: setup  ## start everything on this machine and print the address of the Dagster UI
 	@$(HERE) exec .venv/bin/batch-llm dev

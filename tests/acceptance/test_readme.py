@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(900)]
+pytestmark = pytest.mark.timeout(900)
 
 README = Path(__file__).parents[2] / "README.md"
 Found = TypeVar("Found")

@@ -12,7 +12,7 @@ from batch_llm.cli.dev import free_port
 from tests.integration.cli_lab import CommandLine, ended
 from tests.integration.lab import Lab
 
-pytestmark = [pytest.mark.xdist_group("e2e"), pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
 
 def processes_of(session: int) -> list[int]:

@@ -13,7 +13,7 @@ from batch_llm.journal.base import RunState
 from tests.integration.dagster_lab import Account, CodeLocation
 from tests.integration.dagster_server import DagsterServer
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("dagster_daemon")]
+pytestmark = pytest.mark.timeout(600)
 
 PATIENCE_S = 300.0  # a Dagster run costs 4 to 15 s of a shared machine
 

@@ -107,7 +107,7 @@ async def test_a_changed_prompt_asks_every_row_again(lab: Lab) -> None:
 
 
 async def test_faults_never_make_a_wrong_row(lab: Lab) -> None:
-    """Ten per cent mixed faults: every row ok as without faults, or failed with its class; nothing cut short is kept."""
+    """Ten per cent mixed faults: every row as without faults, or failed with its class; nothing cut short is kept."""
     lab.table(300)
     async with lab.simulator(seed=5):
         await lab.run()

@@ -13,7 +13,7 @@ from batch_llm.journal.base import RunState
 from tests.integration.dagster_lab import SCHEMA, Account, CodeLocation
 from tests.integration.dagster_server import LOCATION, DagsterServer
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.timeout(600)
 
 PATIENCE_S = 240.0
 SLICES = "/assets/tone/enriched_slices"
