@@ -253,6 +253,7 @@ _SYNTAX: tuple[tuple[str, str], ...] = (  # a part of PyYAML's problem, what we 
     ("found unexpected end of stream", "a quote that begins here is never closed"),
     ("expected the node content", "a bracket that is never closed, or a value that is missing"),
     ("but got '<stream end>'", "a bracket that begins here is never closed"),
+    ("expected ',' or", "a bracket that begins here is never closed, or lacks a comma"),
     ("cannot start any token", "a text may not begin with this character (@ ` % or a tab); put quotes around it"),
     ("expected <block end>", "this does not fit the lines above: wrong indentation, or text after a closing quote"),
     ("undefined alias", "an alias (*name) of which there is no anchor (&name); put quotes around a text with *"),

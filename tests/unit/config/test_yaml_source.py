@@ -74,6 +74,7 @@ def test_a_literal_block_knows_where_its_text_begins() -> None:
         ("a: 1\nb: 2\na: 3", 3, "the key 'a' stands twice, first on line 1"),
         ("a:\n  - {k: 1, k: 2}", 2, "the key 'k' stands twice, first on line 2"),
         ("a: [1,\n b", 1, "bracket that begins here is never closed"),
+        ("a: 1\nb: {c: 1, d: [2]\ne: 3\n", 2, "never closed, or lacks a comma"),
         ("x: 1\na: b: c", 2, "a second `key: value` on one line"),
         ("a:\n\tb: 1", 2, "a tab stands where YAML wants spaces"),
         ("a: !!python/object/apply:os.system [x]", 1, "tags (!name) are not allowed"),
