@@ -374,6 +374,171 @@ def test_the_wheel_holds_the_library_and_its_files(tmp_path: Path, skip_or_fail:
     uv = ROOT / ".uv" / "bin" / "uv"
     if not uv.exists():
         skip_or_fail("uv is not in .uv/ (make setup puts it there)")
+    how = ["--wheel", "--quiet", "--no-build-isolation", "--python", sys.executable]
+    command = [uv, "build", *how, "--out-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = {}
+    for each in json.loads(done.stdout):
+        function, complexity = re.findall(r"`(\w+)`.*\((\d+) >", each["message"])[0]
+        found[f"{Path(each['filename']).relative_to(ROOT).as_posix()}:{function}"] = int(complexity)
+    judge(found, COMPLEX_FUNCTIONS, MAX_COMPLEXITY)
+
+
+# ---- words
+
+
+def test_every_module_says_what_belongs_in_it() -> None:
+    """The docstring has "Belongs here: ..." and "Not here: ..."."""
+    silent = [
+        name_of(path)
+        for path in python_files(*PRODUCT)
+        if not re.search(
+            r"belongs\s+here.*not\s+here", ast.get_docstring(parsed(path)) or "", re.IGNORECASE | re.DOTALL
+        )
+    ]
+    assert not silent
+
+
+def test_every_public_name_is_documented() -> None:
+    undocumented = [
+        f"{name_of(path)}:{node.name}"
+        for path in python_files(*PRODUCT)
+        for node in public_definitions(parsed(path).body)
+        if not ast.get_docstring(node) and not is_overload(node)
+    ]
+    assert not undocumented
+
+
+def public_definitions(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:
+    for node in body:
+        if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+            if isinstance(node, ast.ClassDef):
+                yield from public_definitions(node.body)
+
+
+def is_overload(node: Function | ast.ClassDef) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "overload" for each in node.decorator_list)
+
+
+def test_all_is_complete() -> None:
+    """`__all__` names every public class and function of its module, and nothing that is not there."""
+    wrong = {}
+    for path in python_files(*PRODUCT):
+        declared = next((node for node in parsed(path).body if "__all__" in assigned_names(node)), None)
+        if declared is None:
+            wrong[name_of(path)] = "no __all__"
+            continue
+        names = set(ast.literal_eval(declared.value))
+        defined = {node.name for node in parsed(path).body if isinstance(node, Function | ast.ClassDef)}
+        forgotten = {name for name in defined if not name.startswith("_")} - names
+        module = importlib.import_module(module_of(path))
+        missing = {name for name in names if not hasattr(module, name)}
+        if forgotten or missing:
+            wrong[name_of(path)] = f"not in __all__: {forgotten}; not in the module: {missing}"
+    assert not wrong
+
+
+def assigned_names(node: ast.stmt) -> set[str]:
+    if not isinstance(node, ast.Assign | ast.AnnAssign):
+        return set()
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def test_names_say_something() -> None:
+    """No utils, common, Base, Abstract, Manager, Helper."""
+    files = python_files(*PRODUCT)
+    assert not [name_of(path) for path in files if path.stem in VAGUE_FILES]
+    classes = [node.name for path in files for node in ast.walk(parsed(path)) if isinstance(node, ast.ClassDef)]
+    assert not [name for name in classes if VAGUE_CLASS.search(name)]
+
+
+def test_errors_are_caught_by_name() -> None:
+    """One broad `except` in the library, at the per-request boundary; none in the code location."""
+    broad = {"Exception", "BaseException"}
+    found: dict[str, int] = {}
+    for path in python_files(*PRODUCT):
+        for node in ast.walk(parsed(path)):
+            if isinstance(node, ast.ExceptHandler):
+                caught = {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)} if node.type else broad
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "suppress":
+                caught = {each.id for each in node.args if isinstance(each, ast.Name)}
+            else:
+                continue
+            if caught & broad:
+                found[name_of(path)] = found.get(name_of(path), 0) + 1
+    assert found == dict.fromkeys(BROAD_EXCEPT, 1)
+
+
+# ---- packages
+
+
+@cache
+def project() -> dict[str, dict[str, object]]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def declared_distributions() -> set[str]:
+    dependencies = project()["project"]["dependencies"]
+    assert isinstance(dependencies, list)
+    return {re.split(r"[\s\[<>=!~;]", each, maxsplit=1)[0].lower() for each in dependencies}
+
+
+@cache
+def product_imports() -> frozenset[str]:
+    return frozenset().union(*(imported_modules(path) for path in python_files(*PRODUCT)))
+
+
+@pytest.mark.parametrize("package", CARD)
+def test_the_card_packages_are_declared_and_used(package: str) -> None:
+    """Each package of the design card is a direct dependency, and product code imports it."""
+    assert package.replace("_", "-").replace(".", "-") in declared_distributions()
+    assert any(name == package or name.startswith(f"{package}.") for name in product_imports())
+
+
+def test_the_tests_use_pytest() -> None:
+    assert "pytest" in imported_modules(Path(__file__))
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round() -> None:
+    """No dependency is borrowed from another package, none is carried for nothing."""
+    declared = declared_distributions()
+    used = {distribution_of(name) for name in product_imports()} - {None}
+    assert used - declared == set(BORROWED), "imported, not declared"
+    assert declared - used == set(NOT_IMPORTED), "declared, not imported"
+
+
+@cache
+def installed() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
+def distribution_of(module: str) -> str | None:
+    """The distribution a module comes from; None for our own and Python's."""
+    top = module.split(".", maxsplit=1)[0]
+    if top in {*PRODUCT, "definitions", *sys.stdlib_module_names} or module in ("google", "google.cloud"):
+        return None
+    if top == "google":
+        return next((name for prefix, name in GOOGLE.items() if f"{module}.".startswith(f"{prefix}.")), module)
+    found = installed().get(top, [f"not installed: {top}"])
+    return found[0].lower().replace("_", "-")
+
+
+def test_no_dagster_block_in_pyproject() -> None:
+    """[tool.dagster] or [tool.dg] would silently override workspace.yaml."""
+    assert not {"dagster", "dg"} & set(project()["tool"])
+
+
+def test_tests_have_no_init() -> None:
+    assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_wheel_holds_the_library_and_its_files(tmp_path: Path, skip_or_fail: Callable[[str], None]) -> None:
+    """Only batch_llm is in the wheel, with every file it needs: SQL, demo data, type marker."""
+    uv = ROOT / ".uv" / "bin" / "uv"
+    if not uv.exists():
+        skip_or_fail("uv is not in .uv/ (make setup puts it there)")
     command = [
         uv,
         "build",

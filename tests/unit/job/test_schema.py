@@ -122,6 +122,14 @@ def test_a_good_answer_gives_the_columns_in_order_and_type(text: str) -> None:
     assert type(answer["confidence"]) is float
 
 
+def test_blanks_inside_a_fence_are_read_over() -> None:
+    """A model that fills its answer with blanks costs no more time than one that does not."""
+    blanks = " " * 40_000
+    assert schema({"a": "number"}).parse(f'```json\n{{{blanks}"a": 1}}{blanks}\n```') == {"a": 1.0}
+    with pytest.raises(AnswerMismatch, match="the answer is not JSON"):
+        schema({"a": "number"}).parse(f"```json\n{{{blanks}x")
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
