@@ -1,0 +1,109 @@
+"""What goes wrong around the engine: a process killed at a given moment, a server with habits of its own.
+
+Belongs here: staging a mishap. Not here: assertions, the lab itself (lab.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from aiohttp import web
+
+from batch_llm import wiring
+from batch_llm.journal.base import Entry
+from tests.integration.lab import FAST, Lab
+
+__all__ = ["answered_body", "child", "compatible_server", "journalled", "killed_before_publishing", "write_input"]
+
+ROOT = Path(__file__).parents[2]
+KILLED = """
+import asyncio, os, sys
+from pathlib import Path
+from batch_llm.engine import publishing
+from tests.integration.lab import Lab
+
+publishing.publish_slice = lambda work, pending: os._exit(9)  # every answer is in the journal, nothing is published
+lab = Lab(Path(sys.argv[1]))
+
+async def run():
+    await lab.run()
+
+async def retry():
+    async with lab.engine() as engine:
+        await engine.retry()
+
+asyncio.run({"run": run, "retry": retry}[sys.argv[2]]())
+"""
+
+
+async def child(program: str, *arguments: str) -> tuple[int, str, str]:
+    """Run a Python program that knows the tests, while this process goes on serving: (exit code, stdout, stderr)."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *arguments, cwd=ROOT, stdout=pipe, stderr=pipe
+    )
+    out, err = await process.communicate()
+    return process.returncode or 0, out.decode(), err.decode()
+
+
+async def killed_before_publishing(lab: Lab, command: str) -> None:
+    """`run` or `retry` in a process that dies between its last answer and the first publication."""
+    code, _, err = await child(KILLED, str(lab.folder), command)
+    if code != 9:
+        raise RuntimeError(f"the process was not killed: {code}\n{err}")
+
+
+def write_input(lab: Lab, **columns: Any) -> None:
+    """Write ``input.parquet`` with these columns."""
+    pq.write_table(pa.table(columns), lab.folder / "input.parquet")
+
+
+def journalled(lab: Lab, slice_number: int) -> list[Entry]:
+    """What the journal of a slice of the latest run holds."""
+    runs = wiring.open_store(lab.settings).runs
+    record = runs.latest("lab")
+    return [] if record is None else list(runs.entries(record.run_id, slice_number))
+
+
+def answered_body(text: str, **usage: Any) -> dict[str, Any]:
+    """A chat completion that says ``text`` and bills ``usage``."""
+    return {
+        "model": "m",
+        "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10, **usage},
+    }
+
+
+@asynccontextmanager
+async def compatible_server(
+    lab: Lab, answer: Callable[[str], Awaitable[tuple[int, dict[str, Any]]]]
+) -> AsyncIterator[str]:
+    """A server that says what ``answer`` makes of a prompt: (status, body). Yields the model to name in the job."""
+
+    async def handle(request: web.Request) -> web.Response:
+        asked = await request.json()
+        status, body = await answer(asked["messages"][-1]["content"])
+        return web.json_response(body, status=status)
+
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        pool = {"name": "m", "models": ["x"], "limits": FAST, "prices": {"input": "1", "output": "2"}}
+        spec = {"kind": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1", "api_key": "${env:LOCAL_KEY}"}
+        providers = {"providers": {"local": {**spec, "pools": [pool]}}}
+        (lab.folder / "providers.yaml").write_text(yaml.safe_dump(providers))
+        yield "local/x"
+    finally:
+        await runner.cleanup()

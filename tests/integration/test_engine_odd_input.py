@@ -1,0 +1,178 @@
+"""Odd tables, odd answers, odd templates: what is odd fails alone or is kept as it is; the rest is right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from batch_llm import wiring
+from batch_llm.engine import progress
+from batch_llm.engine.events import Progress
+from batch_llm.errors import InputError
+from tests.integration.engine_lab import answered_body, compatible_server, write_input
+from tests.integration.lab import SCHEMA, Lab
+
+YEAR_12000 = 3_664_000  # days since 1970
+ODD_USAGE: dict[str, dict[str, Any]] = {  # by the prompt's last character
+    "1": {"prompt_tokens_details": [1]},
+    "2": {"prompt_tokens_details": {"cached_tokens": "many"}},
+    "3": {"completion_tokens_details": 7},
+    "4": {"prompt_tokens_details": {"cached_tokens": -1}, "completion_tokens_details": {"reasoning_tokens": [2]}},
+}
+
+
+# -- answers --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_with_odd_usage_is_an_answer(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row is ok, its price is the tokens', and its slice can be opened again."""
+    monkeypatch.setenv("LOCAL_KEY", "k-1")
+    lab.table(6)
+    asked: list[str] = []
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        asked.append(prompt)
+        return 200, answered_body("fine", **ODD_USAGE.get(prompt[-1], {}))
+
+    async with compatible_server(lab, answer) as model:
+        job = lab.job(model=model, output={"table": "out"})
+        sample = await lab.run(job, limit=5)
+        assert (sample.ok, sample.failed, sample.pending) == (5, 0, 1)
+        whole = await lab.run(job)  # replays the journal
+        assert (whole.ok, whole.failed, len(asked)) == (6, 0, 6)
+    assert {(row["llm_input_tokens"], row["llm_output_tokens"]) for row in lab.rows()} == {(5, 5)}
+    assert len({row["llm_cost_usd"] for row in lab.rows()}) == 1
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [[[1], [2]], [{"a": 1}, {"a": 2}]])
+async def test_a_nested_key_is_refused(lab: Lab, keys: list[Any]) -> None:
+    """Before any call: a list or a struct cannot name a row."""
+    write_input(lab, id=[0, 1], text=["a", "b"], extra=keys)
+    job = lab.job(input={"table": "input.parquet", "key": ["extra"]}, output={"table": "out", "schema": SCHEMA})
+    async with lab.simulator() as simulator:
+        with pytest.raises(InputError, match=r"input\.key: extra holds lists or structs"):
+            await lab.run(job)
+        assert simulator.stats()["accepted"] == 0
+
+
+async def test_a_row_whose_key_is_not_a_number_is_asked_once(lab: Lab) -> None:
+    """NaN does not equal itself; its answer is found all the same."""
+    job = lab.job(input={"table": "input.parquet", "key": ["extra"]}, output={"table": "out", "schema": SCHEMA})
+    async with lab.simulator() as simulator:
+        write_input(lab, id=[0, 1], text=["a", "b"], extra=[float("nan"), 2.0])
+        assert (await lab.run(job)).ok == 2
+        write_input(lab, id=[0, 1], text=["a", "changed"], extra=[float("nan"), 2.0])
+        summary = await lab.run(job)
+        assert (summary.ok, summary.cached, simulator.stats()["accepted"]) == (2, 1, 3)
+
+
+# -- values ---------------------------------------------------------------------------------------------------------
+
+
+def _days(lab: Lab) -> list[int | None]:
+    """The output's column ``extra`` as days, by id."""
+    batches = list(wiring.open_store(lab.settings).warehouse.rows("out", columns=["id", "extra"]))
+    table = pa.Table.from_batches(batches).sort_by("id")
+    found: list[int | None] = table.column("extra").cast(pa.int32()).to_pylist()
+    return found
+
+
+async def test_a_date_that_python_cannot_hold_is_kept(lab: Lab) -> None:
+    """A column that only passes through need not be understood."""
+    write_input(lab, id=[0, 1], text=["a", "b"], extra=pa.array([YEAR_12000, 0], pa.date32()))
+    async with lab.simulator():
+        summary = await lab.run()
+    assert (summary.ok, summary.failed) == (2, 0)
+    assert _days(lab) == [YEAR_12000, 0]
+
+
+async def test_a_date_that_python_cannot_hold_fails_its_row_when_it_is_asked_about(lab: Lab) -> None:
+    """That row alone, as `template`."""
+    write_input(lab, id=[0, 1, 2], text=["a", "b", "c"], extra=pa.array([0, YEAR_12000, 1], pa.date32()))
+    job = lab.job(prompt={"user": "{{ text }} on {{ extra }}"}, output={"table": "out", "schema": SCHEMA})
+    async with lab.simulator() as simulator:
+        summary = await lab.run(job)
+        assert (summary.ok, summary.failed_by_class) == (2, {"template": 1})
+        assert simulator.stats()["accepted"] == 2
+    assert [row["llm_status"] for row in lab.rows()] == ["ok", "failed", "ok"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ text }}{{ cycler(*tags).next() }}",  # RuntimeError: no items
+        '{{ text }}{% if not tags %}{{ "\\ud800" }}{% endif %}',  # half a character
+        "{{ text }}{% if not tags %}{{ [1, 2] | sum(start=text) }}{% endif %}",  # TypeError
+    ],
+)
+async def test_a_row_whose_prompt_cannot_be_made_fails_alone(lab: Lab, template: str) -> None:
+    """As `template`, for nothing, and the others are answered."""
+    write_input(lab, id=[0, 1, 2], text=["a", "b", "c"], tags=[["x"], [], ["y"]], extra=[0, 1, 2])
+    async with lab.simulator() as simulator:
+        summary = await lab.run(lab.job(prompt={"user": template}))
+        assert (summary.ok, summary.failed_by_class) == (2, {"template": 1})
+        assert simulator.stats()["accepted"] == 2
+        assert simulator.stats()["rejected_total"] == 0
+    assert [row["llm_status"] for row in lab.rows()] == ["ok", "failed", "ok"]
+
+
+# -- figures --------------------------------------------------------------------------------------------------------
+
+
+async def test_failed_rows_of_an_earlier_run_are_counted_as_failed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress shows them as the summary will, while the one new row is still asked."""
+    monkeypatch.setattr(progress, "TICK_S", 0.05)
+    long = "text {}" + "x" * 3000
+    lab.table(20, text=long)
+    async with lab.simulator(context_tokens=700):
+        assert (await lab.run()).failed == 20
+    lab.table(21, text=long)
+    async with lab.simulator(latency_median_s=0.5, latency_sigma=0.0001):
+        lab.events.clear()
+        summary = await lab.run()
+    assert (summary.ok, summary.failed) == (1, 20)
+    told = {(event.ok, event.failed) for event in lab.events if isinstance(event, Progress)}
+    assert (0, 20) in told and max(ok for ok, _ in told) == 1
+
+
+# -- nothing at all -------------------------------------------------------------------------------------------------
+
+
+def _empty(lab: Lab) -> None:
+    write_input(lab, id=pa.array([], pa.int64()), text=pa.array([], pa.string()), extra=pa.array([], pa.int64()))
+
+
+async def test_an_empty_table_makes_an_empty_output_once(lab: Lab) -> None:
+    """With all its columns; the second run has nothing to do."""
+    _empty(lab)
+    async with lab.simulator() as simulator:
+        first = await lab.run()
+        assert (first.rows, first.nothing_to_do) == (0, False)
+        columns = _columns(lab)
+        assert columns[:4] == ["id", "extra", "tone", "score"] and "llm_status" in columns
+        again = await lab.run()
+        assert (again.run_id, again.nothing_to_do, lab.rows()) == (first.run_id, True, [])
+        assert simulator.stats()["accepted"] == 0
+
+
+def _columns(lab: Lab) -> list[str]:
+    with duckdb.connect(str(lab.settings.duckdb_path), read_only=True) as connection:
+        return [name for name, *_ in connection.execute("DESCRIBE main.out").fetchall()]
+
+
+async def test_an_emptied_table_empties_a_replaced_output(lab: Lab) -> None:
+    """`mode: replace` holds what the input holds."""
+    lab.table(5)
+    job = lab.job(output={"table": "out", "schema": SCHEMA, "mode": "replace"})
+    async with lab.simulator():
+        await lab.run(job)
+        assert len(lab.rows()) == 5
+        _empty(lab)
+        assert (await lab.run(job)).rows == 0
+    assert lab.rows() == []

@@ -1,0 +1,133 @@
+"""Answers of earlier runs: found by key and request, ok before failed."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_llm.engine.prior import PriorAnswers, key_of
+
+NAN = float("nan")
+
+
+class Row(NamedTuple):
+    """An earlier row: its key, what was asked, how it ended, and a mark to know it by."""
+
+    a: float | None
+    b: str
+    asked: str | None
+    status: str
+    mark: int = 0
+
+
+def batch(*rows: Row) -> pa.RecordBatch:
+    columns = {
+        "a": pa.array([row.a for row in rows], pa.float64()),
+        "b": pa.array([row.b for row in rows], pa.string()),
+        "llm_request_hash": pa.array([row.asked for row in rows], pa.string()),
+        "llm_status": pa.array([row.status for row in rows], pa.string()),
+        "mark": pa.array([row.mark for row in rows], pa.int64()),
+    }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def prior(*batches: pa.RecordBatch, **how: bool) -> PriorAnswers:
+    return PriorAnswers(("a", "b"), batches, **how)
+
+
+def marked(found: PriorAnswers, a: float | None, b: str, asked: str) -> Any:
+    """The mark of what is found; None for nothing."""
+    number = found.find({"a": a, "b": b, "text": "not of the key"}, asked)
+    return None if number is None else found.values(number)["mark"]
+
+
+def test_the_same_key_and_request_are_found_and_no_others() -> None:
+    """Another key, another part of it, another question: not found."""
+    found = prior(batch(Row(1, "x", "h1", "ok", 7)))
+    assert marked(found, 1, "x", "h1") == 7
+    assert [marked(found, *wanted) for wanted in ((1, "x", "h2"), (1, "y", "h1"), (2, "x", "h1"))] == [None] * 3
+
+
+@pytest.mark.parametrize("order", [("ok", "failed"), ("failed", "ok")])
+def test_an_ok_row_wins_over_a_failed_one(order: tuple[str, str]) -> None:
+    """Whichever comes first, in one batch or in two."""
+    rows = [Row(1, "x", "h", status, 1 if status == "ok" else 2) for status in order]
+    for found in (prior(batch(*rows)), prior(*(batch(row) for row in rows))):
+        assert marked(found, 1, "x", "h") == 1
+        number = found.find({"a": 1, "b": "x"}, "h")
+        assert number is not None and not found.is_failed(number)
+
+
+def test_a_failed_row_counts_unless_failed_rows_are_asked_again() -> None:
+    """`retry` finds only what is ok."""
+    rows = batch(Row(1, "x", "h", "failed", 3), Row(2, "x", "h", "ok", 4))
+    number = prior(rows).find({"a": 1, "b": "x"}, "h")
+    assert number is not None and prior(rows).is_failed(number)
+    again = prior(rows, with_failed=False)
+    assert (marked(again, 1, "x", "h"), marked(again, 2, "x", "h")) == (None, 4)
+
+
+def test_a_pending_row_and_one_without_a_request_are_no_answers() -> None:
+    """Their keys are known all the same."""
+    found = prior(batch(Row(1, "x", "h", "pending"), Row(2, "x", None, "failed"), Row(3, "x", "", "ok")))
+    assert not found
+    assert [marked(found, a, "x", asked) for a, asked in ((1, "h"), (2, ""), (3, ""))] == [None] * 3
+    assert found.keys == {(1, "x"), (2, "x"), (3, "x")}
+
+
+def test_with_any_question_a_key_that_is_ok_is_done() -> None:
+    """Whatever it was asked; a failed one only for the very same question."""
+    found = prior(batch(Row(1, "x", "old", "ok", 5), Row(2, "x", "old", "failed", 6)), any_question=True)
+    assert marked(found, 1, "x", "new") == marked(found, 1, "x", "old") == 5
+    assert (marked(found, 2, "x", "new"), marked(found, 2, "x", "old")) == (None, 6)
+
+
+def test_a_key_that_is_not_a_number_is_found() -> None:
+    """NaN does not equal itself, and a null is no NaN."""
+    assert key_of([NAN, 1]) == key_of([float("nan"), 1]) != key_of([None, 1])
+    found = prior(batch(Row(NAN, "x", "h", "ok", 8)))
+    assert (marked(found, float("nan"), "x", "h"), marked(found, None, "x", "h")) == (8, None)
+
+
+def test_batches_may_differ_in_their_columns() -> None:
+    """The values are those of the row's own batch."""
+    wide = batch(Row(1, "x", "h", "ok", 1)).append_column("more", pa.array(["m"]))
+    found = prior(wide, batch(Row(2, "x", "h", "ok", 2)), batch(Row(3, "x", "h", "ok", 3)))
+    assert [marked(found, a, "x", "h") for a in (1, 2, 3)] == [1, 2, 3]
+    numbers = [found.find({"a": a, "b": "x"}, "h") for a in (1, 2)]
+    assert ["more" in found.values(number) for number in numbers if number is not None] == [True, False]
+
+
+KEYS_A, KEYS_B, HASHES = (None, NAN, 1.5), ("x", "NaN"), ("h1", "h2")
+rows = st.builds(
+    Row,
+    st.sampled_from(KEYS_A),
+    st.sampled_from(KEYS_B),
+    st.sampled_from([*HASHES, None]),
+    st.sampled_from(["ok", "failed", "pending"]),
+)
+
+
+@given(st.lists(st.lists(rows, max_size=8), max_size=4), st.booleans())
+def test_ok_wins_the_same_is_found_and_nothing_else(batches: list[list[Row]], with_failed: bool) -> None:
+    """Every key and request against the plain definition: an ok row of the same, else a failed one, else nothing."""
+    numbered = [[row._replace(mark=10 * at + n) for n, row in enumerate(rows_)] for at, rows_ in enumerate(batches)]
+    found = prior(*(batch(*rows_) for rows_ in numbered), with_failed=with_failed)
+    for a, b, asked in product(KEYS_A, KEYS_B, HASHES):
+        same = [
+            row
+            for rows_ in numbered
+            for row in rows_
+            if repr((row.a, row.b, row.asked)) == repr((a, b, asked))  # by text: NaN does not equal itself
+        ]
+        ok = [row.mark for row in same if row.status == "ok"]
+        expected = ok or [row.mark for row in same if row.status == "failed" and with_failed]
+        mark = marked(found, a, b, asked)
+        assert mark in expected if expected else mark is None
+        number = found.find({"a": a, "b": b}, asked)
+        assert number is None or found.is_failed(number) is (not ok)
