@@ -57,23 +57,11 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 
 
 @pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
-        yield opened
-
-
-@pytest.fixture
 def location(tmp_path: Path, account: Account) -> CodeLocation:
     made = CodeLocation(tmp_path, account.base_url)
     made.table("input.parquet", 20)
     made.job(notify=["${env:TEAM_HOOK}"])
     return made
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp() as opened:
-        yield opened
 
 
 def tell(location: CodeLocation, instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,6 @@ from assets.partitions import partition_keys
 from batch_llm.journal.base import RunState
 from batch_llm.wiring import engine
 from tests.integration.dagster_lab import Account, CodeLocation
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
-        yield opened
-
-
-@pytest.fixture
-def location(tmp_path: Path, account: Account) -> CodeLocation:
-    made = CodeLocation(tmp_path, account.base_url)
-    made.table("input.parquet", 25)
-    return made
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp() as opened:
-        yield opened
 
 
 class Daemon:

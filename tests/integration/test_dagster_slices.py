@@ -2,33 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import dagster as dg
-import pytest
 
 from assets.partitions import partition_keys
 from tests.integration.dagster_lab import Account, CodeLocation
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
-        yield opened
-
-
-@pytest.fixture
-def location(tmp_path: Path, account: Account) -> CodeLocation:
-    made = CodeLocation(tmp_path, account.base_url)
-    made.table("input.parquet", 25)
-    return made
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp() as opened:
-        yield opened
 
 
 def plan(location: CodeLocation, instance: dg.DagsterInstance, job: str = "tone") -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,25 +11,6 @@ import yaml
 from assets.partitions import partition_keys
 from assets.submit_job import SUBMIT_JOB
 from tests.integration.dagster_lab import Account, CodeLocation
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
-        yield opened
-
-
-@pytest.fixture
-def location(tmp_path: Path, account: Account) -> CodeLocation:
-    made = CodeLocation(tmp_path, account.base_url)
-    made.table("input.parquet", 25)
-    return made
-
-
-@pytest.fixture
-def instance() -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.local_temp() as opened:
-        yield opened
 
 
 def pasted(location: CodeLocation, **changes: Any) -> dict[str, Any]:
