@@ -18,7 +18,7 @@ __all__ = ["summary_as_json", "summary_in_words"]
 # The promise of `run --json`: these keys, in this order
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
-    "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped",
+    "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped", "cost_unknown_rows",
 )  # fmt: skip
 
 
@@ -36,12 +36,20 @@ def summary_in_words(summary: RunSummary) -> str:
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
-        f"  {used}, cost {usd(summary.cost_usd)}, {duration(summary.wall_s)}",
+        f"  {used}, cost {_cost(summary)}, {duration(summary.wall_s)}",
         f"  output {summary.output}   run {summary.run_id}",
     ]
     if summary.nothing_to_do:
         lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
     return "\n".join([*lines, *_advice(summary)])
+
+
+def _cost(summary: RunSummary) -> str:
+    """The sum of the known costs, and how many rows it leaves out."""
+    known = usd(summary.cost_usd)
+    if summary.cost_usd is None or not summary.cost_unknown_rows:
+        return known
+    return f"{known} and {summary.cost_unknown_rows:,} rows of unknown cost"
 
 
 def _advice(summary: RunSummary) -> list[str]:

@@ -54,6 +54,7 @@ def summarise(
         input_tokens=stored.input_tokens,
         output_tokens=stored.output_tokens,
         cost_usd=stored.cost_usd,
+        cost_unknown_rows=stored.cost_unknown_rows,
         wall_s=round(meter.elapsed_s(), 3),
         output=parts.output,
         stopped=stopped,

@@ -12,6 +12,7 @@ from batch_llm import wiring
 from batch_llm.engine import progress
 from batch_llm.engine.events import Progress
 from batch_llm.errors import InputError
+from batch_llm.simulator import FaultKind
 from tests.integration.engine_lab import answered_body, compatible_server, write_input
 from tests.integration.lab import SCHEMA, Lab
 
@@ -176,3 +177,20 @@ async def test_an_emptied_table_empties_a_replaced_output(lab: Lab) -> None:
         _empty(lab)
         assert (await lab.run(job)).rows == 0
     assert lab.rows() == []
+
+
+async def test_an_answer_without_a_believable_usage_is_said_to_be_left_out_of_the_sum(lab: Lab) -> None:
+    """The summary names how many rows its cost does not cover, so that the sum does not look exact."""
+    lab.table(10)
+    async with lab.simulator(faults={FaultKind.USAGE: 1.0}):
+        summary = await lab.run()
+    assert (summary.ok, summary.cost_usd, summary.cost_unknown_rows) == (10, None, 10)
+
+
+async def test_a_refused_input_leaves_no_folder_behind(lab: Lab) -> None:
+    """A key that repeats is found while freezing; nothing of the run remains."""
+    lab.table(10)
+    async with lab.simulator():
+        with pytest.raises(InputError):
+            await lab.run(lab.job(input={"table": "input.parquet", "key": ["extra"]}, output={"table": "out"}))
+    assert list((lab.folder / "home" / "runs").glob("*")) == []

@@ -59,6 +59,8 @@ def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
         return _load(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)  # renamed: nothing is there any more
+        with suppress(OSError):  # a refused input leaves not even a folder
+            folder.parent.rmdir()
     sync_folder(folder.parent)
     return frozen
 

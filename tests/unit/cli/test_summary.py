@@ -44,6 +44,7 @@ def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) ->
         ({"nothing_to_do": True}, "nothing to do"),
         ({"stopped": "sample", "ok": 5, "pending": 95}, "This was a sample"),
         ({"stopped": "budget", "ok": 5, "pending": 95}, "Stopped early: budget. The same command goes on"),
+        ({"cost_unknown_rows": 20}, "and 20 rows of unknown cost"),
         ({"blocked": "7 of 100 rows failed"}, "Not promoted: 7 of 100 rows failed"),
     ],
 )
