@@ -18,7 +18,9 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
     │   └── Cancelled                 Ctrl-C, the UI's Terminate
     ├── ProviderError                 one attempt of one row failed; carries its ErrorClass
     ├── LimiterError
-    │   └── NeverFits                 a request larger than the limit itself
+    │   ├── NeverFits                 a request larger than the limit itself
+    │   ├── LimiterUnreachable        the store of the limits (Redis) does not answer
+    │   └── LimiterStoreError         the store answers with an error, or is of an unsupported version
     ├── WarehouseError
     ├── JournalError
     │   ├── JournalFull               the disk is full; everything paid before is safe
@@ -28,6 +30,7 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 
 __all__ = [
@@ -43,6 +46,8 @@ __all__ = [
     "JournalError",
     "JournalFull",
     "LimiterError",
+    "LimiterStoreError",
+    "LimiterUnreachable",
     "NeverFits",
     "NotYetAvailable",
     "OutputError",
@@ -131,9 +136,17 @@ class BudgetExhausted(StopRun):
 
 
 class QuotaExhausted(StopRun):
-    """The provider's daily quota or credit is used up."""
+    """The provider's daily quota or credit is used up.
+
+    Attributes:
+        until: When it is there again, aware UTC; None when nobody said.
+    """
 
     error_class = ErrorClass.DAILY_QUOTA
+
+    def __init__(self, message: str, *, until: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until = until
 
 
 class AuthenticationFailed(StopRun):
@@ -178,6 +191,22 @@ class LimiterError(BatchLLMError):
 
 class NeverFits(LimiterError):
     """The request is larger than the limit itself: waiting would never end."""
+
+
+class LimiterUnreachable(LimiterError):
+    """The store that holds the limits (Redis) does not answer.
+
+    Attributes:
+        refused: Nobody listens at its address: it is down for everybody, not only for us.
+    """
+
+    def __init__(self, message: str, *, refused: bool = False) -> None:
+        super().__init__(message)
+        self.refused = refused
+
+
+class LimiterStoreError(LimiterError):
+    """The store that holds the limits answers with an error, or is of a version that cannot hold them."""
 
 
 class WarehouseError(BatchLLMError):
