@@ -161,7 +161,7 @@ class PoolChange:
 
 
 class RateLimiter(Protocol):
-    """Lets requests out at the speed of the limit and never above it. One limiter serves one pool, in one event loop."""
+    """Lets requests out at the speed of the limit and never above it. One limiter: one pool, one event loop."""
 
     async def reserve(self, tenant: Tenant, cost: Cost) -> Reservation:
         """Wait until this request may be sent.

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CLOCK", "FIXED", "LANES", "ROLLING", "Call", "Grant", "Item", "Reply", "Rule", "Served"]
+__all__ = ["CLOCK", "DIMENSIONS", "FIXED", "LANES", "ROLLING", "Call", "Grant", "Item", "Reply", "Rule", "Served"]
 
+DIMENSIONS = ("requests", "tokens", "input_tokens", "output_tokens", "requests_per_day", "tokens_per_day")
 LANES = ("live", "high", "normal", "low")  # the lane numbers, 0 to 3
 
 CLOCK = 0  # a rate per minute or second: GCRA
@@ -33,7 +34,7 @@ class Served:
 class Rule:
     """One dimension of the pool, as declared."""
 
-    name: str  # see debit.DIMENSIONS
+    name: str  # one of DIMENSIONS, in their order
     kind: int  # CLOCK | ROLLING | FIXED
     per_s: float  # units per second; FIXED: units per period / period_s
     burst_s: float  # seconds of unused rate the provider keeps for us; ROLLING: the period
@@ -43,9 +44,9 @@ class Rule:
     window_s: float = 0.0  # CLOCK: the provider counts in fixed windows of this length; 0: it does not
 
     def to_wire(self) -> list[Any]:
-        """As sent; the name is used by `view` and `change`."""
+        """As sent: the name as its place in DIMENSIONS."""
         return [
-            self.name,
+            DIMENSIONS.index(self.name),
             self.kind,
             self.per_s,
             self.burst_s,
@@ -109,10 +110,13 @@ class Call:
     items: list[Item]
     max_concurrency: int = 0  # 0: no limit
     unknown: bool = False  # the rules are a guess: probe beyond them
-    throttles: list[tuple[int, int, float]] = field(default_factory=list)  # dimension (-1: all), count, wait_s (-1: ?)
-    observed: list[tuple[int, float, float]] = field(default_factory=list)  # dimension, per_s (-1: ?), remaining (-1: ?)
+    throttles: list[tuple[int, int, float]] = field(
+        default_factory=list
+    )  # place in rules (-1: ?), count, wait_s (-1: ?)
+    observed: list[tuple[int, float, float]] = field(default_factory=list)  # place, per_s, remaining
     outage: bool = False  # the caller could not reach the schedule and went on at a part of its share
-    now_s: float = 0.0  # 0: the schedule's own clock; virtual time in tests
+    memory: list[float] = field(default_factory=list)  # `Reply.memory` of the last reply, as it came
+    age_s: float = 0.0  # seconds since that reply
 
     def to_wire(self) -> list[Any]:
         """As sent."""
@@ -128,7 +132,8 @@ class Call:
             [list(throttle) for throttle in self.throttles],
             [list(seen) for seen in self.observed],
             1 if self.outage else 0,
-            self.now_s,
+            self.memory,
+            self.age_s,
         ]
 
 
@@ -157,10 +162,10 @@ class Reply:
     pause_s: float  # nothing may be sent for so long
     pause_dimension: int  # the day's limit it is about; -1: another reason
     stray: bool  # 429s come at any speed: a throttled row waits by itself, the pool goes on
+    memory: list[float]  # what of the days is used up, to be sent back should the schedule have lost it; 0 for CLOCK
     grants: list[Grant]
 
     @classmethod
     def from_wire(cls, reply: list[Any]) -> Reply:
         """As received."""
-        *head, grants = reply
-        return cls(*head[:8], bool(head[8]), [Grant(*grant) for grant in grants])
+        return cls(*reply[:8], bool(reply[8]), reply[9], [Grant(*grant) for grant in reply[10]])

@@ -1,0 +1,211 @@
+"""Booking slices on the clocks of a pool, and settling what ended.
+
+Belongs here: the clocks. Not here: whose turn it is (fair_share.py), rates (throttling.py).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from batch_llm.limiter.fair_share import Lag, Lineage, charge, lag, leave, lineage, take_part
+from batch_llm.limiter.memory import CALLER
+from batch_llm.limiter.step import Step
+from batch_llm.limiter.wire import CLOCK, FIXED, Served
+
+__all__ = ["book", "settle"]
+
+LIVE = 0
+TTL_S = 3.0  # a caller with work that stays silent so long counts as gone: three heartbeats
+BREATH_S = 0.0005  # a denied caller asks this much later than its moment, so that it is not denied again
+ROUNDING_S = 1e-9
+PLAY_S = 0.1
+"""How far a dimension that does not bind may lag behind a slice's start. Without any play, jobs of short rows and jobs
+of long ones would take turns on the whole pool: of limits of 1,000 rows and 100,000 tokens per second 64 % and 76 %
+were used with rows of 50 and 3,000 tokens; with 0.05 s of play 82 % and 100 %."""
+WINDOW_PLAY = 0.005  # of a fixed window of the provider, whose free 1 % covers it
+
+
+def settle(step: Step, item: list[Any], *, known: bool) -> None:
+    """Refund or charge what ended; hand back what was not used. Never more than the caller holds.
+
+    ``known``: the amounts were booked in this memory; else they count no more.
+    """
+    done, used, unused = item[9], item[10], item[11]
+    if not known or not (any(done) or any(used) or any(unused)):
+        return
+    memory = step.memory
+    line = lineage(step, item)
+    dominant_s = 0.0
+    mine = memory.tail == line.key
+    for n, place in enumerate(step.places):
+        held = line.caller[CALLER.OUT + place]
+        back = min(done[n], held)
+        returned = min(unused[n], held - back)
+        line.caller[CALLER.OUT + place] = held - back - returned
+        change = used[n] - back
+        memory.flow[place] = max(0.0, memory.flow[place] + change - returned)
+        if step.kinds[n] == FIXED:
+            memory.tat[place] = max(0.0, memory.tat[place] + change - returned)
+            continue
+        rate = step.rates[n]
+        tat = memory.tat[place] + change / rate
+        if returned > 0:
+            tat = _give_back(step, n, (tat, returned / rate), mine=mine)
+        memory.tat[place] = tat
+        if step.kinds[n] == CLOCK:
+            seconds = (change - returned) / rate
+            if abs(seconds) > abs(dominant_s):
+                dominant_s = seconds
+    if dominant_s != 0:
+        charge(step, line, dominant_s)
+
+
+def _give_back(step: Step, n: int, clock: tuple[float, float], *, mine: bool) -> float:
+    """Time handed back is free again where nobody booked behind it, or where the provider lets one save up."""
+    tat, seconds = clock
+    if step.kinds[n] != CLOCK:
+        return tat - seconds
+    if mine:
+        return max(tat - seconds, min(tat, step.memory.tail_tat[step.places[n]]))
+    return max(tat - min(seconds, step.bursts[n]), min(tat, step.now_s))
+
+
+def book(step: Step, item: list[Any]) -> list[Any]:
+    """Book a slice for one item: served, wait_s, binding, starts_s, amounts (see `wire.Grant`)."""
+    nothing = [0.0] * len(step.places)
+    if item[4] <= 0:
+        _note(step, item)
+        return [Served.DENIED, 0.0, -1, nothing, nothing]
+    memory, now_s = step.memory, step.now_s
+    line = lineage(step, item)
+    line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
+    for n, place in enumerate(step.places):
+        memory.largest[place] = max(memory.largest[place], item[8][n])
+    if line.lane_number == LIVE:
+        memory.live_seen_s = now_s
+    first_s = _seconds(step, item[7])
+    take_part(step, line, first_s, max(TTL_S, 1.5 * step.round_s))
+    if now_s < memory.pause_until_s:
+        return [Served.DENIED, memory.pause_until_s - now_s, -1, nothing, nothing]
+    bursts = step.full_bursts if line.lane_number == LIVE else step.bursts
+    depth_s, binding, day_wait_s = _depth(step, item, bursts)
+    if day_wait_s > 0:
+        return [Served.DENIED, day_wait_s, binding, nothing, nothing]
+    standing = lag(step, line, first_s)
+    threshold_s = _threshold(step, line, standing)
+    if depth_s > threshold_s:
+        return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing]
+    return _grant(step, line, item, (standing, first_s, bursts))
+
+
+def _note(step: Step, item: list[Any]) -> None:
+    """An item that asks for nothing: nobody of this caller waits."""
+    line = lineage(step, item)
+    leave(step.memory, line)
+    line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
+
+
+def _seconds(step: Step, amounts: list[float]) -> float:
+    """Seconds of the whole pool: of the dimension it takes most of."""
+    return max(
+        (amount / rate for amount, rate, kind in zip(amounts, step.rates, step.kinds, strict=True) if kind == CLOCK),
+        default=0.0,
+    )
+
+
+def _depth(step: Step, item: list[Any], bursts: list[float]) -> tuple[float, int, float]:
+    """How deep the schedule is booked, the dimension that is deepest, and how long a day's limit makes one wait."""
+    memory, now_s = step.memory, step.now_s
+    depth_s, binding, day_wait_s = -1e9, -1, 0.0
+    for n, place in enumerate(step.places):
+        if item[6][n] <= 0:
+            continue
+        if step.kinds[n] == FIXED:
+            if _left(step, n) < item[7][n] and day_wait_s == 0:
+                ends_s = (memory.period[place] + 1) * step.periods[n] + step.offsets[n]
+                day_wait_s, binding = max(BREATH_S, ends_s - now_s), n
+        elif day_wait_s == 0 and memory.tat[place] - bursts[n] - now_s > depth_s:
+            depth_s, binding = memory.tat[place] - bursts[n] - now_s, n
+    return depth_s, binding, day_wait_s
+
+
+def _left(step: Step, n: int) -> float:
+    """FIXED: what is left of the day; a new day begins with nothing used."""
+    memory, place = step.memory, step.places[n]
+    number = step.period_number(n)
+    if number > memory.period[place]:
+        memory.period[place] = number
+        memory.tat[place] = 0.0
+    return step.limits[n] * step.periods[n] - memory.tat[place]
+
+
+def _threshold(step: Step, line: Lineage, standing: Lag) -> float:
+    """How deep into the schedule this caller may book, seconds."""
+    if line.lane_number == LIVE and standing.lane > 0:
+        return 1.5 * step.round_s
+    of_lane = min(1.0, 2 * standing.lane)
+    return step.round_s * (0.5 + of_lane * standing.user * (0.5 + 0.5 * standing.job))
+
+
+def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, list[float]]) -> list[Any]:
+    """Take a slice from the schedule.
+
+    Every clock goes on from the slice's start, at most `PLAY_S` before it: else the dimensions that do not bind would
+    bunch behind the one that does.
+    """
+    standing, first_s, bursts = terms
+    memory, now_s = step.memory, step.now_s
+    part = _part_of_demand(step, item, standing, (first_s, bursts))
+    start_s = now_s
+    for n, place in enumerate(step.places):
+        if item[6][n] > 0 and step.kinds[n] != FIXED:
+            start_s = max(start_s, memory.tat[place] - bursts[n])
+    memory.tail, memory.tail_tat = line.key, list(memory.tat)
+    starts, amounts, given_s = [], [], 0.0
+    for n, place in enumerate(step.places):
+        amount = max(item[6][n] * part, item[7][n])
+        starts.append(start_s)
+        amounts.append(amount)
+        if amount <= 0:
+            continue
+        line.caller[CALLER.OUT + place] += amount
+        memory.flow[place] += amount
+        if step.kinds[n] == FIXED:
+            memory.tat[place] += amount
+            continue
+        begin_s = max(memory.tat[place], now_s, start_s - _play_s(step, n))
+        if step.kinds[n] == CLOCK:
+            starts[n] = begin_s - bursts[n]
+            given_s = max(given_s, amount / step.rates[n])
+        memory.tat[place] = begin_s + amount / step.rates[n]
+    memory.rows += item[4] * part
+    charge(step, line, given_s)
+    met = part >= 1 - ROUNDING_S and not item[5]
+    if met:
+        leave(memory, line)
+    return [Served.MET if met else Served.GRANTED, 0.0, -1, starts, amounts]
+
+
+def _play_s(step: Step, n: int) -> float:
+    """How far a dimension that does not bind may lag behind the slice's start."""
+    return min(PLAY_S, WINDOW_PLAY * step.windows[n]) if step.windows[n] > 0 else PLAY_S
+
+
+def _part_of_demand(step: Step, item: list[Any], standing: Lag, terms: tuple[float, list[float]]) -> float:
+    """Which part of the listed rows (or how many times of it) the slice holds."""
+    first_s, bursts = terms
+    all_s = _seconds(step, item[6])
+    slice_s = standing.slice_s * (0.6 + 1.4 * standing.user * min(1.0, 2 * standing.lane))
+    part = max(slice_s, first_s) / all_s if all_s > 0 else math.inf if item[5] else 1.0
+    if not item[5]:
+        part = min(part, 1.0)
+    for n, place in enumerate(step.places):
+        if step.kinds[n] == CLOCK or item[6][n] <= 0:
+            continue
+        if step.kinds[n] == FIXED:
+            left = _left(step, n)
+        else:
+            left = (step.now_s + step.round_s + bursts[n] - step.memory.tat[place]) * step.rates[n]
+        part = min(part, left / item[6][n])
+    return max(0.0, min(part, 1e6))

@@ -1,0 +1,149 @@
+"""A pool as people see it, and what they change of it.
+
+Belongs here: reading and changing a pool's memory, wherever it lies. Not here: the algorithm (schedule.py), printing
+(cli/limits.py).
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from batch_llm.errors import LimiterError
+from batch_llm.limiter.base import DimensionView, Limits, PoolChange, PoolView, Priority, TenantView
+from batch_llm.limiter.debit import rules_of
+from batch_llm.limiter.memory import CALLER, JOB, SEPARATOR, USER, Memory, Record, job_key, user_key
+from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, LANES, Rule
+
+__all__ = ["CHANGEABLE", "apply_change", "view_of"]
+
+MINUTE_S = 60.0
+DAY_S = 86_400.0
+FLOW_FADE_S = 5.0
+SILENT_S = 3.0
+CHANGEABLE = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "requests_per_day",
+    "tokens_per_day",
+)
+
+
+def apply_change(memory: Memory, limits: Limits, change: PoolChange, now_s: float) -> None:
+    """Change the pool. Raises `LimiterError` for a limit that the pool does not declare or a value not above 0."""
+    declared = {rule.name for rule in rules_of(limits, _at(now_s))}
+    for name, value in change.limits.items():
+        place = _place(name)
+        if DIMENSIONS[place] not in declared:
+            raise LimiterError(
+                f"pool {limits.pool} declares no {name}; add it to `limits` in the providers file, then change it here"
+            )
+        if value is not None and not 0 < value < 1e15:
+            raise LimiterError(f"{name} must be a number above 0, got {value!r}")
+        per_s = MINUTE_S if name.endswith("_minute") else DAY_S
+        memory.changed[place] = 0.0 if value is None else value / per_s
+    for user, weight in change.user_weights.items():
+        if weight is None:
+            memory.weights.pop(user, None)
+        elif 0 < weight < 1e6:
+            memory.weights[user] = float(weight)
+        else:
+            raise LimiterError(f"the weight of user {user!r} must be a number above 0, got {weight!r}")
+    if change.resume:
+        memory.pause_until_s = now_s
+        memory.pause_dimension = -1.0
+        memory.factor = [1.0] * len(DIMENSIONS)
+    memory.version += 1
+
+
+def view_of(memory: Memory, limits: Limits, now_s: float) -> PoolView:
+    """What the memory says of the pool."""
+    rules = rules_of(limits, _at(now_s))
+    fade = FLOW_FADE_S / (FLOW_FADE_S + max(0.0, now_s - memory.last_s))
+    dimensions = [_dimension(memory, limits, rule, (now_s, fade)) for rule in rules]
+    if limits.max_concurrency is not None:
+        in_flight = sum(rec[CALLER.IN_FLIGHT] for key, rec in memory.records.items() if key[0] == "c")
+        most = float(limits.max_concurrency)
+        dimensions.append(DimensionView("concurrency", most, most, in_flight))
+    paused_s = max(0.0, memory.pause_until_s - now_s)
+    factor = min((memory.factor[DIMENSIONS.index(rule.name)] for rule in rules if rule.kind == CLOCK), default=1.0)
+    return PoolView(
+        limits.pool,
+        tuple(dimensions),
+        tuple(_tenants(memory, now_s)),
+        paused_s,
+        _why(memory, paused_s, factor),
+        factor,
+    )
+
+
+def _dimension(memory: Memory, limits: Limits, rule: Rule, at: tuple[float, float]) -> DimensionView:
+    now_s, fade = at
+    place = DIMENSIONS.index(rule.name)
+    period_s = MINUTE_S if rule.kind == CLOCK else DAY_S
+    changed, learned = memory.changed[place], memory.learned[place]
+    per_s = changed or (learned if limits.unknown and learned else min(learned or rule.per_s, rule.per_s))
+    if rule.kind == CLOCK:
+        per_s *= memory.factor[place]
+        used = memory.flow[place] * fade / FLOW_FADE_S * MINUTE_S
+    elif rule.kind == FIXED:
+        today = (now_s - rule.offset_s) // rule.period_s
+        used = memory.tat[place] if memory.period[place] == today else 0.0
+    else:
+        used = max(0.0, memory.tat[place] - now_s) * per_s if memory.epoch else 0.0
+    declared = None if limits.unknown else rule.per_s * period_s
+    slowed = rule.kind == CLOCK and memory.factor[place] != 1
+    return DimensionView(rule.name, declared, per_s * period_s, used, changed > 0, learned > 0 or slowed)
+
+
+def _tenants(memory: Memory, now_s: float) -> list[TenantView]:
+    found: dict[tuple[int, str, str], list[Record]] = {}
+    for key, record in memory.records.items():
+        if key[0] == "c":
+            number, owned_by, name, _ = key[1:].split(SEPARATOR)
+            found.setdefault((int(number), owned_by, name), []).append(record)
+    flows = {(lane, user, job): _flow(memory.records.get(job_key(lane, user, job)), now_s) for lane, user, job in found}
+    total = sum(flows.values())
+    views = []
+    for (lane, user, job), callers in sorted(found.items()):
+        alive = [record for record in callers if now_s - record[CALLER.SEEN] < SILENT_S]
+        flow = flows[lane, user, job]
+        if not alive and flow < 1e-3:
+            continue
+        owner, own = memory.records[user_key(lane, user)], memory.records[job_key(lane, user, job)]
+        priority: Priority = LANES[lane]  # type: ignore[assignment]  # LANES lists the priorities
+        waiting = int(sum(record[CALLER.WAITING] for record in alive))
+        share = flow / total if total > 0 else 0.0
+        weight = memory.weights.get(user, owner[USER.WEIGHT])
+        views.append(TenantView(user, job, priority, weight, own[JOB.WEIGHT], share, waiting, len(alive)))
+    return views
+
+
+def _flow(record: Record | None, now_s: float) -> float:
+    if record is None:
+        return 0.0
+    return record[JOB.FLOW] * FLOW_FADE_S / (FLOW_FADE_S + max(0.0, now_s - record[JOB.FLOW_AT]))
+
+
+def _why(memory: Memory, paused_s: float, factor: float) -> str:
+    if paused_s > 0 and memory.pause_dimension >= 0:
+        return f"the provider's day is used up; it goes on in {paused_s:,.0f} s"
+    if paused_s > 0:
+        return f"the provider asked to wait (429); it goes on in {paused_s:,.1f} s"
+    if factor < 0.999:
+        return f"slowed down to {factor:.0%} after 429s; it comes back by itself"
+    if memory.tolerated > 0:
+        return "429s come at any speed; single rows wait, the pool goes on"
+    return ""
+
+
+def _place(name: str) -> int:
+    base = name.removesuffix("_per_minute")
+    if name not in CHANGEABLE:
+        raise LimiterError(f"there is no limit {name!r}; known: {', '.join(CHANGEABLE)}")
+    return DIMENSIONS.index(base)
+
+
+def _at(now_s: float) -> datetime:
+    return datetime.fromtimestamp(now_s, UTC)
