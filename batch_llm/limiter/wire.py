@@ -168,4 +168,6 @@ class Reply:
     @classmethod
     def from_wire(cls, reply: list[Any]) -> Reply:
         """As received."""
-        return cls(*reply[:8], bool(reply[8]), reply[9], [Grant(*grant) for grant in reply[10]])
+        epoch, seq, now_s, version, rates, limits, pause_s, dimension, stray, memory, grants = reply
+        booked = [Grant(*grant) for grant in grants]
+        return cls(epoch, seq, now_s, version, rates, limits, pause_s, int(dimension), bool(stray), memory, booked)
