@@ -71,7 +71,7 @@ def examine(settings: Settings, environ: Mapping[str, str], *, online: bool) -> 
         else:
             found = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC; --online compares it with the providers'"
             yield Check("clock", Verdict.SKIPPED, found)
-    yield check_redis(settings.redis_url)
+    yield check_redis(settings)
     yield check_warehouse(settings)
     yield from check_journal(settings)
     yield check_encodings()

@@ -5,6 +5,7 @@ Belongs here: one function per service, each answering with a `Check`. Not here:
 
 from __future__ import annotations
 
+import asyncio
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from batch_llm.errors import BatchLLMError
+from batch_llm.errors import BatchLLMError, ConfigurationError, LimiterError
 
 if TYPE_CHECKING:
     from batch_llm.config.providers_file import ProvidersFile
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "Verdict", "check_clock", "check_redis", "check_warehouse", "skew_verdict"]
 
-OLDEST_REDIS = (6, 2)
 TIMEOUT_S = 5.0
 MOST_SKEW_S = 60.0
 OPENAI_URL = "https://api.openai.com/v1"
@@ -51,24 +51,37 @@ class Check:
         return {"name": self.name, "verdict": self.verdict.value, "found": self.found}
 
 
-def check_redis(url: str | None) -> Check:
-    """Redis answers and is new enough; the URL's password is never shown."""
-    if url is None:
-        return Check("redis", Verdict.SKIPPED, "BATCH_LLM_REDIS_URL is not set: one process at a time calls providers")
-    import redis
+def check_redis(settings: Settings) -> Check:
+    """The Redis of the limits answers and is new enough; starts nothing; the URL's password is never shown."""
+    from batch_llm.config.settings import IN_PROCESS
+    from batch_llm.limiter.private_redis import private_redis_executable, private_redis_url
 
-    parts = urlsplit(url)
-    place = f"{parts.hostname}:{parts.port or 6379}"
+    if settings.redis_url == IN_PROCESS:
+        return Check("redis", Verdict.SKIPPED, f"{IN_PROCESS}: two processes at once do not share limits and budgets")
+    if settings.redis_url is not None:
+        return asyncio.run(_ask_redis(settings.redis_url, ""))
     try:
-        with redis.Redis.from_url(url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S) as client:
-            client.ping()
-            info: Any = client.info("server")
-    except (redis.RedisError, ValueError, OSError) as error:
-        return Check("redis", Verdict.FAILED, f"{place} does not answer: {error}")
-    version = str(info.get("redis_version", "0"))
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-        return Check("redis", Verdict.FAILED, f"{place} is Redis {version}; at least 6.2 is needed")
-    return Check("redis", Verdict.OK, f"{place} answers, Redis {version}")
+        executable = private_redis_executable()
+        url = private_redis_url(settings.home)
+    except LimiterError as error:
+        return Check("redis", Verdict.FAILED, str(error))
+    own = "the home's own (BATCH_LLM_REDIS_URL is not set)"
+    if url is None:
+        return Check("redis", Verdict.OK, f"{own}: runs while a command needs it, from {executable}")
+    return asyncio.run(_ask_redis(url, f"{own}: "))
+
+
+async def _ask_redis(url: str, which: str) -> Check:
+    from batch_llm.limiter.redis_link import RedisLink
+
+    try:
+        async with RedisLink(url) as link:
+            await link.connect()
+    except (LimiterError, ConfigurationError) as error:
+        return Check("redis", Verdict.FAILED, f"{which}{error}")
+    if link.warnings:
+        return Check("redis", Verdict.WARNING, f"{which}{'; '.join(link.warnings)}")
+    return Check("redis", Verdict.OK, f"{which}{link.place} answers, Redis {link.version}")
 
 
 def check_warehouse(settings: Settings) -> Check:

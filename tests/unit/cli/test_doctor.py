@@ -1,5 +1,6 @@
 """What `doctor` finds, and what it never prints."""
 
+import asyncio
 import http.server
 import json
 import socket
@@ -13,7 +14,9 @@ import pytest
 from batch_llm.cli.doctor import GIB, check_disk, check_home, check_providers, examine
 from batch_llm.cli.doctor_services import Check, Verdict, check_clock, check_redis, skew_verdict
 from batch_llm.config.providers_file import load_providers
-from batch_llm.config.settings import Settings
+from batch_llm.config.settings import IN_PROCESS, Settings
+from batch_llm.limiter.private_redis import private_redis
+from tests.odd_redis import info, odd_redis
 
 Cli = Callable[..., Any]
 
@@ -109,15 +112,42 @@ def test_a_home_that_cannot_be_made_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("6.2.0", Verdict.OK), ("6.0.16", Verdict.FAILED)])
-def test_redis_must_answer_and_be_new_enough(version: str, verdict: Verdict, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over redis-py's real parser, with only the version made up."""
-    import redis
-
-    monkeypatch.setattr(redis.Redis, "ping", lambda self: True)
-    monkeypatch.setattr(redis.Redis, "info", lambda self, section: {"redis_version": version})
-    check = check_redis("redis://:planted-redis-pw@127.0.0.1:6379/0")
+def test_redis_must_answer_and_be_new_enough(version: str, verdict: Verdict, tmp_path: Path) -> None:
+    with odd_redis(lambda sent, _: info(version) if b"INFO" in sent else b"+OK\r\n") as url:
+        check = check_redis(Settings(home=tmp_path, redis_url=url))
     assert check.verdict is verdict
     assert version in check.found
+    assert "planted" not in check.found
+
+
+def test_a_redis_that_may_drop_our_keys_is_worth_a_warning(tmp_path: Path) -> None:
+    told = info("7.0.0", maxmemory="1000000", maxmemory_policy="allkeys-lru")
+    with odd_redis(lambda sent, _: told if b"INFO" in sent else b"+OK\r\n") as url:
+        check = check_redis(Settings(home=tmp_path, redis_url=url))
+    assert check.verdict is Verdict.WARNING
+    assert "allkeys-lru" in check.found
+
+
+def test_limits_inside_each_process_need_no_redis(tmp_path: Path) -> None:
+    check = check_redis(Settings(home=tmp_path, redis_url=IN_PROCESS))
+    assert check.verdict is Verdict.SKIPPED
+    assert "do not share" in check.found
+
+
+def test_the_homes_own_redis_is_looked_at_and_not_started(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    check = check_redis(Settings(home=home))
+    assert check.verdict is Verdict.OK
+    assert "redis-server" in check.found
+    assert not home.exists()
+    running = asyncio.run(_while_it_runs(home))
+    assert running.verdict is Verdict.OK
+    assert "answers, Redis 6.2" in running.found
+
+
+async def _while_it_runs(home: Path) -> Check:
+    async with private_redis(home):
+        return await asyncio.to_thread(check_redis, Settings(home=home))
 
 
 def test_redis_that_does_not_answer_is_told_without_its_password(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +156,7 @@ def test_redis_that_does_not_answer_is_told_without_its_password(cli: Cli, monke
     monkeypatch.setenv("BATCH_LLM_REDIS_URL", f"redis://:planted-redis-pw@127.0.0.1:{port}/0")
     said = cli("doctor")
     assert said.code == 2
-    assert f"127.0.0.1:{port} does not answer" in said.out
+    assert f"127.0.0.1:{port}/0 does not answer" in said.out
     assert "planted" not in said.out + said.err
 
 
