@@ -98,7 +98,12 @@ def _reason(item: Mapping[str, Any], model: type[BaseModel], path: Place) -> str
 
 def _unknown_key(name: str, model: type[BaseModel], path: Place) -> str:
     shown = mask(name)
-    valid = sorted(_names_at(model, path[:-1]))
+    inner = _model_at(model, path[:-1])
+    advice_for = getattr(inner, "advice_for", None)
+    advice = advice_for(name) if advice_for else None
+    if advice:
+        return f"unknown key {shown}; {advice}"
+    valid = sorted(_fields(inner)) if inner else []
     guess = nearest(name, valid)
     elsewhere = None if guess else next((found for found in _all_names(model) if found.split(".")[-1] == name), None)
     hint = guess or elsewhere
@@ -119,12 +124,11 @@ def _field_at(model: type[BaseModel], path: Place) -> FieldInfo | None:
     return found
 
 
-def _names_at(model: type[BaseModel], path: Place) -> list[str]:
+def _model_at(model: type[BaseModel], path: Place) -> type[BaseModel] | None:
     current: Any = model
     for part in path:
         _, current = _step(current, part)
-    inner = _inner(current)
-    return list(_fields(inner)) if inner else []
+    return _inner(current)
 
 
 def _step(annotation: Any, part: str | int) -> tuple[FieldInfo | None, Any]:

@@ -1,33 +1,21 @@
 """The providers file: which accounts answer, under which limits, at which prices.
 
-Belongs here: the file's model, its rules, finding the pool of a model, resolving a pool's key (late). Not here: HTTP
-(providers/), pacing (limiter/), the price list (pricing.py).
+Belongs here: reading the file, its rules, finding the pool of a model, resolving a pool's key (late). Not here: its
+keys and their types (providers_model.py), HTTP (providers/), pacing (limiter/), the price list (pricing.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from decimal import Decimal
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    Tag,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import SecretStr, ValidationError
 
 from batch_llm.config.problems import did_you_mean, error_for, explain
-from batch_llm.config.secrets import SecretReference, mask, resolve
-from batch_llm.config.yaml_source import Place, Problem, Source, YamlProblem, parse_yaml, read_text
+from batch_llm.config.providers_model import LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
+from batch_llm.config.secrets import mask, resolve
+from batch_llm.config.yaml_source import Place, Problem, YamlProblem, parse_yaml, read_text
 from batch_llm.errors import JobFileError, NotYetAvailable, ProvidersFileError, SecretError
 
 __all__ = [
@@ -40,6 +28,7 @@ __all__ = [
     "api_key_of",
     "base_url_of",
     "find_pool",
+    "headers_of",
     "load_providers",
     "parse_providers",
     "providers_json_schema",
@@ -65,121 +54,6 @@ providers:
 NAMED_SIMULATOR = "simulator"
 ANY_MODEL = "*"
 _NOT_YET_KINDS = ("azure", "google", "anthropic")
-_NOT_YET_LIMITS = ("requests_per_day", "tokens_per_day", "enqueued_tokens")
-
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-
-
-class _Part(BaseModel):
-    """A part of the providers file: unknown keys are refused, types never guessed, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, hide_input_in_errors=True)
-
-
-class LimitsSpec(_Part):
-    """What the provider allows this pool; absent: no limit of that kind."""
-
-    requests_per_minute: float | None = Field(default=None, gt=0, description="Requests per minute.")
-    tokens_per_minute: float | None = Field(default=None, gt=0, description="Input and output tokens per minute.")
-    input_tokens_per_minute: float | None = Field(default=None, gt=0, description="Input tokens per minute.")
-    output_tokens_per_minute: float | None = Field(default=None, gt=0, description="Output tokens per minute.")
-    requests_per_day: float | None = Field(default=None, gt=0, description="Requests per day (not yet available).")
-    tokens_per_day: float | None = Field(default=None, gt=0, description="Tokens per day (not yet available).")
-    max_concurrency: int | None = Field(default=None, ge=1, description="Requests in flight at once.")
-    enqueued_tokens: int | None = Field(
-        default=None, ge=1, description="Tokens waiting in provider batches (not yet available)."
-    )
-
-    @model_validator(mode="after")
-    def _at_least_one(self) -> LimitsSpec:
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("give at least one limit such as requests_per_minute, or write `limits: unknown`")
-        return self
-
-
-def _which_limits(value: Any) -> str:
-    return "<unknown>" if isinstance(value, str) else "<limits>"
-
-
-class PricesSpec(_Part):
-    """Prices that override the price list, US dollars per 1M tokens."""
-
-    input: Decimal = Field(ge=0, strict=False, description="US dollars per 1M input tokens.")
-    output: Decimal = Field(ge=0, strict=False, description="US dollars per 1M output tokens.")
-    cached_input: Decimal | None = Field(
-        default=None, ge=0, strict=False, description="US dollars per 1M cached input tokens; absent: as `input`."
-    )
-
-
-class _Endpoint(_Part):
-    """What may stand on a provider or on one of its pools; the pool's wins."""
-
-    base_url: str | None = Field(default=None, description="Where the API is: http(s)://host/v1.")
-    api_key: SecretReference | None = Field(default=None, description="A reference: ${env:NAME}; never the key itself.")
-    deployment: str | None = Field(default=None, min_length=1, description="Azure's deployment name (kind azure).")
-
-    @field_validator("base_url")
-    @classmethod
-    def _plain_http(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        except ValueError:
-            good = False
-        if not good:
-            raise ValueError("must be a URL like https://host/v1")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError("may hold no user, password, query or fragment (it is not shown); put a key into api_key")
-        return url.rstrip("/")
-
-
-class PoolSpec(_Endpoint):
-    """One provider account and model group: everything that shares one limit."""
-
-    name: Name = Field(default="main", description="Unique in its provider: letters, digits and _ . -")
-    models: list[Annotated[str, Field(min_length=1)]] = Field(
-        min_length=1, description='Model names; "*" (any) for kind simulator or with `limits: unknown`.'
-    )
-    limits: Annotated[
-        Annotated[Literal["unknown"], Tag("<unknown>")] | Annotated[LimitsSpec, Tag("<limits>")],
-        Discriminator(_which_limits),
-    ] = Field(description="requests_per_minute, tokens_per_minute, .. as your account page says; or `unknown`.")
-    burst_s: float = Field(
-        default=0, ge=0, description="Seconds of unused rate the provider lets one save up; never more is sent at once."
-    )
-    window_s: float | None = Field(
-        default=None, gt=0, description="Length in seconds of the provider's fixed windows, if it counts in windows."
-    )
-    debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
-        default="actual", description="What the provider subtracts when a request comes in."
-    )
-    prices: PricesSpec | None = Field(default=None, description="Overrides the price list, USD per 1M tokens.")
-
-
-class ProviderSpec(_Endpoint):
-    """One provider: an API, a key, and pools."""
-
-    kind: Literal["openai", "azure", "google", "anthropic", "openai_compatible", "simulator"] = Field(
-        description="Which API it speaks."
-    )
-    pools: list[PoolSpec] = Field(min_length=1, description="At least one pool with `models` and `limits`.")
-    simulator: dict[str, Any] | None = Field(
-        default=None, description="Settings of the simulator that is started in process (kind simulator)."
-    )
-
-
-class ProvidersFile(_Part):
-    """The whole file."""
-
-    providers: dict[Name, ProviderSpec] = Field(min_length=1, description="Providers by the name that jobs use.")
-    _source: Source = PrivateAttr(default_factory=lambda: Source("providers", None))
-
-    @property
-    def source(self) -> Source:
-        """Where each value stands, for messages."""
-        return self._source
 
 
 def load_providers(path: Path | None) -> ProvidersFile:
@@ -227,7 +101,7 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
     Raises:
         JobFileError: No such provider, or none of its pools has the model.
-        NotYetAvailable: The provider's kind, or one of the pool's limits, has not landed.
+        NotYetAvailable: The provider's kind has not landed.
     """
     name = file.source.name
     provider = file.providers.get(provider_name)
@@ -248,18 +122,17 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
             f"({where((*path, 'pools'))}){did_you_mean(model_name, models)} (models: {', '.join(models)}); "
             "name it in the pool whose limit it shares"
         )
-    pool = provider.pools[number]
-    for limit in _NOT_YET_LIMITS:
-        if pool.limits != "unknown" and getattr(pool.limits, limit) is not None:
-            raise NotYetAvailable(
-                f"{where((*path, 'pools', number, 'limits', limit))}: this limit is not yet available"
-            )
-    return provider, pool
+    return provider, provider.pools[number]
 
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
     """The pool's URL, else the provider's; None: the kind's own."""
     return pool.base_url or provider.base_url
+
+
+def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
+    """Whose rate-limit headers this pool's answers carry: a word that `limiter.headers.HeaderReader` knows."""
+    return pool.headers or provider.kind
 
 
 def api_key_of(
@@ -349,6 +222,7 @@ def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> lis
             problems.append(
                 Problem((*here, "models"), '"*" needs `limits: unknown`: different models, different limits')
             )
+        problems += _limit_rules(pool, here)
         for position, model in enumerate(pool.models):
             if models.setdefault(model, (number, position)) != (number, position):
                 first = file.source.where((*path, models[model][0], "models", models[model][1]))
@@ -359,3 +233,19 @@ def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> lis
                     )
                 )
     return problems
+
+
+def _limit_rules(pool: PoolSpec, path: Place) -> Iterator[Problem]:
+    """What no key shows alone."""
+    if pool.window_s is not None and pool.burst_s > pool.window_s:
+        yield Problem(
+            (*path, "burst_s"),
+            f"{pool.burst_s:g} s cannot be saved up where the provider counts in windows of {pool.window_s:g} s "
+            "(window_s): unused rate ends with its window; give one of the two",
+        )
+    if pool.limits == "unknown":
+        return
+    for counted in ("requests", "tokens"):
+        second, minute = f"{counted}_per_second", f"{counted}_per_minute"
+        if getattr(pool.limits, second) is not None and getattr(pool.limits, minute) is not None:
+            yield Problem((*path, "limits", second), f"{minute} is given as well: it is one limit, give one of the two")

@@ -10,14 +10,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from batch_llm.config.secrets import mask, register_secret
 from batch_llm.errors import ConfigurationError, NotYetAvailable
 
-__all__ = ["Settings"]
+__all__ = ["IN_PROCESS", "Settings"]
 
 DEFAULT_HOME = ".batch_llm"
+IN_PROCESS = "memory://"
+"""The `Settings.redis_url` that asks for limits and budgets inside each process only."""
+REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Settings:
 
     home: Path  # BATCH_LLM_HOME: state; default .batch_llm in the working directory
     providers_path: Path | None = None  # BATCH_LLM_PROVIDERS; None: the default providers
-    redis_url: str | None = field(default=None, repr=False)  # BATCH_LLM_REDIS_URL; may hold a password
+    # BATCH_LLM_REDIS_URL; may hold a password. None: the home's private Redis; `IN_PROCESS`: none at all
+    redis_url: str | None = field(default=None, repr=False)
     warehouse: str | None = None  # BATCH_LLM_WAREHOUSE: duckdb:PATH; None: in the home
     journal: str | None = None  # BATCH_LLM_JOURNAL: a folder or file:// URL; None: in the home
     dagster_url: str | None = None  # BATCH_LLM_DAGSTER_URL
@@ -39,6 +43,9 @@ class Settings:
         Args:
             environ: The variables; None: this process's.
             cwd: What relative paths are relative to; None: the working directory.
+
+        Raises:
+            ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known; its text is not shown.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -47,8 +54,7 @@ class Settings:
             return variables.get(f"BATCH_LLM_{name}", "").strip() or None
 
         providers = read("PROVIDERS")
-        redis_url = read("REDIS_URL")
-        _register_password(redis_url)
+        redis_url = _redis_url(read("REDIS_URL"))
         return cls(
             home=_absolute(read("HOME") or DEFAULT_HOME, base),
             providers_path=None if providers is None else _absolute(providers, base),
@@ -105,11 +111,22 @@ def _absolute(text: str, base: Path) -> Path:
     return Path(os.path.normpath(base / os.path.expanduser(text)))
 
 
-def _register_password(url: str | None) -> None:
+def _redis_url(url: str | None) -> str | None:
+    """The URL as it is, its password known as a secret; the rest of it is judged when it is used."""
+    if url is None or url == IN_PROCESS:
+        return url
     try:
-        password = urlsplit(url or "").password
+        parts = urlsplit(url)
+        passwords = [parts.password, *parse_qs(parts.query).get("password", [])]
     except ValueError:
-        raise ConfigurationError("BATCH_LLM_REDIS_URL is not a URL like redis://host:6379/0") from None
-    if password:
+        parts, passwords = None, []
+    if parts is None or parts.scheme not in REDIS_SCHEMES:
+        raise ConfigurationError(
+            "BATCH_LLM_REDIS_URL (it is not shown: it may hold a password) is not a URL like redis://host:6379/0, "
+            f"rediss://host:6380/0 (TLS), unix:///path/of/redis.sock or {IN_PROCESS} (limits inside each process "
+            "only); unset it to use the home's private Redis"
+        )
+    for password in filter(None, passwords):
         register_secret(password)
         register_secret(unquote(password))
+    return url

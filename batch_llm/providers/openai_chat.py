@@ -1,15 +1,13 @@
 """OpenAI's chat completions over aiohttp, for OpenAI itself, everything compatible with it, and the simulator.
 
-Belongs here: the request's and answer's JSON, mapping what goes wrong onto our errors by status and code.
-Not here: trying again (engine/retry.py), pacing (limiter).
-Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21),
-https://platform.openai.com/docs/guides/error-codes (read 2026-11-21).
+Belongs here: the request's and answer's JSON, sending. Not here: what an error answer means (openai_refusals.py),
+trying again (engine/retry.py), pacing (limiter).
+Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +15,13 @@ import aiohttp
 import orjson
 from pydantic import SecretStr
 
-from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
+from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, RawAnswer, Request, Usage
+from batch_llm.providers.openai_refusals import refusal
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
 ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
-MESSAGE_CHARACTERS = 300  # of a provider's error text that is kept
-QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
 FINISH_REASONS = {"stop", "length", "content_filter"}
 
 
@@ -93,7 +89,7 @@ class OpenAIChatProvider:
             message = f"the connection broke: {type(error).__name__}"
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
         if status >= 300:
-            raise _error(status, headers, body)
+            raise refusal(status, headers, body)
         return RawAnswer(body=body, headers=headers, latency_s=time.monotonic() - began)
 
     def read(self, body: bytes) -> Completion:
@@ -157,56 +153,3 @@ def _detail(usage: dict[str, Any], part: str, name: str) -> int:
     details = usage.get(part)
     value = details.get(name) if isinstance(details, dict) else None
     return value if isinstance(value, int) and 0 <= value < ABSURD_TOKENS else 0
-
-
-def _error(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
-    """What a status and code mean; texts are only shown, never decided upon."""
-    code, kind, message = _error_fields(body)
-    shown = f"HTTP {status}{f' {code}' if code else ''}: {message}" if message else f"HTTP {status}"
-    if status == 429:
-        return _too_many(code, kind, shown, headers)
-    if status == 403 and b'"flagged_input"' in body:  # OpenRouter: moderation of this very prompt
-        return ProviderError(ErrorClass.CONTENT_FILTER, shown)
-    if status in (401, 403):
-        return AuthenticationFailed(f"the provider refused the key (HTTP {status}{f' {code}' if code else ''})")
-    if status == 402 or code in QUOTA_CODES:
-        return QuotaExhausted(shown)
-    if status in (503, 529):
-        return ProviderError(ErrorClass.OVERLOADED, shown, retry_after_s=_retry_after_s(headers))
-    if status in (408, 409) or status >= 500:
-        return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=_retry_after_s(headers))
-    if status == 413 or code in CONTEXT_CODES:
-        return ProviderError(ErrorClass.TOO_LARGE, shown)
-    if code == "content_filter" or kind == "content_filter":
-        return ProviderError(ErrorClass.CONTENT_FILTER, shown)
-    return ProviderError(ErrorClass.INVALID_REQUEST, shown)
-
-
-def _too_many(code: str, kind: str, shown: str, headers: Mapping[str, str]) -> Exception:
-    """The kinds of 429 (DESIGN 3.4): rate, larger than the limit, quota or credit, per day."""
-    if code in QUOTA_CODES or kind in QUOTA_CODES or "requests per day" in shown or "tokens per day" in shown:
-        return QuotaExhausted(shown)
-    if "Request too large" in shown:  # OpenAI gives this 429 the code of an ordinary one
-        return ProviderError(ErrorClass.TOO_LARGE, shown)
-    scope = kind if kind in ("requests", "tokens") else None
-    return ProviderError(ErrorClass.RATE_LIMITED, shown, retry_after_s=_retry_after_s(headers), scope=scope)
-
-
-def _error_fields(body: bytes) -> tuple[str, str, str]:
-    try:
-        data = orjson.loads(body)
-        error = data["error"]
-        fields = (error.get("code"), error.get("type"), error.get("message"))
-    except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-        return "", "", ""
-    code, kind, message = (str(value) if value is not None else "" for value in fields)
-    return code, kind, message[:MESSAGE_CHARACTERS]
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit_s)
-        except (KeyError, ValueError):
-            continue
-    return None

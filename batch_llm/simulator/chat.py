@@ -20,7 +20,7 @@ from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.delivery import DRIP_PIECES, Outgoing, deliver
 from batch_llm.simulator.draws import Draw, lognormal
 from batch_llm.simulator.faults import CLOSES, FaultKind, FaultPlan
-from batch_llm.simulator.limits import LIMIT_NAMES, Gate
+from batch_llm.simulator.limits import LIMIT_NAMES, Gate, Use
 from batch_llm.simulator.refusals import (
     INJECTED,
     injected_rate_limit,
@@ -47,7 +47,7 @@ class ChatEndpoint:
         """Everything unused, counted from now on."""
         self.config = config
         self.stats = Stats(clock.monotonic())
-        self.gate = Gate(config, clock.monotonic())
+        self.gate = Gate(config, clock.monotonic(), unix_s=clock.now().timestamp())
         self._clock = clock
         self._plan = FaultPlan(config.seed, config.faults)
         self._credit_used = 0
@@ -55,9 +55,10 @@ class ChatEndpoint:
     def configure(self, config: SimulatorConfig) -> None:
         """Behave like this from the next request on; what is used of a limit stays used."""
         plan = FaultPlan(config.seed, config.faults)
-        watched = (*LIMIT_NAMES, "burst_s", "window_s", "count_rejected")
+        watched = (*LIMIT_NAMES, "burst_s", "window_s", "day_resets_s", "count_rejected")
         if any(getattr(config, name) != getattr(self.config, name) for name in watched):
-            self.gate = Gate(config, self._clock.monotonic(), before=self.gate)
+            unix_s = self._clock.now().timestamp()
+            self.gate = Gate(config, self._clock.monotonic(), before=self.gate, unix_s=unix_s)
         self._plan = plan
         self.config = config
 
@@ -98,15 +99,19 @@ class ChatEndpoint:
             return web.Response()  # nobody is there to read it; aiohttp drops it quietly
         finally:
             self.stats.end()
-            if config.debit == "input_plus_max_tokens_then_corrected":
-                self.gate.correct(chat.prompt_tokens + answer.tokens - reserved, self._clock.monotonic())
+            if config.debit == "input_plus_max_tokens_then_corrected" or config.debit_at == "end":
+                self.gate.correct(answer.tokens - reserved, self._clock.monotonic())
 
     def _admit(self, chat: ChatRequest, answer: Answer, fault: FaultKind | None) -> int:
-        """Count the request against every limit; returns the tokens debited.
+        """Count the request against every limit; returns the output tokens debited.
 
         Source: OpenAI: "the maximum of max_tokens and the estimated number of tokens based on the character count of
         your request" (its rate limits guide, public copies, read 2026-11-21), stricter than which is the sum; Bedrock
-        reserves input + max_tokens (unset: the model's maximum) and corrects at the end (its quotas page).
+        reserves input + max_tokens (unset: the model's maximum) and corrects at the end (its quotas page); Anthropic:
+        output "estimated based on max_tokens at the beginning of each request, adjusted at the end",
+        https://docs.anthropic.com/en/api/rate-limits (older versions, read 2026-11-21). Debited at the end: "it being
+        the responses that count against you", so that parallel calls "vastly exceed your per-minute rate, and then you
+        are blocked", https://community.openai.com/t/534923 (read 2026-11-21).
         """
         config, stats, now_s = self.config, self.stats, self._clock.monotonic()
         if config.max_concurrency is not None and stats.in_flight >= config.max_concurrency:
@@ -120,10 +125,10 @@ class ChatEndpoint:
             refused.headers.update(self.gate.headers(now_s))
             raise refused
         if config.debit == "actual":
-            tokens = chat.prompt_tokens + answer.tokens
+            output_tokens = answer.tokens if config.debit_at == "admission" else 0
         else:
-            tokens = chat.prompt_tokens + (chat.max_tokens or config.max_output_tokens)
-        overrun = self.gate.admit(tokens, now_s)
+            output_tokens = chat.max_tokens or config.max_output_tokens
+        overrun = self.gate.admit(Use(chat.prompt_tokens, output_tokens), now_s)
         if overrun is not None:
             refused = over_limit(chat.model, overrun)
             refused.headers.update(self.gate.headers(now_s))
@@ -131,7 +136,7 @@ class ChatEndpoint:
         self._credit_used += 1
         stats.attempt(chat.prompt)
         stats.accept(now_s)
-        return tokens
+        return output_tokens
 
     async def _answer_admitted(
         self, request: web.BaseRequest, chat: ChatRequest, answer: Answer, fate: tuple[FaultKind | None, int, int, str]

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from batch_llm.simulator.faults import FaultKind, parse_faults
 
@@ -41,8 +50,16 @@ class SimulatorConfig(BaseModel):
 
     requests_per_minute: float | None = Field(default=None, gt=0)
     tokens_per_minute: float | None = Field(default=None, gt=0)
+    input_tokens_per_minute: float | None = Field(default=None, gt=0)
+    output_tokens_per_minute: float | None = Field(default=None, gt=0)
     requests_per_day: float | None = Field(default=None, gt=0)
     tokens_per_day: float | None = Field(default=None, gt=0)
+    day_resets_s: float | None = Field(
+        default=None,
+        ge=0,
+        lt=86_400,
+        description="The limits per day begin anew so many seconds after midnight UTC; None: they drain evenly.",
+    )
     burst_s: float = Field(
         default=1.0, ge=0, le=60, description="Seconds of unused rate one may save up (the limits per minute)."
     )
@@ -51,6 +68,10 @@ class SimulatorConfig(BaseModel):
     )
     debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
         default="actual", description="What a request takes from the token limits when it is admitted."
+    )
+    debit_at: Literal["admission", "end"] = Field(
+        default="admission",
+        description="When the output tokens of `debit: actual` are taken: known in advance, or once it is written.",
     )
     count_rejected: bool = Field(
         default=False, description="A request refused by a limit per minute counts against the requests per minute."
@@ -75,3 +96,10 @@ class SimulatorConfig(BaseModel):
     )
     drip_s: float = Field(default=20.0, ge=0, description="How long a dripping answer takes, seconds.")
     fault_retry_after_s: float = Field(default=1.0, ge=0, description="What an injected 429 asks to wait, seconds.")
+
+    @field_validator("debit_at")
+    @classmethod
+    def _only_what_is_not_reserved(cls, when: str, info: ValidationInfo) -> str:
+        if when == "end" and info.data.get("debit", "actual") != "actual":
+            raise ValueError("end goes with debit actual: the other rules take max_tokens at admission")
+        return when

@@ -1,162 +1,58 @@
 """Strict enforcement of the account's limits.
 
-Belongs here: the two ways a provider counts (a bucket that drains continuously, fixed windows), admitting a
-request against all limits at once, the rate-limit headers. Not here: error bodies (refusals.py).
-Invariant: what a bucket admits in any t seconds never exceeds rate * t + burst + one request.
+Belongs here: which limits there are, what a request takes from each, admitting it against all at once, the rate-limit
+headers. Not here: how one limit counts (meters.py), error bodies (refusals.py).
 
-Source: "Limit 10000, Used 8554, Requested 3082. Please try again in 9.816s" is exactly (used + requested - limit)
-/ limit * 60: a bucket of a whole minute that drains continuously,
-https://github.com/FoundationAgents/MetaGPT/issues/523 (read 2026-11-21). Days likewise: "(RPD): Limit 200, Used 200
-... try again in 7m12s" is 86400 / 200 s. Shorter periods: "60 requests/min may be enforced as 1 request/s",
-https://help.openai.com/en/articles/5955604 (read 2026-11-21), hence ``burst_s`` and ``window_s``.
+Source: shorter periods: "60 requests/min may be enforced as 1 request/s", https://help.openai.com/en/articles/5955604
+(read 2026-11-21), hence ``burst_s`` and ``window_s``. Input and output apart:
+https://docs.anthropic.com/en/api/rate-limits (read 2026-11-21). Days: OpenAI's drain evenly (10,000 that grow by one
+per 8.6 s), https://community.openai.com/t/991915; Google's "reset at midnight Pacific time",
+https://ai.google.dev/gemini-api/docs/rate-limits (read 2026-11-21), hence ``day_resets_s``.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from batch_llm.simulator.config import SimulatorConfig
+from batch_llm.simulator.meters import SLACK, Bucket, FixedWindow, Meter
 
-__all__ = ["Bucket", "FixedWindow", "Gate", "Meter", "Overrun", "duration"]
+__all__ = ["LIMIT_NAMES", "Gate", "Overrun", "Use", "duration"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
-LIMIT_NAMES = ("requests_per_minute", "tokens_per_minute", "requests_per_day", "tokens_per_day")
-# Floating-point noise of a bucket's level, as a share of the limit: never a reason to refuse.
-SLACK = 1e-9
+LIMIT_NAMES = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "requests_per_day",
+    "tokens_per_day",
+)
 
 
-class Meter(Protocol):
-    """One limit and what is used of it."""
+@dataclass(frozen=True, slots=True)
+class Use:
+    """What one request takes."""
 
-    limit: float
-    burst: float  # what may be used at once beyond the rate
+    input_tokens: float
+    output_tokens: float = 0.0
+    requests: float = 1.0
 
-    def wait_s(self, cost: float, now_s: float) -> float:
-        """How long until this cost fits; 0 when it fits now."""
-        ...
-
-    def take(self, cost: float, now_s: float) -> None:
-        """Count this cost; a negative one gives back, never below empty."""
-        ...
-
-    def used(self, now_s: float) -> float:
-        """How much is used."""
-        ...
-
-    def free(self, row: float, now_s: float) -> float:
-        """How much would be admitted now in one go, ``row`` being the smallest request."""
-        ...
-
-    def reset_s(self, now_s: float) -> float:
-        """How long until nothing is used."""
-        ...
-
-
-class Bucket:
-    """A bucket that drains at the rate. It holds the saved-up burst and the request at hand, at most the limit."""
-
-    def __init__(self, limit: float, period_s: float, burst_s: float) -> None:
-        """``limit`` per ``period_s``; ``burst_s``: seconds of unused rate one may save up."""
-        self.limit = limit
-        self._rate = limit / period_s
-        self.burst = burst_s * self._rate
-        self._level = 0.0
-        self._at_s = -math.inf
-
-    def _drain(self, now_s: float) -> None:
-        if now_s > self._at_s:
-            self._level = max(0.0, self._level - (now_s - self._at_s) * self._rate)
-            self._at_s = now_s
-
-    def wait_s(self, cost: float, now_s: float) -> float:
-        """See `Meter.wait_s`."""
-        self._drain(now_s)
-        excess = self._level + cost - min(self.burst + cost, max(self.limit, cost))
-        return excess / self._rate if excess > SLACK * self.limit else 0.0
-
-    def take(self, cost: float, now_s: float) -> None:
-        """See `Meter.take`."""
-        self._drain(now_s)
-        self._level = max(0.0, self._level + cost)
-
-    def used(self, now_s: float) -> float:
-        """See `Meter.used`."""
-        self._drain(now_s)
-        return self._level
-
-    def free(self, row: float, now_s: float) -> float:
-        """See `Meter.free`."""
-        self._drain(now_s)
-        return max(0.0, min(self.burst + row, self.limit) - self._level)
-
-    def reset_s(self, now_s: float) -> float:
-        """See `Meter.reset_s`."""
-        self._drain(now_s)
-        return self._level / self._rate
-
-
-class FixedWindow:
-    """Counts in windows of fixed length. A request larger than a window fits an empty one and borrows from the next."""
-
-    def __init__(self, limit: float, period_s: float, window_s: float, start_s: float) -> None:
-        """``limit`` per ``period_s``, counted in windows of ``window_s`` from ``start_s`` on."""
-        self.limit = limit
-        self._window_s = window_s
-        self.burst = limit * window_s / period_s
-        self._start_s = start_s
-        self._index = 0
-        self._used = 0.0
-
-    def _roll(self, now_s: float) -> None:
-        index = math.floor((now_s - self._start_s) / self._window_s)
-        if index > self._index:
-            self._used = max(0.0, self._used - (index - self._index) * self.burst)
-            self._index = index
-
-    def _ends_s(self, windows: int, now_s: float) -> float:
-        return self._start_s + (self._index + windows) * self._window_s - now_s
-
-    def wait_s(self, cost: float, now_s: float) -> float:
-        """See `Meter.wait_s`."""
-        self._roll(now_s)
-        excess = min(self._used, self._used + cost - self.burst)
-        if excess <= SLACK * self.limit:
-            return 0.0
-        return self._ends_s(math.ceil(excess / self.burst - SLACK), now_s)
-
-    def take(self, cost: float, now_s: float) -> None:
-        """See `Meter.take`."""
-        self._roll(now_s)
-        self._used = max(0.0, self._used + cost)
-
-    def used(self, now_s: float) -> float:
-        """See `Meter.used`."""
-        self._roll(now_s)
-        return self._used
-
-    def free(self, row: float, now_s: float) -> float:
-        """See `Meter.free`."""
-        self._roll(now_s)
-        return max(0.0, self.burst - self._used) if self._used else max(row, self.burst)
-
-    def reset_s(self, now_s: float) -> float:
-        """See `Meter.reset_s`."""
-        self._roll(now_s)
-        return self._ends_s(max(1, math.ceil(self._used / self.burst)), now_s) if self._used else 0.0
-
-
-def _period_s(name: str) -> float:
-    return DAY_S if name.endswith("_day") else MINUTE_S
+    def of(self, name: str) -> float:
+        """Of the limit with this name."""
+        counted = name.partition("_per_")[0]
+        if counted == "tokens":
+            return self.input_tokens + self.output_tokens
+        return float(getattr(self, counted))
 
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
     """Why a request was not admitted."""
 
-    name: str  # requests_per_minute | tokens_per_minute | requests_per_day | tokens_per_day
+    name: str  # one of LIMIT_NAMES
     limit: float
     used: float
     requested: float
@@ -165,28 +61,29 @@ class Overrun:
     @property
     def scope(self) -> str:
         """What ran out: requests or tokens."""
-        return self.name.split("_", 1)[0]
+        return "requests" if self.name.startswith("requests") else "tokens"
 
 
 class Gate:
     """Admits a request against all limits at once, or none."""
 
-    def __init__(self, config: SimulatorConfig, now_s: float, before: Gate | None = None) -> None:
-        """Nothing is used at ``now_s``, except what the gate ``before`` (with other limits) had counted."""
+    def __init__(
+        self, config: SimulatorConfig, now_s: float, *, before: Gate | None = None, unix_s: float = 0.0
+    ) -> None:
+        """Nothing is used at ``now_s``, except what the gate ``before`` (with other limits) had counted.
+
+        ``unix_s``: the wall clock at ``now_s``, for days that begin anew at a time of the day.
+        """
         self._meters: dict[str, Meter] = {}
         for name in LIMIT_NAMES:
             limit = getattr(config, name)
             if limit is None:
                 continue
-            if name.endswith("_day"):
-                meter: Meter = Bucket(limit, DAY_S, DAY_S)
-            elif config.window_s is not None:
-                meter = FixedWindow(limit, MINUTE_S, config.window_s, now_s)
-            else:
-                meter = Bucket(limit, MINUTE_S, config.burst_s)
+            meter = _meter(name, limit, config, (now_s, unix_s))
             if before is not None and name in before._meters:
                 meter.take(before._meters[name].used(now_s), now_s)
             self._meters[name] = meter
+        self._told_day = config.day_resets_s is None
         self._count_rejected = config.count_rejected
         self.count_anew()
 
@@ -196,28 +93,30 @@ class Gate:
         self._first_s: float | None = None
         self._last_s = 0.0
 
-    def admit(self, tokens: float, now_s: float) -> Overrun | None:
-        """Count one request of this many tokens, or say which limit makes it wait longest and count nothing."""
+    def admit(self, use: Use, now_s: float) -> Overrun | None:
+        """Count one request, or say which limit makes it wait longest and count nothing."""
         worst: Overrun | None = None
         for name, meter in self._meters.items():
-            by_tokens = name.startswith("tokens")
-            cost = tokens if by_tokens else 1.0
-            if by_tokens and cost > meter.limit:
+            cost = use.of(name)
+            if cost > meter.limit and not name.startswith("requests"):
                 return Overrun(name, meter.limit, 0.0, cost, None)
             wait_s = meter.wait_s(cost, now_s)
             if wait_s > 0 and (worst is None or wait_s > (worst.wait_s or 0.0)):
-                used = meter.limit - cost + wait_s * meter.limit / _period_s(name)
-                worst = Overrun(name, meter.limit, used, cost, wait_s)
+                worst = Overrun(name, meter.limit, meter.told_used(cost, now_s), cost, wait_s)
         if worst is None:
-            for name, meter in self._meters.items():
-                cost = tokens if name.startswith("tokens") else 1.0
-                meter.take(cost, now_s)
-                self._taken[name] += cost
+            self._take(use, now_s)
             self._first_s = now_s if self._first_s is None else self._first_s
             self._last_s = now_s
         elif self._count_rejected:
             self._punish(now_s)
         return worst
+
+    def _take(self, use: Use, now_s: float) -> None:
+        for name, meter in self._meters.items():
+            cost = use.of(name)
+            if cost:
+                meter.take(cost, now_s)
+                self._taken[name] += cost
 
     def _punish(self, now_s: float) -> None:
         """Count a refused request too.
@@ -229,12 +128,9 @@ class Gate:
         if meter is not None and meter.used(now_s) + 1 <= meter.limit:
             meter.take(1.0, now_s)
 
-    def correct(self, tokens: float, now_s: float) -> None:
-        """Count this many more tokens for a request admitted before; negative: give them back."""
-        for name, meter in self._meters.items():
-            if name.startswith("tokens"):
-                meter.take(tokens, now_s)
-                self._taken[name] += tokens
+    def correct(self, output_tokens: float, now_s: float) -> None:
+        """Count this many more output tokens for a request admitted before; negative: give them back."""
+        self._take(Use(0.0, output_tokens, requests=0.0), now_s)
 
     def utilisation(self) -> dict[str, float | None]:
         """Per limit: admitted / (rate * time from the first to the last admission + burst). None: nothing to divide."""
@@ -246,19 +142,41 @@ class Gate:
         return shares
 
     def headers(self, now_s: float) -> dict[str, str]:
-        """The x-ratelimit headers of the limits per minute; a limit that is not set has none.
+        """The x-ratelimit headers; a limit that is not set has none.
 
-        Source: https://thoughtbot.com/blog/openai-rate-limits, values as in
-        https://community.openai.com/t/1268905: limit 5000, remaining 4999, reset 12ms (read 2026-11-21).
+        The requests are those per day where there is such a limit (and it drains), else those per minute.
+
+        Source: https://thoughtbot.com/blog/openai-rate-limits, values as in https://community.openai.com/t/1268905:
+        limit 5000, remaining 4999, reset 12ms; of a day: limit 10000, remaining 9999, reset 8.64s, recorded in
+        https://redis.io/blog/kong-ai-gateway-and-redis/ (read 2026-11-21).
         """
+        by_day = self._meters.get("requests_per_day") if self._told_day else None
+        told = (
+            ("requests", 1.0, by_day or self._meters.get("requests_per_minute")),
+            ("tokens", 0.0, self._meters.get("tokens_per_minute")),
+        )
         headers = {}
-        for scope, row in (("requests", 1.0), ("tokens", 0.0)):
-            meter = self._meters.get(f"{scope}_per_minute")
+        for scope, row, meter in told:
             if meter is not None:
                 headers[f"x-ratelimit-limit-{scope}"] = f"{meter.limit:.0f}"
                 headers[f"x-ratelimit-remaining-{scope}"] = f"{math.floor(meter.free(row, now_s) + SLACK)}"
                 headers[f"x-ratelimit-reset-{scope}"] = duration(meter.reset_s(now_s))
         return headers
+
+
+def _meter(name: str, limit: float, config: SimulatorConfig, times_s: tuple[float, float]) -> Meter:
+    now_s, unix_s = times_s
+    if name.endswith("_day"):
+        if config.day_resets_s is None:
+            return Bucket(limit, DAY_S, DAY_S)
+        return FixedWindow(limit, DAY_S, DAY_S, now_s - (unix_s - config.day_resets_s) % DAY_S)
+    if config.window_s is not None:
+        return FixedWindow(limit, MINUTE_S, config.window_s, now_s)
+    return Bucket(limit, MINUTE_S, config.burst_s)
+
+
+def _period_s(name: str) -> float:
+    return DAY_S if name.endswith("_day") else MINUTE_S
 
 
 def duration(seconds: float) -> str:

@@ -32,6 +32,8 @@ LIMITS_PAGE = "Visit https://platform.openai.com/account/rate-limits to learn mo
 PERIODS = {
     "requests_per_minute": "requests per min (RPM)",
     "tokens_per_minute": "tokens per min (TPM)",
+    "input_tokens_per_minute": "input tokens per min (ITPM)",
+    "output_tokens_per_minute": "output tokens per min (OTPM)",
     "requests_per_day": "requests per day (RPD)",
     "tokens_per_day": "tokens per day (TPD)",
 }
@@ -137,7 +139,8 @@ def over_limit(model: str, overrun: Overrun) -> Refused:
     """429: a limit is used up for now, or the request is larger than the limit itself and never fits.
 
     Source: https://github.com/FoundationAgents/MetaGPT/issues/523 (per minute),
-    https://github.com/Aider-AI/aider/issues/1880 (too large: no waiting time, type tokens) (read 2026-11-21).
+    https://github.com/Aider-AI/aider/issues/1880 (too large: no waiting time, type tokens),
+    https://github.com/continuedev/continue/issues/10920 (per day, the same sentence) (read 2026-11-21).
     """
     limit = f"on {PERIODS[overrun.name]}: Limit {overrun.limit:.0f}"
     if overrun.wait_s is None:

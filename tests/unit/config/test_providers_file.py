@@ -253,17 +253,6 @@ def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
         find_pool(file, "x", "m")
 
 
-@pytest.mark.parametrize("limit", ["requests_per_day", "tokens_per_day", "enqueued_tokens"])
-def test_limits_that_have_not_landed_are_refused_when_used_never_ignored(limit: str) -> None:
-    file = parse_providers(
-        pool(f"models: [m]\n        limits:\n          requests_per_minute: 1\n          {limit}: 5"), "p.yaml"
-    )
-    with pytest.raises(
-        NotYetAvailable, match=f"p.yaml:9: providers.x.pools.0..limits.{limit}: this limit is not yet available"
-    ):
-        find_pool(file, "x", "m")
-
-
 LEAVES = [
     "providers: QQ",
     "providers: {QQ: QQ}",
@@ -277,6 +266,8 @@ LEAVES = [
     "providers: {x: {kind: openai, pools: [{models: [QQ, QQ], limits: unknown}]}}",
     "providers: {x: {kind: openai, pools: [{models: [m], limits: QQ}]}}",
     "providers: {x: {kind: openai, pools: [{models: [m], limits: {requests_per_minute: QQ}}]}}",
+    "providers: {x: {kind: openai, pools: [{models: [m], limits: {QQ: 1}}]}}",
+    "providers: {x: {kind: openai, pools: [{models: [m], limits: unknown, day_resets: QQ, headers: QQ}]}}",
     "providers: {x: {kind: openai, pools: [{models: [m], limits: unknown, api_key: QQ, name: QQ, debit: QQ}]}}",
     "providers: {x: {kind: openai, base_url: QQ, pools: [{models: [m], limits: unknown}]}}",
     "providers: {x: {kind: openai, base_url: 'http://QQ@h/', pools: [{models: [m], limits: unknown}]}}",
@@ -320,5 +311,6 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert blocks[0] == DEFAULT_PROVIDERS
     assert find_pool(parse_providers(blocks[1], "page"), "openai", "gpt-4.1-mini")[1].prices is not None
+    assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page

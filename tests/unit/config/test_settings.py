@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_llm.config.secrets import scrub
-from batch_llm.config.settings import Settings
+from batch_llm.config.settings import IN_PROCESS, Settings
 from batch_llm.errors import ConfigurationError, NotYetAvailable
 
 CWD = Path("/some dir")
@@ -71,7 +71,30 @@ def test_the_redis_password_is_never_shown() -> None:
     assert scrub(f"cannot connect with {word}") == "cannot connect with ***"
 
 
-def test_a_redis_url_that_is_none_is_refused_without_its_text() -> None:
-    with pytest.raises(ConfigurationError, match="redis://host:6379/0") as caught:
-        settings(REDIS_URL="redis://[half:word")
+def test_a_redis_password_given_as_an_option_is_known_as_a_secret_too() -> None:
+    word = secrets.token_hex(12)
+    settings(REDIS_URL=f"unix:///run/redis.sock?db=1&password={word}")
+    assert scrub(f"cannot connect with {word}") == "cannot connect with ***"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:6379/0",
+        "rediss://:word-of-four@host/1",
+        "unix:///run/redis.sock",
+        IN_PROCESS,
+    ],
+)
+def test_the_ways_to_name_a_store_of_limits(url: str) -> None:
+    assert settings(REDIS_URL=url).redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://[half:word", "http://half:word@host", "half:word@host:6379", "memory://half", "memory", "half"]
+)
+def test_a_redis_url_that_is_none_is_refused_without_its_text(url: str) -> None:
+    """It may hold a password wherever it is wrong."""
+    with pytest.raises(ConfigurationError, match=r"redis://host:6379/0.*memory://") as caught:
+        settings(REDIS_URL=url)
     assert "half" not in str(caught.value)

@@ -116,7 +116,6 @@ async def test_a_refusal_is_classed_by_status_and_code(handler: Handler, expecte
     ("handler", "expected"),
     [
         (error(429, "insufficient_quota", "no credit", kind="insufficient_quota"), QuotaExhausted),
-        (error(429, "rate_limit_exceeded", "Limit 200 on requests per day (RPD)", kind="requests"), QuotaExhausted),
         (error(402, None, "pay"), QuotaExhausted),
         (error(401, "invalid_api_key", f"Incorrect API key provided: {KEY}"), AuthenticationFailed),
         (error(403, None, "no"), AuthenticationFailed),

@@ -32,6 +32,9 @@ def test_faults_can_be_named() -> None:
         {"faults": {"reset": 0.7, "hang": 0.7}},
         {"faults": 2},
         {"debit": "later"},
+        {"debit": "input_plus_max_tokens", "debit_at": "end"},
+        {"day_resets_s": 86_400},
+        {"output_tokens_per_minute": 0},
         {"rpm": 5},
     ],
 )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from batch_llm.clock import ManualClock
 from batch_llm.simulator.config import SimulatorConfig
-from batch_llm.simulator.limits import Bucket, FixedWindow, Gate, duration
+from batch_llm.simulator.limits import Gate, Use, duration
+from batch_llm.simulator.meters import Bucket, FixedWindow
 
 ARRIVALS = st.lists(st.tuples(st.floats(0, 3), st.integers(1, 400)), min_size=1, max_size=60)
 
@@ -35,7 +36,7 @@ async def test_accepted_requests_in_any_window_never_exceed_rate_times_window_pl
     for gap_s, count in arrivals:
         await clock.advance(gap_s)
         now_s = clock.monotonic()
-        accepted += [(now_s, 1.0) for _ in range(min(count, 30)) if gate.admit(10, now_s) is None]
+        accepted += [(now_s, 1.0) for _ in range(min(count, 30)) if gate.admit(Use(10), now_s) is None]
     rate = per_minute / 60
     assert _worst_excess(accepted, rate) <= min(rate * burst_s + 1, max(per_minute, 1)) + 1e-6
 
@@ -49,7 +50,7 @@ async def test_accepted_tokens_in_any_window_never_exceed_rate_times_window_plus
     accepted = []
     for gap_s, tokens in arrivals:
         await clock.advance(gap_s)
-        if gate.admit(tokens, clock.monotonic()) is None:
+        if gate.admit(Use(tokens), clock.monotonic()) is None:
             accepted.append((clock.monotonic(), float(tokens)))
     row = max((tokens for _, tokens in accepted), default=0)
     rate = per_minute / 60
@@ -65,7 +66,7 @@ def test_no_fixed_window_takes_more_than_its_share(
     for gap_s, count in arrivals:
         now_s += gap_s
         for _ in range(min(count, 150)):
-            if gate.admit(1, now_s) is None:
+            if gate.admit(Use(1), now_s) is None:
                 window = math.floor(now_s / window_s)
                 taken[window] = taken.get(window, 0) + 1
     assert max(taken.values()) <= per_minute * window_s / 60 + 1e-6
@@ -79,13 +80,13 @@ def test_after_the_wait_that_was_named_the_request_fits_and_a_moment_earlier_it_
     now_s = 0.0
     for gap_s, tokens in arrivals:
         now_s += gap_s
-        overrun = gate.admit(tokens, now_s)
+        overrun = gate.admit(Use(tokens), now_s)
         if overrun is not None:
             assert overrun.wait_s is not None
             if overrun.wait_s > 0.01:
-                assert gate.admit(tokens, now_s + overrun.wait_s * 0.99) is not None
+                assert gate.admit(Use(tokens), now_s + overrun.wait_s * 0.99) is not None
             now_s += overrun.wait_s + 1e-6
-            assert gate.admit(tokens, now_s) is None
+            assert gate.admit(Use(tokens), now_s) is None
 
 
 def test_a_bucket_of_a_whole_minute_gives_the_waiting_time_of_openais_message() -> None:
@@ -98,17 +99,17 @@ def test_a_bucket_of_a_whole_minute_gives_the_waiting_time_of_openais_message() 
 def test_a_day_holds_its_whole_quota_and_then_drains_evenly() -> None:
     # OpenAI's own words: on requests per day, limit 200, used 200, requested 1: try again in 7m12s
     gate = Gate(SimulatorConfig(requests_per_day=200), 0.0)
-    assert [gate.admit(1, 0.0) for _ in range(200)] == [None] * 200
-    overrun = gate.admit(1, 0.0)
+    assert [gate.admit(Use(1), 0.0) for _ in range(200)] == [None] * 200
+    overrun = gate.admit(Use(1), 0.0)
     assert overrun is not None
     assert (overrun.name, overrun.used, duration(overrun.wait_s or 0)) == ("requests_per_day", 200, "7m12s")
 
 
 def test_a_request_refused_by_one_limit_takes_nothing_from_another() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=60, tokens_per_minute=60, burst_s=1), 0.0)
-    assert gate.admit(60, 0.0) is None
+    assert gate.admit(Use(60), 0.0) is None
     for _ in range(50):
-        overrun = gate.admit(60, 0.0)
+        overrun = gate.admit(Use(60), 0.0)
         assert overrun is not None
         assert overrun.name == "tokens_per_minute"
     assert gate.headers(0.0)["x-ratelimit-remaining-requests"] == "1"
@@ -116,29 +117,29 @@ def test_a_request_refused_by_one_limit_takes_nothing_from_another() -> None:
 
 def test_the_limit_that_waits_longest_is_named() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=6, tokens_per_minute=600_000, burst_s=0), 0.0)
-    assert gate.admit(100, 0.0) is None
-    overrun = gate.admit(100, 0.0)
+    assert gate.admit(Use(100), 0.0) is None
+    overrun = gate.admit(Use(100), 0.0)
     assert overrun is not None
     assert (overrun.name, overrun.wait_s) == ("requests_per_minute", pytest.approx(10))
 
 
 def test_a_request_larger_than_the_limit_can_never_fit() -> None:
-    overrun = Gate(SimulatorConfig(tokens_per_minute=100), 0.0).admit(101, 0.0)
+    overrun = Gate(SimulatorConfig(tokens_per_minute=100), 0.0).admit(Use(101), 0.0)
     assert overrun is not None
     assert overrun.wait_s is None
 
 
 def test_a_limit_below_one_request_per_minute_still_lets_one_through() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=0.5), 0.0)
-    assert gate.admit(1, 0.0) is None
-    overrun = gate.admit(1, 0.0)
+    assert gate.admit(Use(1), 0.0) is None
+    overrun = gate.admit(Use(1), 0.0)
     assert overrun is not None
-    assert gate.admit(1, (overrun.wait_s or 0) + 1e-6) is None
+    assert gate.admit(Use(1), (overrun.wait_s or 0) + 1e-6) is None
 
 
 def test_a_correction_gives_back_and_never_mints() -> None:
     gate = Gate(SimulatorConfig(tokens_per_minute=600, burst_s=60), 0.0)
-    assert gate.admit(600, 0.0) is None
+    assert gate.admit(Use(600), 0.0) is None
     gate.correct(-100, 0.0)
     assert gate.headers(0.0)["x-ratelimit-remaining-tokens"] == "100"
     gate.correct(-10_000, 0.0)
@@ -159,24 +160,24 @@ def test_refused_requests_count_against_the_limit_when_told_so() -> None:
     strict = Gate(SimulatorConfig(requests_per_minute=60, burst_s=1, count_rejected=True), 0.0)
     for gate in (lenient, strict):
         for _ in range(10):
-            gate.admit(1, 0.0)
-    assert lenient.admit(1, 1.0) is None
-    assert strict.admit(1, 1.0) is not None
+            gate.admit(Use(1), 0.0)
+    assert lenient.admit(Use(1), 1.0) is None
+    assert strict.admit(Use(1), 1.0) is not None
 
 
 def test_other_limits_take_over_what_was_used() -> None:
     before = Gate(SimulatorConfig(tokens_per_minute=600, burst_s=60), 0.0)
-    before.admit(600, 0.0)
+    before.admit(Use(600), 0.0)
     after = Gate(SimulatorConfig(tokens_per_minute=1_200, burst_s=60), 0.0, before=before)
-    assert after.admit(700, 0.0) is not None
-    assert after.admit(600, 0.0) is None
+    assert after.admit(Use(700), 0.0) is not None
+    assert after.admit(Use(600), 0.0) is None
 
 
 def test_utilisation_is_what_was_admitted_over_what_was_possible() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=60, tokens_per_minute=6_000, burst_s=2), 0.0)
     assert gate.utilisation() == {"requests_per_minute": 0.0, "tokens_per_minute": 0.0}
     for second in range(11):
-        gate.admit(50, float(second))
+        gate.admit(Use(50), float(second))
     assert gate.utilisation() == {
         "requests_per_minute": pytest.approx(11 / 12, abs=1e-6),
         "tokens_per_minute": pytest.approx(550 / 1200, abs=1e-6),
@@ -187,14 +188,14 @@ def test_utilisation_is_what_was_admitted_over_what_was_possible() -> None:
 
 def test_utilisation_without_time_and_without_burst_is_unknown() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=60, burst_s=0), 0.0)
-    gate.admit(1, 0.0)
+    gate.admit(Use(1), 0.0)
     assert gate.utilisation() == {"requests_per_minute": None}
 
 
 def test_headers_say_what_would_be_admitted_now_and_when_nothing_is_used() -> None:
     # Source: limit 5000, remaining 4999, reset 12ms, community.openai.com/t/1268905
     gate = Gate(SimulatorConfig(requests_per_minute=5_000, tokens_per_minute=160_000, burst_s=60), 0.0)
-    gate.admit(24, 0.0)
+    gate.admit(Use(24), 0.0)
     assert gate.headers(0.0) == {
         "x-ratelimit-limit-requests": "5000",
         "x-ratelimit-remaining-requests": "4999",
@@ -208,7 +209,7 @@ def test_headers_say_what_would_be_admitted_now_and_when_nothing_is_used() -> No
 def test_headers_of_fixed_windows_reset_at_the_end_of_the_window() -> None:
     gate = Gate(SimulatorConfig(requests_per_minute=600, window_s=1), 0.0)
     assert gate.headers(0.0)["x-ratelimit-reset-requests"] == "0s"
-    gate.admit(1, 0.25)
+    gate.admit(Use(1), 0.25)
     assert gate.headers(0.25)["x-ratelimit-remaining-requests"] == "9"
     assert gate.headers(0.25)["x-ratelimit-reset-requests"] == "750ms"
 
