@@ -32,6 +32,9 @@ from batch_llm.wiring import Store, open_store
 __all__ = ["Mirrored", "main", "mirror"]
 
 RECENT = timedelta(days=30)  # older runs that Dagster does not know are history
+OPEN_STATUSES = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+OPEN_RUNS_MAX = 1_000
+PARTITION_TAG = "dagster/partition"
 
 
 @dataclass(slots=True)
@@ -57,13 +60,14 @@ def mirror(
     since = datetime.now(UTC) - RECENT
     materialized: dict[str, set[str]] = {}
     newest: set[str] = set()
+    at_work = _at_work(instance)
     for record in store.runs.all():
         if record.state is RunState.SUPERSEDED or record.created_at < since:
             continue
         family = declared_jobs.family(record.job["name"])
         if family not in materialized:
             materialized[family] = _materialized(instance, family)
-        known = materialized[family]
+        known = materialized[family] | at_work
         one = _Mirror(instance, store, record, family, mirrored)
         one.partitions()
         if not one.slices(known, lambda: monotonic() < deadline_s):
@@ -77,6 +81,12 @@ def mirror(
 
 def _materialized(instance: dg.DagsterInstance, family: str) -> set[str]:
     return set(instance.get_materialized_partitions(enriched_key(family)))
+
+
+def _at_work(instance: dg.DagsterInstance) -> set[str]:
+    """Partitions that a Dagster run is at work on: it reports them itself."""
+    running = instance.get_runs(dg.RunsFilter(statuses=list(OPEN_STATUSES)), limit=OPEN_RUNS_MAX)
+    return {run.tags[PARTITION_TAG] for run in running if PARTITION_TAG in run.tags}
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,10 @@ def output_asset(declared: DeclaredJob, root: Path) -> dg.AssetsDefinition:
             opened = settings.create()
             store = open_store(opened)
             record = promotable_run(store, job.name, config.run_id)
-            context.instance.add_run_tags(context.run.run_id, {RUN_TAG: record.run_id, PROMOTED_TAG: record.run_id})
+            context.instance.add_run_tags(context.run.run_id, {RUN_TAG: record.run_id})
             summary = promote(opened, record)
+            if not summary.ended_elsewhere:  # who ended it tells
+                context.instance.add_run_tags(context.run.run_id, {PROMOTED_TAG: record.run_id})
             return dg.MaterializeResult(metadata=output_metadata(store.warehouse, record, summary))
 
     return output_table

@@ -43,8 +43,7 @@ def promotable_run(store: Store, job: str, run_id: str | None) -> RunRecord:
 def promote(settings: Settings, record: RunRecord) -> RunSummary:
     """Bring the run into its table. Raises `dg.Failure` when the job's own check forbids it."""
     parts = planner(settings, declare(record.job, Path(record.job_dir))).parts
-    counts = parts.warehouse.published(record.run_id)
-    summary = asyncio.run(engine_promotion.promote(parts, record, counts, Meter(parts.clock)))
+    summary = asyncio.run(engine_promotion.promote(parts, record, Meter(parts.clock)))
     if summary.blocked is not None:
         raise dg.Failure(description=summary.blocked, metadata=_counters(summary), allow_retries=False)
     return summary

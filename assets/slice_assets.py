@@ -7,7 +7,7 @@ file of today. Rerunning a partition asks failed rows once more and never ok one
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import dagster as dg
@@ -22,6 +22,7 @@ from assets.tags import RUN_TAG
 from batch_llm.config.settings import Settings
 from batch_llm.engine.events import SlicePublished
 from batch_llm.engine.parts import frozen_input
+from batch_llm.engine.summary import fingerprint
 from batch_llm.job.load import declare
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import Warehouse
@@ -147,14 +148,20 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
     if record.state is RunState.SUPERSEDED:
         return
     latest = store.runs.latest(record.job["name"])
-    counts = store.warehouse.published(record.run_id)
-    complete = len(counts) == len(record.slice_rows) and not any(one.pending for one in counts.values())
-    if not complete or latest is None or _is_older(record, latest):
+    if latest is None or _is_older(record, latest):
         return
-    if family.submitted_root is None:  # the sensor `dispatch` requests the table, as it does for a run it worked off
-        store.runs.save(replace(store.runs.get(record.run_id), state=RunState.PLANNED, requested=True))
-        return
+    with store.runs.ending(record.run_id):  # another slice, or a `run` beside it, may end the run at the same time
+        counts = store.warehouse.published(record.run_id)
+        complete = len(counts) == len(record.slice_rows) and not any(one.pending for one in counts.values())
+        stored = store.runs.get(record.run_id)
+        if not complete or (stored.state is RunState.FINISHED and stored.ended_as == fingerprint(counts)):
+            return
+        if family.submitted_root is None:  # the sensor `dispatch` requests the table, as for a run it worked off
+            store.runs.change(record.run_id, state=RunState.PLANNED, requested=True)
+            return
     summary = promote(store.settings, record)
+    if summary.ended_elsewhere:
+        return
     declared = declare(record.job, Path(record.job_dir))
     key = table_key(declared.resolve(declared.job.output.table), family.submitted_root)
     context.log_event(dg.AssetMaterialization(key, metadata=output_metadata(store.warehouse, record, summary)))

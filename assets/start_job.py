@@ -4,8 +4,6 @@ Belongs here: planning, adding the run's partitions in one request, marking the 
 model: the sensor `dispatch` requests the slices, then the output table. This job spends nothing itself.
 """
 
-from dataclasses import replace
-
 import dagster as dg
 from pydantic import Field
 
@@ -52,7 +50,7 @@ def start_job(declared: DeclaredJob) -> dg.JobDefinition:
             add_partitions(context.instance, job.name, record)
             for event in frozen_events(context.instance, job.name, record):
                 context.log_event(event)
-            open_store(settings.create()).runs.save(replace(record, requested=True))
+            open_store(settings.create()).runs.change(record.run_id, requested=True)
             context.log.info(
                 f"{'going on with' if started.resumed else 'planned'} run {record.run_id}: {sum(record.slice_rows)} "
                 f"rows in {len(record.slice_rows)} slices. The sensor `dispatch` starts them, then brings them into "

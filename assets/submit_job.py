@@ -124,6 +124,7 @@ class _Submission:
     def _show_output(self, summary: RunSummary) -> None:
         store: Store = open_store(self._settings)
         record = store.runs.get(summary.run_id)
-        self._context.instance.add_run_tags(self._context.run_id, {PROMOTED_TAG: record.run_id})
+        if not summary.ended_elsewhere:  # who ended it tells
+            self._context.instance.add_run_tags(self._context.run_id, {PROMOTED_TAG: record.run_id})
         metadata = output_metadata(store.warehouse, record, summary)
         self._context.log_event(dg.AssetMaterialization(self._output, metadata=metadata))

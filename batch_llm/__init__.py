@@ -11,15 +11,16 @@ if TYPE_CHECKING:
     from batch_llm.engine.events import RunSummary
     from batch_llm.job.load import DeclaredJob, declare, load_job
     from batch_llm.job.model import Job
-    from batch_llm.python import output, run
+    from batch_llm.python import limits, output, run
 
-__all__ = ["DeclaredJob", "Job", "RunSummary", "declare", "load_job", "output", "run"]
+__all__ = ["DeclaredJob", "Job", "RunSummary", "declare", "limits", "load_job", "output", "run"]
 
 _PLACES = {
     "DeclaredJob": "batch_llm.job.load",
     "Job": "batch_llm.job.model",
     "RunSummary": "batch_llm.engine.events",
     "declare": "batch_llm.job.load",
+    "limits": "batch_llm.python",
     "load_job": "batch_llm.job.load",
     "output": "batch_llm.python",
     "run": "batch_llm.python",

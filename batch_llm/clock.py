@@ -9,11 +9,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "ScaledClock", "SystemClock"]
+__all__ = ["Alarm", "Clock", "ManualClock", "ScaledClock", "SystemClock"]
+
+
+class Alarm(Protocol):
+    """What `Clock.call_later` returns."""
+
+    def cancel(self) -> None:
+        """Do not ring; nothing happens when it has rung."""
+        ...
 
 
 class Clock(Protocol):
@@ -31,6 +40,10 @@ class Clock(Protocol):
         """Return after ``delay_s`` of this clock's seconds; at once (after other tasks ran) for 0 or less."""
         ...
 
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
+        """Call ``callback`` in the running event loop after ``delay_s`` of this clock's seconds, never at once."""
+        ...
+
 
 class SystemClock:
     """The machine's clock."""
@@ -46,6 +59,10 @@ class SystemClock:
     async def sleep(self, delay_s: float) -> None:
         """See `Clock.sleep`."""
         await asyncio.sleep(max(0.0, delay_s))
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
+        """See `Clock.call_later`."""
+        return asyncio.get_running_loop().call_later(max(0.0, delay_s), callback)
 
 
 class ScaledClock:
@@ -69,6 +86,25 @@ class ScaledClock:
         """See `Clock.sleep`."""
         await asyncio.sleep(max(0.0, delay_s / self.factor))
 
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
+        """See `Clock.call_later`."""
+        return asyncio.get_running_loop().call_later(max(0.0, delay_s / self.factor), callback)
+
+
+class _ManualAlarm:
+    __slots__ = ("callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        self.callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        self.callback = None
+
+    def ring(self) -> None:
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
 
 class ManualClock:
     """A clock for tests: time passes only in `advance`."""
@@ -78,7 +114,7 @@ class ManualClock:
         self._now = start_s
         self._start = start_s
         self._order = count()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._alarms: list[tuple[float, int, _ManualAlarm]] = []
 
     def monotonic(self) -> float:
         """See `Clock.monotonic`."""
@@ -94,23 +130,33 @@ class ManualClock:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now + delay_s, next(self._order), future))
-        await future
+        alarm = self.call_later(delay_s, lambda: None if future.done() else future.set_result(None))
+        try:
+            await future
+        finally:
+            alarm.cancel()
+
+    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Alarm:
+        """See `Clock.call_later`; rings when `advance` reaches the time."""
+        alarm = _ManualAlarm(callback)
+        heapq.heappush(self._alarms, (self._now + max(0.0, delay_s), next(self._order), alarm))
+        return alarm
 
     async def advance(self, duration_s: float) -> None:
-        """Let ``duration_s`` pass, waking sleepers in order and letting their tasks run at their own moment."""
+        """Let ``duration_s`` pass, ringing alarms in order and letting their tasks run at their own moment."""
         end = self._now + duration_s
         await self._let_tasks_run()
-        while self._sleepers and self._sleepers[0][0] <= end:
-            at, _, future = heapq.heappop(self._sleepers)
+        while self._alarms and self._alarms[0][0] <= end:
+            at, _, alarm = heapq.heappop(self._alarms)
+            if alarm.callback is None:
+                continue
             self._now = max(self._now, at)
-            if not future.done():
-                future.set_result(None)
+            alarm.ring()
             await self._let_tasks_run()
         self._now = end
         await self._let_tasks_run()
 
     @staticmethod
     async def _let_tasks_run() -> None:
-        for _ in range(10):  # a wake-up travels through a few awaits before the next sleep is registered
+        for _ in range(12):  # a wake-up travels through a few awaits before the next sleep is registered
             await asyncio.sleep(0)

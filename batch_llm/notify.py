@@ -44,9 +44,9 @@ class Delivery:
 def notice_of_summary(summary: RunSummary) -> Notice | None:
     """The notice of a run that came to an end; None when it is not worth one.
 
-    Not worth one: nothing was to be done, a sample, a stop by the user.
+    Not worth one: nothing was to be done, a sample, a stop by the user, an end that another process tells.
     """
-    if summary.nothing_to_do or summary.stopped in ("sample", ErrorClass.CANCELLED):
+    if summary.nothing_to_do or summary.ended_elsewhere or summary.stopped in ("sample", ErrorClass.CANCELLED):
         return None
     how = "finished" if summary.stopped is None else f"stopped early ({summary.stopped})"
     cost = "unknown" if summary.cost_usd is None else f"{summary.cost_usd:.4f} USD"

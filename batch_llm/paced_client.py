@@ -40,6 +40,7 @@ class Opening:
     """What is open while calls are under way."""
 
     paced: PacedProvider
+    budget: Budget
     stack: AsyncExitStack  # closed when the last call has ended
     http: httpx2.AsyncClient | None = None  # the openai SDK's connections, when it is used
 
@@ -92,7 +93,8 @@ class PacedCalls:
         """``opener`` opens the provider behind its limiter (`wiring.paced_provider`); nothing is opened yet."""
         self._opener = opener
         self._tenant = tenant
-        self._budget: Budget | None = None  # one for all openings: the cap is on their sum
+        self._name = f"calls:{uuid4().hex}"  # one for all openings: the cap is on their sum
+        self._spent_usd = Decimal(0)  # by what is closed
         self._opening: Opening | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._turn = asyncio.Lock()
@@ -101,7 +103,9 @@ class PacedCalls:
     @property
     def spent_usd(self) -> Decimal:
         """What all calls so far have cost, US dollars; 0 without a known price."""
-        return self._budget.spent_usd if self._budget is not None else Decimal(0)
+        if self._opening is None:
+            return self._spent_usd
+        return max(self._spent_usd, self._opening.budget.spent_usd)
 
     async def complete(
         self,
@@ -122,7 +126,7 @@ class PacedCalls:
             paced = opening.paced
             request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
             for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-                call = await self.begin(paced, text, params.get("max_output_tokens"))
+                call = await self.begin(opening, text, params.get("max_output_tokens"))
                 try:
                     return await self._send(paced, request, call)
                 except ProviderError as error:
@@ -149,13 +153,11 @@ class PacedCalls:
         """The provider, opened by the first that comes and closed by the last that goes."""
         loop = asyncio.get_running_loop()
         if self._loop is not loop:  # an earlier loop closed what it had opened when it ended
+            self._spent_usd = self.spent_usd
             self._loop, self._turn, self._users, self._opening = loop, asyncio.Lock(), 0, None
         async with self._turn:
             if self._opening is None:
-                stack = AsyncExitStack()
-                paced = await stack.enter_async_context(self._opener())
-                self._opening = Opening(paced, stack)
-                self._budget = self._budget or paced.budget
+                self._opening = await self._open()
             self._users += 1
             opening = self._opening
         try:
@@ -164,12 +166,23 @@ class PacedCalls:
             async with self._turn:
                 self._users -= 1
                 if not self._users:
-                    self._opening = None
-                    await opening.stack.aclose()
+                    try:
+                        await opening.stack.aclose()
+                    finally:
+                        self._spent_usd = self.spent_usd
+                        self._opening = None
 
-    async def begin(self, paced: PacedProvider, text: str, max_output_tokens: int | None) -> PacedCall:
+    async def _open(self) -> Opening:
+        async with AsyncExitStack() as stack:
+            paced = await stack.enter_async_context(self._opener())
+            budget_of = paced.budget_of(self._name, self._tenant.user, self._spent_usd)
+            budget = await stack.enter_async_context(budget_of)
+            budget.begin(0, self._spent_usd)
+            return Opening(paced, budget, stack.pop_all())
+
+    async def begin(self, opening: Opening, text: str, max_output_tokens: int | None) -> PacedCall:
         """Set the money aside, then wait for the limit. Raises `BudgetExhausted`, `NeverFits`, `ConfigurationError`."""
-        budget = self._budget or paced.budget
+        paced, budget = opening.paced, opening.budget
         if budget.cap_usd is not None and paced.price is None:
             raise ConfigurationError(f"the price of {paced.model_name} is unknown, so a budget cannot be kept")
         input_bytes = len(text.encode())
@@ -180,7 +193,7 @@ class PacedCalls:
         if paced.price is not None:
             input_tokens = cost.input_tokens if paced.tokens.exact else max(cost.input_tokens, input_bytes)
             dearest = paced.price.cost(input_tokens, cap or UNKNOWN_OUTPUT_CAP, 0)
-        hold = budget.hold(dearest)
+        hold = await budget.hold(dearest)
         try:
             reservation = await paced.limiter.reserve(self._tenant, cost)
         except (asyncio.CancelledError, BatchLLMError):

@@ -72,7 +72,7 @@ class PacedTransport(httpx2.AsyncBaseTransport):
     async def _send(self, opening: Opening, wire: httpx2.Request, body: Mapping[str, Any]) -> httpx2.Response:
         assert opening.http is not None  # noqa: S101  the caller opened it
         for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-            call = await self._calls.begin(opening.paced, _text(body), _cap(body))
+            call = await self._calls.begin(opening, _text(body), _cap(body))
             try:
                 answer = await opening.http.send(wire)
             except (asyncio.CancelledError, httpx2.HTTPError):  # whether it is billed is not known

@@ -1,4 +1,4 @@
-"""The door for Python: a job from a script, its output as a pandas frame.
+"""The door for Python: a job from a script, its output as a pandas frame, the limits as everybody shares them.
 
 Belongs here: the sync edge. Not here: rules (engine), another door's looks (cli).
 """
@@ -18,8 +18,10 @@ from batch_llm.config.settings import Settings
 from batch_llm.engine.events import Listener, RunSummary
 from batch_llm.job.load import DeclaredJob, declare, load_job
 from batch_llm.job.model import Job
+from batch_llm.limiter.base import PoolView
+from batch_llm.limiter.control import look
 
-__all__ = ["AnyJob", "output", "run"]
+__all__ = ["AnyJob", "limits", "output", "run"]
 
 AnyJob = str | Path | DeclaredJob | Job | Mapping[str, Any]
 
@@ -51,6 +53,15 @@ def output(job: AnyJob) -> pd.DataFrame:
         return pd.DataFrame()
     frame: pd.DataFrame = pa.Table.from_batches(batches).to_pandas(types_mapper=pd.ArrowDtype)
     return frame
+
+
+def limits() -> list[PoolView]:
+    """Every pool of the providers file as `batch-llm limits` shows it: limits, what is used now, who shares it.
+
+    Starts nothing. Raises `ConfigurationError` for a wrong providers file, `LimiterError` when the Redis of
+    ``BATCH_LLM_REDIS_URL`` does not answer.
+    """
+    return list(asyncio.run(look(Settings.from_environment())).pools)
 
 
 async def _run(declared: DeclaredJob, limit: int | None, listener: Listener | None) -> RunSummary:

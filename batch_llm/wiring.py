@@ -6,30 +6,40 @@ Belongs here: turning settings, the providers file and a job into a store, a pla
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 
 from pydantic import SecretStr
 
 from batch_llm.clock import Clock, SystemClock
-from batch_llm.config.providers_file import PoolSpec, ProviderSpec, api_key_of, base_url_of, find_pool, load_providers
+from batch_llm.config.providers_file import (
+    PoolSpec,
+    ProviderSpec,
+    api_key_of,
+    base_url_of,
+    find_pool,
+    headers_of,
+    load_providers,
+)
 from batch_llm.config.settings import Settings
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.engine import Engine
-from batch_llm.engine.events import Event, Listener, Waiting
-from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
-from batch_llm.journal.base import RunStore
+from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
-from batch_llm.limiter.budget import LocalBudget
-from batch_llm.limiter.in_process import InProcessRateLimiter
-from batch_llm.limiter.turn import turn_to_call
+from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.declared import limits_of
+from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
+from batch_llm.limiter.ledger import Ledger
+from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.base import Provider
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
@@ -41,8 +51,7 @@ __all__ = ["PacedProvider", "Store", "engine", "open_store", "paced_provider", "
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
-GUESSED_REQUESTS_PER_MINUTE = 60.0  # where limits are `unknown`, until the provider's headers say more
-GUESSED_TOKENS_PER_MINUTE = 20_000.0
+PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,9 @@ class PacedProvider:
 
     provider: Provider
     limiter: RateLimiter
-    budget: Budget
+    # opens a budget for calls under this name, of this user, that have cost so much before
+    budget_of: Callable[[str, str, Decimal], AbstractAsyncContextManager[Budget]]
+    budget_usd: Decimal | None
     price: Price | None
     tokens: Tokens
     output_length: OutputLength
@@ -87,9 +98,8 @@ async def engine(
     *,
     listener: Listener | None = None,
     clock: Clock | None = None,
-    on_wait: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine that may spend: the provider is open and the home's turn to call is taken (waits for it).
+    """An engine that may spend: the provider is open.
 
     Raises `SecretError` when the provider's key is not set, before anything else happens.
     """
@@ -97,10 +107,13 @@ async def engine(
     time = clock or SystemClock()
     target = _job_target(settings, declared)
     parts = _job_parts(settings, declared, target, time)
-    async with _calling(settings, target, time, on_wait or _waiting(tell)) as (provider, limiter):
-        budget_usd = declared.job.budget_usd
-        calling = Calling(provider, limiter, lambda spent: LocalBudget(budget_usd, spent), tell)
-        yield Engine(parts, calling)
+    async with _calling(settings, target, time, PARK_AFTER_S) as to:
+        job = declared.job
+
+        def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
+            return LedgerBudget(to.ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
+
+        yield Engine(parts, Calling(to.provider, to.limiter, budget_of, tell))
 
 
 @asynccontextmanager
@@ -110,16 +123,24 @@ async def paced_provider(
     """A provider behind the same limiter, for calls that are no job. ``model``: provider name / model."""
     time = clock or SystemClock()
     target = _target(settings, model)
-    async with _calling(settings, target, time, None) as (provider, limiter):
+    async with _calling(settings, target, time) as to:
+
+        def budget_of(name: str, user: str, spent_usd: Decimal) -> LedgerBudget:
+            async def read_spent(but_for: AbstractSet[int]) -> Mapping[int, Decimal]:
+                return {} if but_for else {0: spent_usd}
+
+            return LedgerBudget(to.ledger, Account(name, user, budget_usd), read_spent, time)
+
         yield PacedProvider(
-            provider,
-            limiter,
-            LocalBudget(budget_usd, Decimal(0)),
+            to.provider,
+            to.limiter,
+            budget_of,
+            budget_usd,
             _price(target),
             Tokens(target.model_name),
             OutputLength(),
             target.model_name,
-            provider.endpoint,
+            to.provider.endpoint,
         )
 
 
@@ -133,8 +154,8 @@ class _Target:
     pool: PoolSpec
 
     @property
-    def pool_name(self) -> str:
-        return f"{self.provider_name}:{self.pool.name}"
+    def limits(self) -> Limits:
+        return limits_of(self.provider_name, self.pool)
 
 
 def _target(settings: Settings, model: str) -> _Target:
@@ -157,7 +178,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
-        limits=_limits(target),
+        limits=target.limits,
         price=_price(target),
         tokens=Tokens(target.model_name),
         output_length=OutputLength(job.params.max_output_tokens),
@@ -167,23 +188,33 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """A provider to be called, and what guards it."""
+
+    provider: OpenAIChatProvider
+    limiter: RateLimiter
+    ledger: Ledger
+
+
 @asynccontextmanager
 async def _calling(
-    settings: Settings, target: _Target, clock: Clock, on_wait: Callable[[str], None] | None
-) -> AsyncIterator[tuple[OpenAIChatProvider, RateLimiter]]:
+    settings: Settings, target: _Target, clock: Clock, park_after_s: float | None = None
+) -> AsyncIterator[_Called]:
     api_key = api_key_of(target.provider_name, target.provider, target.pool, os.environ)
     if target.provider.kind == "simulator":
         api_key = SecretStr("simulator")  # no secret: it takes any key but wants one, as the real service does
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(turn_to_call(settings.home / "calls.lock", clock, on_wait))
         base_url = base_url_of(target.provider, target.pool)
         if target.provider.kind == "simulator" and base_url is None:
             base_url = await stack.enter_async_context(_simulated(target, clock))
         endpoint = OpenAIEndpoint(base_url or OPENAI_URL, api_key, _cap_parameter(target), _prefix(target))
         provider = await stack.enter_async_context(OpenAIChatProvider(target.provider_name, endpoint))
-        limiter = InProcessRateLimiter(_limits(target), clock, _schedule_path(settings, target))
-        stack.callback(limiter.close)
-        yield provider, limiter
+        store = await stack.enter_async_context(limiter_store(settings.redis_url, settings.home, clock))
+        options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))
+        limits = target.limits
+        limiter = LeasingRateLimiter(limits, store.schedule(limits), clock, options)
+        yield _Called(provider, await stack.enter_async_context(limiter), store.ledger())
 
 
 @asynccontextmanager
@@ -191,7 +222,7 @@ async def _simulated(target: _Target, clock: Clock) -> AsyncIterator[str]:
     """The provider simulator in this process, held to the pool's own limits."""
     from batch_llm.simulator import Simulator, SimulatorConfig
 
-    limits = _limits(target)
+    limits = target.limits
     declared = {
         "requests_per_minute": limits.requests_per_minute,
         "tokens_per_minute": limits.tokens_per_minute,
@@ -216,41 +247,8 @@ def _prefix(target: _Target) -> str:
     return SIMULATED_PREFIX if target.provider.kind == "simulator" else ""
 
 
-def _limits(target: _Target) -> Limits:
-    pool, declared = target.pool, target.pool.limits
-    if declared == "unknown":
-        return Limits(
-            target.pool_name,
-            requests_per_minute=GUESSED_REQUESTS_PER_MINUTE,
-            tokens_per_minute=GUESSED_TOKENS_PER_MINUTE,
-            burst_s=pool.burst_s,
-            window_s=pool.window_s,
-            debit=pool.debit,
-            unknown=True,
-        )
-    return Limits(
-        target.pool_name,
-        requests_per_minute=declared.requests_per_minute,
-        tokens_per_minute=declared.tokens_per_minute,
-        input_tokens_per_minute=declared.input_tokens_per_minute,
-        output_tokens_per_minute=declared.output_tokens_per_minute,
-        max_concurrency=declared.max_concurrency,
-        burst_s=pool.burst_s,
-        window_s=pool.window_s,
-        debit=pool.debit,
-    )
-
-
 def _price(target: _Target) -> Price | None:
     return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
-
-
-def _schedule_path(settings: Settings, target: _Target) -> Path:
-    return settings.home / "limiter" / f"{target.provider_name}.{target.pool.name}.schedule"
-
-
-def _waiting(tell: Listener) -> Callable[[str], None]:
-    return lambda reason: tell(Waiting(reason))
 
 
 def _nobody(event: Event) -> None:

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from batch_llm.cli import later
+from batch_llm.cli.limits_app import limits
+
+if TYPE_CHECKING:
+    from typer._click import Context
 
 __all__ = [
     "app",
@@ -39,7 +44,18 @@ JOB is a path to a job file, or the name of a job in jobs/ or one that has run i
 resumable, 4 internal error.
 """
 
+LAST = ("schema", "doctor", "dev", "demo", "simulator")  # in --help, after what concerns jobs
+
+
+class _InOrder(TyperGroup):
+    """Lists the commands as a user meets them; typer would list groups of commands last."""
+
+    def list_commands(self, ctx: Context) -> list[str]:
+        return sorted(super().list_commands(ctx), key=LAST.__contains__)
+
+
 app = typer.Typer(
+    cls=_InOrder,
     help=HELP,
     rich_markup_mode=None,
     add_completion=False,
@@ -220,4 +236,5 @@ def _usd(text: str) -> Decimal:
     return parse_usd(text)
 
 
+app.add_typer(limits, name="limits")
 later.register(app)

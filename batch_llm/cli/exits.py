@@ -13,6 +13,8 @@ from batch_llm.errors import (
     ConfigurationError,
     JournalBusy,
     JournalFull,
+    LimiterStoreError,
+    LimiterUnreachable,
     SliceBusy,
     StopRun,
     WarehouseError,
@@ -27,6 +29,8 @@ SAMPLE = "sample"  # RunSummary.stopped of a run that stopped where --limit told
 
 # The run keeps what is paid and the same command goes on: busy and full places, and a warehouse that failed
 RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, WarehouseError)
+# The store of the limits could not be used from the start: nothing was sent. Later the limiter waits for it
+UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable)
 
 
 class Exit(IntEnum):
@@ -41,7 +45,7 @@ class Exit(IntEnum):
 
 def exit_for_error(error: BatchLLMError) -> Exit:
     """The code for an error that ended a command."""
-    if isinstance(error, ConfigurationError):
+    if isinstance(error, UNUSABLE):
         return Exit.USAGE
     if isinstance(error, RESUMABLE):
         return Exit.STOPPED

@@ -6,13 +6,13 @@ Belongs here: the question, the order of erasing. Not here: how a warehouse or j
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 
 import typer
 
 from batch_llm.cli.jobs import name_of, open_home
 from batch_llm.cli.speech import print_json, say
-from batch_llm.cli.status import somebody_calls
-from batch_llm.errors import Cancelled, ConfigurationError, JobFileError, SliceBusy
+from batch_llm.errors import Cancelled, ConfigurationError, JobFileError
 
 __all__ = ["forget", "forget_runs"]
 
@@ -34,14 +34,16 @@ def forget(reference: str, *, yes: bool, json: bool) -> None:
 
 
 def forget_runs(name: str) -> list[str]:
-    """Erase every run of a job, newest last; the ids. Raises `SliceBusy` while a process of this home is calling."""
+    """Erase every run of a job, newest last; the ids. Raises `SliceBusy` while a process works on one of them."""
     store = open_home()
-    if somebody_calls(store.settings.home):
-        raise SliceBusy(f"a process is running in {store.settings.home}; stop it first (Ctrl-C), then forget {name}")
-    runs = [record.run_id for record in reversed(store.runs.all(name))]
-    for run_id in runs:
-        store.warehouse.forget(run_id)  # first: the record that leads here goes last
-        store.runs.delete(run_id)
+    with ExitStack() as alone:
+        alone.enter_context(store.runs.starting(name))
+        runs = [record.run_id for record in reversed(store.runs.all(name))]
+        for run_id in runs:  # all of them before the first is erased
+            alone.enter_context(store.runs.alone(run_id))
+        for run_id in runs:
+            store.warehouse.forget(run_id)  # first: the record that leads here goes last
+            store.runs.delete(run_id)
     return runs
 
 

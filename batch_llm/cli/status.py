@@ -6,8 +6,6 @@ progress (board.py).
 
 from __future__ import annotations
 
-import fcntl
-import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -17,12 +15,10 @@ from batch_llm.cli.jobs import known_run, open_home
 from batch_llm.cli.speech import print_json, say, table, usd
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from batch_llm.journal.base import RunRecord, RunStore
     from batch_llm.wiring import Store
 
-__all__ = ["RunStatus", "print_status", "somebody_calls", "status_of"]
+__all__ = ["RunStatus", "print_status", "status_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
     stored = total(published.values())
     open_slices = [number for number in range(len(record.slice_rows)) if number not in published]
     journal = _unpublished(store.runs, record, open_slices)
-    going = somebody_calls(store.settings.home) and record.state.value == "planned"
+    going = record.state.value == "planned" and store.runs.is_at_work(record.run_id)
     failed = stored.failed + journal.failed
     pending = sum(record.slice_rows) - stored.ok - failed
     in_flight = journal.sent if going else 0
@@ -124,22 +120,6 @@ def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpub
         for kind in counts:
             counts[kind] += sum(value == kind for value in last.values())
     return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
-
-
-def somebody_calls(home: Path) -> bool:
-    """Whether a process holds this home's turn to call providers."""
-    try:
-        file = os.open(home / "calls.lock", os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(file)
 
 
 def _reason(store: Store, record: RunRecord) -> str | None:

@@ -7,13 +7,16 @@ looks like in the output (publish.py), what is frozen (starting.py).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from batch_llm.engine.answers import Judge
-from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished
+from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
+from batch_llm.engine.feed import Asking, Feed
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
@@ -22,16 +25,19 @@ from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.rows import Rows
-from batch_llm.engine.slice_work import SliceWork, Work
+from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
-from batch_llm.errors import ConfigurationError, ErrorClass
+from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy
 from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["Engine"]
 
 SAMPLE = "sample"
+SHOWN_SLICES = 5
+POLL_S = 0.5  # between two looks at what another process works on
 
 
 class Engine:
@@ -44,11 +50,25 @@ class Engine:
         self._judge = Judge(calling.provider, parts.schema)
         self._pipeline: Pipeline | None = None
         self._stop: tuple[ErrorClass, str] | None = None
+        self._waited_for: set[int] = set()  # slices it said it waits for
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> Started:
-        """Freeze a new run, or find the one to go on with. Spends nothing."""
-        return await asyncio.to_thread(start, self.parts, self._judge)
+        """Freeze a new run, or find the one to go on with. Spends nothing.
+
+        Waits while another process works on a run of the job that this one would end.
+        """
+        told = False
+        while True:
+            try:
+                return await asyncio.to_thread(start, self.parts, self._judge)
+            except SliceBusy as busy:
+                if self._stop is not None:
+                    raise
+                if not told:
+                    self.calling.tell(Waiting(str(busy)))
+                told = True
+            await self.parts.clock.sleep(POLL_S)
 
     async def run(self, *, limit: int | None = None, promote_after: bool = True) -> RunSummary:
         """The whole job: every row of the input once, published and promoted.
@@ -56,20 +76,23 @@ class Engine:
         ``limit``: ask only so many rows now; the others stay pending. Raises `ConfigurationError` and its kin before
         anything is spent, `JournalError` when answers cannot be stored any more.
         """
-        started = await self.start()
-        record = started.record
-        meter = Meter(self.parts.clock)
-        if started.nothing_to_do:
-            counts = await self._published(record)
-            found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
-            summary = replace(found, nothing_to_do=True)
-            self.calling.tell(RunFinished(summary))
-            return summary
-        counts = await self._published(record)
-        self._begin(record, resumed=started.resumed)
-        numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
-        stopped = await self._ask(record, meter, _Asking(numbers, limit=limit))
-        return await self._finish(record, meter, stopped, promote_after)
+        while True:
+            started = await self.start()
+            record = started.record
+            meter = Meter(self.parts.clock)
+            if started.nothing_to_do:
+                counts = await self._published(record)
+                found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
+                return self._told(replace(found, nothing_to_do=True))
+            async with self._at_work(record) as stands:
+                if not stands:  # between the start and now another process began a newer run
+                    continue
+                counts = await self._published(record)
+                self._begin(record, resumed=started.resumed)
+                numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
+                stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
+                summary = await self._finish(record, meter, stopped, promote_after)
+            return self._told(await self._last_word(summary))
 
     async def retry(self) -> RunSummary:
         """Ask the failed rows of the job's latest run once more. Raises `ConfigurationError` without such a run."""
@@ -77,30 +100,38 @@ class Engine:
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
         self._same_job(record)
-        record = replace(record, state=RunState.PLANNED, job=self.parts.declared.job_data())
-        self.parts.runs.save(record)
-        counts = await self._published(record)
-        meter = Meter(self.parts.clock)
-        with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
-        self._begin(record, resumed=True)
-        stopped = await self._ask(record, meter, _Asking(with_failures, reopen_failed=True))
-        return await self._finish(record, meter, stopped, promote_after=True)
+        async with self._at_work(record) as stands:
+            if not stands:
+                raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
+            job = self.parts.declared.job_data()
+            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
+            counts = await self._published(record)
+            meter = Meter(self.parts.clock)
+            with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
+            self._begin(record, resumed=True)
+            stopped = await self._ask(record, meter, Asking(with_failures, None, self._sizes(record, with_failures)))
+            summary = await self._finish(record, meter, stopped, promote_after=True)
+        return self._told(await self._last_word(summary))
 
     async def run_slice(self, record: RunRecord, number: int) -> SlicePublished:
-        """Ask what one slice has not answered yet and publish it.
+        """Ask what one slice has not answered yet and publish it; waits for another process that works on it.
 
         A slice that was published before is a rerun: its failed rows are asked once more, its ok rows never. Raises
         `ConfigurationError` when the job was changed since the run was planned.
         """
         self._same_job(record)
-        counts = await self._published(record)
-        meter = Meter(self.parts.clock)
-        self._begin(record, resumed=number in counts)
-        published = number in counts and self.parts.runs.is_published(record.run_id, number)
-        rerun = published and counts[number].pending == 0
-        publisher = self._publisher(record)
-        await self._ask(record, meter, _Asking([number], reopen_failed=rerun), publisher)
-        return publisher.event(number)
+        async with self._at_work(record) as stands:
+            if not stands and record.state is not RunState.SUPERSEDED:
+                raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")
+            counts = await self._published(record)
+            meter = Meter(self.parts.clock)
+            self._begin(record, resumed=number in counts)
+            published = number in counts and self.parts.runs.is_published(record.run_id, number)
+            rerun = published and counts[number].pending == 0
+            publisher = self._publisher(record)
+            below = self._sizes(record, [number]) if rerun else None
+            await self._ask(record, meter, Asking([number], None, below), publisher)
+            return publisher.event(number)
 
     async def promote(self, record: RunRecord) -> RunSummary:
         """Bring a run's published rows into the output table. Raises `ConfigurationError` while slices are missing."""
@@ -109,7 +140,7 @@ class Engine:
         if missing:
             shown = ", ".join(map(str, missing[:5]))
             raise ConfigurationError(f"run {record.run_id}: slices {shown} are not published yet; run them first")
-        return await promote(self.parts, record, counts, Meter(self.parts.clock))
+        return await promote(self.parts, record, Meter(self.parts.clock))
 
     def stop(self, error_class: ErrorClass = ErrorClass.CANCELLED, message: str = "stopped by the user") -> None:
         """Drain: nothing new is sent, what is in flight comes home, the rest stays pending. From any thread."""
@@ -123,13 +154,29 @@ class Engine:
     # -- the whole job ---------------------------------------------------------------------------------------------
 
     async def _finish(self, record: RunRecord, meter: Meter, stopped: str | None, promote_after: bool) -> RunSummary:
-        counts = await self._published(record)
         if promote_after:
-            summary = await promote(self.parts, record, counts, meter, stopped)
-        else:
-            summary = await asyncio.to_thread(summarise, self.parts, record, counts, meter, stopped)
+            return await promote(self.parts, record, meter, stopped)
+        counts = await self._published(record)
+        return await asyncio.to_thread(summarise, self.parts, record, counts, meter, stopped)
+
+    async def _last_word(self, summary: RunSummary) -> RunSummary:
+        """Of several processes that stop early on one run, the last one tells its end."""
+        if summary.stopped is None or not await asyncio.to_thread(self.parts.runs.is_at_work, summary.run_id):
+            return summary
+        return replace(summary, ended_elsewhere=True)
+
+    def _told(self, summary: RunSummary) -> RunSummary:
         self.calling.tell(RunFinished(summary))
         return summary
+
+    @asynccontextmanager
+    async def _at_work(self, record: RunRecord) -> AsyncIterator[bool]:
+        """Say that this process works on the run; whether the run still stands. Raises `JournalError` if it is gone."""
+        runs = self.parts.runs
+        with ExitStack() as held:
+            await asyncio.to_thread(held.enter_context, runs.at_work(record.run_id))
+            stored = await asyncio.to_thread(runs.get, record.run_id)
+            yield stored.state is not RunState.SUPERSEDED
 
     def _begin(self, record: RunRecord, *, resumed: bool) -> None:
         rows, slices = sum(record.slice_rows), len(record.slice_rows)
@@ -139,38 +186,80 @@ class Engine:
     # -- some slices -----------------------------------------------------------------------------------------------
 
     async def _ask(
-        self, record: RunRecord, meter: Meter, asking: _Asking, publisher: Publisher | None = None
+        self, record: RunRecord, meter: Meter, asking: Asking, publisher: Publisher | None = None
     ) -> str | None:
-        """Ask and publish some slices; why it stopped early, if it did."""
-        budget = self.calling.budget_of(await asyncio.to_thread(self._spent_usd, record))
+        """Ask and publish some slices; why it stopped early, if it did.
+
+        Slices that another process works on come last: when it has left them, what is left of them is asked.
+        """
+        publisher = publisher or self._publisher(record)
+        while True:
+            stopped, left = await self._ask_free(record, meter, asking, publisher)
+            if stopped is not None or not left.numbers:
+                return stopped
+            await self._until_free(record, left.numbers)
+            if self._stop is not None:
+                self.calling.tell(Stopping(self._stop[1], 0))
+                return self._stop[0].value
+            asking = left
+
+    async def _ask_free(
+        self, record: RunRecord, meter: Meter, asking: Asking, publisher: Publisher
+    ) -> tuple[str | None, Asking]:
+        """Ask the slices that nobody else works on; why it stopped early, if it did, and what is left to ask."""
+        async with self.calling.budget_of(record, partial(self._spent_usd, record)) as budget:
+            return await self._ask_within(budget, record, meter, asking, publisher)
+
+    async def _ask_within(
+        self, budget: Budget, record: RunRecord, meter: Meter, asking: Asking, publisher: Publisher
+    ) -> tuple[str | None, Asking]:
         pipeline = self._pipeline = Pipeline(self.parts, self.calling, budget, meter)
         if self._stop is not None:
             pipeline.stop(*self._stop)
-        publisher = publisher or self._publisher(record)
-        feed = _Feed(self, record, asking, publisher)
-        elsewhere = [c for n, c in (await self._published(record)).items() if n not in asking.numbers]
+        feed = Feed(asking, publisher, partial(self.open_slice, record))
+        known = {*asking.numbers, *publisher.stored}
+        elsewhere = [c for n, c in (await self._published(record)).items() if n not in known]
         ticker = Ticker(self.parts, self.calling, meter, pipeline)
         ticker.begin(record, elsewhere, publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
                 await pipeline.run(works, publisher)
                 await feed.settle()
+            if pipeline.stopped is None and not feed.cut_short:
+                return None, replace(asking, numbers=feed.busy, limit=feed.left)
             rest = [number for number in asking.numbers if number not in publisher.stored]
-            sample = feed.cut_short and pipeline.stopped is None
+            sample = pipeline.stopped is None
             why = Pending.sample() if sample else Pending.because(pipeline.stopped)
-            await publisher.publish_rest(rest, self.open_slice, why)
+            await publisher.publish_rest(rest, partial(self.open_slice, record, reopen_below=None), why)
         finally:
             await feed.settle()
             await asyncio.to_thread(publisher.close)
             self._pipeline = None
-        if pipeline.stopped is not None:
-            return pipeline.stopped.value
-        return SAMPLE if feed.cut_short else None
+        return (SAMPLE if pipeline.stopped is None else pipeline.stopped.value), asking
 
-    def open_slice(self, record: RunRecord, number: int, *, reopen_failed: bool) -> SliceWork:
-        """Open one slice; blocking."""
+    async def _until_free(self, record: RunRecord, numbers: list[int]) -> None:
+        """Until another process has left one of these slices, or this one is to stop; says once whom it waits for."""
+        runs = self.parts.runs
+        while self._stop is None and all(runs.is_busy(record.run_id, number) for number in numbers):
+            if not self._waited_for.issuperset(numbers):
+                self.calling.tell(Waiting(_busy(numbers, {runs.worker(record.run_id, number) for number in numbers})))
+            self._waited_for.update(numbers)
+            await self.parts.clock.sleep(POLL_S)
+
+    def open_slice(self, record: RunRecord, number: int, reopen_below: int | None) -> SliceWork | StatusCounts:
+        """Open one slice, or say how its stored rows stand when nothing of it is left; blocking.
+
+        Raises `JournalBusy` while another process works on it.
+        """
         work = SliceWork(self.parts, self._judge, record, number)
-        work.open(reopen_failed=reopen_failed)
+        work.open(reopen_below=reopen_below)
+        with ExitStack() as opened:
+            opened.callback(work.close)
+            if reopen_below is None and work.journal.size() and self.parts.runs.is_published(record.run_id, number):
+                counts = self.parts.warehouse.published(record.run_id, number).get(number)
+                if counts is not None and not counts.pending:
+                    return counts
+            opened.pop_all()
         return work
 
     def _open_slices(
@@ -184,6 +273,10 @@ class Engine:
             or has_work(counts[number])
             or not self.parts.runs.is_published(record.run_id, number)
         ]
+
+    def _sizes(self, record: RunRecord, numbers: list[int]) -> dict[int, int]:
+        """The journals as they stand: failures noted later are not this command's to ask again."""
+        return {number: self.parts.runs.size(record.run_id, number) for number in numbers}
 
     def _same_job(self, record: RunRecord) -> None:
         """All rows of a run are asked in one way."""
@@ -200,11 +293,10 @@ class Engine:
     async def _published(self, record: RunRecord) -> dict[int, StatusCounts]:
         return await asyncio.to_thread(self.parts.warehouse.published, record.run_id)
 
-    def _spent_usd(self, record: RunRecord) -> Decimal:
-        """What the run cost so far, from its journals; blocking, and only read where money is capped."""
-        if self.parts.declared.job.budget_usd is None:
-            return Decimal(0)
-        return sum((self._slice_spent_usd(record, n) for n in range(len(record.slice_rows))), Decimal(0))
+    async def _spent_usd(self, record: RunRecord, but_for: AbstractSet[int]) -> dict[int, Decimal]:
+        """What each slice of the run cost so far, from its journal."""
+        numbers = [number for number in range(len(record.slice_rows)) if number not in but_for]
+        return await asyncio.to_thread(lambda: {number: self._slice_spent_usd(record, number) for number in numbers})
 
     def _slice_spent_usd(self, record: RunRecord, number: int) -> Decimal:
         runs = self.parts.runs
@@ -216,61 +308,9 @@ class Engine:
         return rows.spent_usd
 
 
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """What to ask: which slices, at most how many rows, and whether failed rows are asked once more."""
-
-    numbers: list[int]
-    limit: int | None = None
-    reopen_failed: bool = False
-
-
-class _Feed:
-    """The rows of some slices, one slice after the other, each opened when the one before is handed out."""
-
-    def __init__(self, engine: Engine, record: RunRecord, asking: _Asking, publisher: Publisher) -> None:
-        self._engine = engine
-        self._record = record
-        self._asking = asking
-        self._left = asking.limit
-        self._publisher = publisher
-        self.cut_short = False
-        self._opening: asyncio.Task[SliceWork] | None = None
-
-    async def works(self) -> AsyncGenerator[Work]:
-        """Every row that is still to be asked."""
-        for number in self._asking.numbers:
-            if self._left == 0:
-                self.cut_short = True
-                return
-            slice_work = await self._open(number)
-            async with aclosing(slice_work.works()) as works:
-                async for work in works:
-                    if self._left == 0:
-                        slice_work.outstanding -= 1
-                        self.cut_short = True
-                        return
-                    if self._left is not None:
-                        self._left -= 1
-                    yield work
-            if not slice_work.outstanding:
-                self._publisher.idle(slice_work)
-
-    async def _open(self, number: int) -> SliceWork:
-        """Open a slice; when cancelled meanwhile, it is open all the same and somebody knows of it."""
-        opening = self._opening = asyncio.create_task(
-            asyncio.to_thread(self._engine.open_slice, self._record, number, reopen_failed=self._asking.reopen_failed)
-        )
-        opening.add_done_callback(self._opened)
-        await asyncio.wait({opening})
-        return opening.result()
-
-    async def settle(self) -> None:
-        """Until a slice that was being opened when the feed was cancelled is open and known."""
-        if self._opening is not None:
-            await asyncio.wait({self._opening})
-            await asyncio.sleep(0)  # its callback runs
-
-    def _opened(self, opening: asyncio.Task[SliceWork]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            self._publisher.opened(opening.result())
+def _busy(numbers: list[int], workers: set[int | None]) -> str:
+    shown = ", ".join(map(str, numbers[:SHOWN_SLICES])) + (", .." if len(numbers) > SHOWN_SLICES else "")
+    which = f"slice {shown} is" if len(numbers) == 1 else f"slices {shown} are"
+    known = [str(pid) for pid in sorted(pid for pid in workers if pid is not None)]
+    who = f"process {' and '.join(known)}" if known else "another process"
+    return f"{which} being worked on by {who}; waiting for the end of that"

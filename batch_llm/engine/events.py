@@ -41,7 +41,7 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing is sent yet because another process has the turn."""
+    """What is left to do is being done by another process: nothing is sent until it ends."""
 
     reason: str
 
@@ -151,6 +151,7 @@ class RunSummary:
     cost_unknown_rows: int = 0  # rows asked in this run whose cost is NULL: `cost_usd` is the sum of the others
     blocked: str | None = None  # why the job's own check kept the rows out of the output table
     failed_by_class: dict[str, int] = field(default_factory=dict)
+    ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,9 @@ Belongs here: the record and the few names every engine module needs. Not here: 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -27,9 +29,12 @@ from batch_llm.providers.base import Message, Provider, Request
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
 
-__all__ = ["Calling", "JobParts", "frozen_input", "prompt_bytes", "python_rows", "request_hash"]
+__all__ = ["Calling", "JobParts", "ReadSpent", "frozen_input", "prompt_bytes", "python_rows", "request_hash"]
 
 LANE = "standard"
+
+ReadSpent = Callable[[AbstractSet[int]], Awaitable[Mapping[int, Decimal]]]
+"""Reads from the journals what each slice of a run has cost, but for the slices named."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Calling:
 
     provider: Provider
     limiter: RateLimiter
-    budget_of: Callable[[Decimal], Budget]  # spent so far → the run's budget
+    budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener
 
     def tell(self, event: Event) -> None:

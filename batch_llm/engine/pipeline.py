@@ -1,26 +1,28 @@
 """The calls: hands rows out, calls, stores, decides, hands rows out again.
 
-Belongs here: the bounded window, retries in between first attempts, budget and limiter around each call, draining.
-Not here: pacing (limiter), the retry table (retry.py), slices (slice_work.py).
+Belongs here: budget and limiter around each call, storing answers, applying the retry table, draining. Not here: pacing
+(limiter), the order of rows (row_queue.py), how many at once (window.py), the table (retry.py), slices (slice_work.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
-import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC
 from decimal import Decimal
-from itertools import count
+from functools import partial
 from typing import Protocol
 
 from batch_llm.engine.events import BudgetMark, FirstFailure, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts, prompt_bytes
-from batch_llm.engine.retry import RULES, Action, wait_s
+from batch_llm.engine.retry import RULES, Action, throttled_wait_s, wait_s
+from batch_llm.engine.row_queue import RowQueue
 from batch_llm.engine.slice_work import SliceWork, Work
+from batch_llm.engine.window import window_of
 from batch_llm.errors import (
     BudgetExhausted,
     ErrorClass,
@@ -28,18 +30,16 @@ from batch_llm.errors import (
     LimiterError,
     NeverFits,
     ProviderError,
+    QuotaExhausted,
     StopRun,
 )
 from batch_llm.journal.base import EntryKind
-from batch_llm.limiter.base import Budget, Cost, Hold, Limits, Reservation, Throttle
+from batch_llm.limiter.base import Budget, Cost, Hold, Reservation, Throttle
 from batch_llm.providers.base import Message, RawAnswer, Request
 
-__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "Slices", "rows_per_s"]
+__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "Slices"]
 
-WINDOW_MIN = 8
-WINDOW_MAX = 1_000
-WINDOW_UNLIMITED = 128  # in flight where no limit is declared
-WINDOW_HEADROOM = 2.0  # times limit x latency
+HOLD_PATIENCE_S = 0.1  # what was reserved is given back when its money takes longer: others can use it
 BUDGET_MARKS = (50, 80, 100)
 UNKNOWN_OUTPUT_CAP = 131_072  # tokens; the dearest answer where the job sets no cap
 ZERO = Decimal(0)
@@ -68,9 +68,7 @@ class Pipeline:
         self._calling = calling
         self._budget = budget
         self._meter = meter
-        self._retries: list[tuple[float, int, Work]] = []
-        self._order = count()
-        self._wake = asyncio.Event()
+        self._queue = RowQueue(parts.clock)
         self._feeder: asyncio.Task[None] | None = None
         self._told: set[str] = set()
         self._marked = 0
@@ -86,7 +84,7 @@ class Pipeline:
         after what is in flight came home.
         """
         self._slices = slices
-        slices.on_room = self._wake.set
+        slices.on_room = self._queue.wake
         async with asyncio.TaskGroup() as calls:
             feeder = self._feeder = asyncio.create_task(self._feed(works, calls))
             if self.stopped is not None:
@@ -95,6 +93,7 @@ class Pipeline:
                 await asyncio.wait({feeder})  # not a task of the group: its failure must not cancel paid calls
             finally:
                 feeder.cancel()
+                self._give_money_back()
         if self._fatal is not None:
             raise self._fatal
         with suppress(asyncio.CancelledError):
@@ -112,62 +111,102 @@ class Pipeline:
     # -- handing out -----------------------------------------------------------------------------------------------
 
     async def _feed(self, works: AsyncIterator[Work], calls: asyncio.TaskGroup) -> None:
-        fresh: AsyncIterator[Work] | None = works
-        while True:
-            while self._meter.in_flight + len(self._retries) >= self._window() and not self._due():
-                await self._changed()
-            work = self._due()
-            if work is not None:
-                heapq.heappop(self._retries)
-            elif fresh is not None and self._slices.has_room():
-                work = await anext(fresh, None)
-                if work is None:
-                    fresh = None
-                    continue
-            elif self._retries or self._meter.in_flight or fresh is not None:
-                await self._changed()
-                continue
-            else:
-                return
-            await self._launch(work, calls)
+        queue, window = self._queue, partial(window_of, self._parts.limits, self._meter)
+        reading = asyncio.create_task(queue.read(works, self._slices.has_room, window))
+        reading.add_done_callback(lambda _: queue.wake())
+        try:
+            while not queue.is_empty or self._meter.in_flight:
+                if reading.done():
+                    reading.result()  # what keeps rows from being read ends the run
+                rows = queue.listed(window() - self._meter.in_flight)
+                if rows:
+                    await self._launch(rows, calls)
+                else:
+                    await queue.changed()
+        finally:
+            reading.cancel()
+            await asyncio.wait({reading})
 
-    async def _launch(self, work: Work, calls: asyncio.TaskGroup) -> None:
-        hold = await self._hold(work)
-        if hold is None:
+    async def _launch(self, rows: list[Work], calls: asyncio.TaskGroup) -> None:
+        """Send those of these rows that the limit lets go now, in order, each with its money set aside."""
+        granted = deque(zip(rows, await self._reserved(rows), strict=False))
+
+        def give_back() -> None:
+            while granted:
+                self._calling.limiter.release(granted.popleft()[1])
+
+        try:
+            while granted:
+                work, reservation = granted[0]
+                impatience = asyncio.get_running_loop().call_later(HOLD_PATIENCE_S, give_back)
+                try:
+                    hold = work.hold or await self._hold(work)
+                finally:
+                    impatience.cancel()
+                work.hold = None
+                if hold is None:
+                    return
+                if not granted:  # the money came too late for what was reserved
+                    work.hold = hold
+                    return
+                self._note_sent(work, hold)
+                granted.popleft()
+                self._queue.sent(work)
+                self._meter.sent(work.cost.input_tokens + work.cost.output_tokens)
+                calls.create_task(self._call(work, reservation, hold))
+        finally:
+            give_back()
+
+    async def _reserved(self, rows: list[Work]) -> list[Reservation]:
+        """For the first of these rows; none when the first one can never go, or nothing may go any more."""
+        costs = [work.cost for work in rows]
+        try:
+            return await self._calling.limiter.reserve_next(self._parts.tenant, costs, more=self._queue.more(len(rows)))
+        except NeverFits as error:
+            self._queue.sent(rows[0])
+            rows[0].attempt -= 1  # it never was one
+            self._end_failed(rows[0], ErrorClass.TOO_LARGE, str(error))
+            return []
+        except QuotaExhausted as error:
+            self.stop(error.error_class, _until(error))
+        except LimiterError as error:
+            if not self._meter.requests:  # it never worked: the caller's own error, nothing was spent
+                raise
+            self.stop(ErrorClass.RATE_LIMITED, f"the rate limiter cannot go on: {error}")
+        await asyncio.sleep(0)  # the cancellation of this very task arrives here
+        return []
+
+    def _note_sent(self, work: Work, hold: Hold) -> None:
+        """Where money is capped, the intent is in the journal before the call."""
+        if not self._budget.is_capped:
             return
         try:
-            reservation = await self._calling.limiter.reserve(self._parts.tenant, work.cost)
-        except NeverFits as error:
-            self._budget.release(hold)
-            work.attempt -= 1  # it never was one
-            self._end_failed(work, ErrorClass.TOO_LARGE, str(error))
-            return
-        except asyncio.CancelledError:
+            work.slice_work.note(work.entry(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)}))
+        except JournalError:
             self._budget.release(hold)
             raise
-        if self._budget.cap_usd is not None:
-            try:
-                work.slice_work.note(work.entry(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)}))
-            except JournalError:
-                self._calling.limiter.release(reservation)
-                self._budget.release(hold)
-                raise
-        self._meter.sent(work.cost.input_tokens + work.cost.output_tokens)
-        calls.create_task(self._call(work, reservation, hold))
 
     async def _hold(self, work: Work) -> Hold | None:
-        """Set the dearest bill aside; waits for calls in flight to give money back before it says that none is left."""
-        dearest = self._dearest_usd(work)
-        while True:
-            try:
-                return self._budget.hold(dearest)
-            except BudgetExhausted as error:
-                if not self._meter.in_flight:
-                    self.stop(ErrorClass.BUDGET, str(error))
-                    await asyncio.sleep(0)  # the cancellation of this very task arrives here
-                    return None
-                self._wake.clear()
-                await self._wake.wait()
+        """Set the dearest bill aside; waits while money may come back, from calls in flight or other processes."""
+        slice_work = work.slice_work
+        self._budget.begin(slice_work.number, slice_work.rows.spent_usd)
+        try:
+            return await self._budget.hold(self._dearest_usd(work), slice_work.number)
+        except BudgetExhausted as error:
+            self.stop(ErrorClass.BUDGET, str(error))
+        except LimiterError as error:
+            if not self._meter.requests:  # it never worked: the caller's own error, nothing was spent
+                raise
+            self.stop(ErrorClass.BUDGET, f"the ledger of money cannot go on: {error}")
+        await asyncio.sleep(0)  # the cancellation of this very task arrives here
+        return None
+
+    def _give_money_back(self) -> None:
+        """Rows that are not sent need none."""
+        for work in self._queue.waiting:
+            if work.hold is not None:
+                self._budget.release(work.hold)
+                work.hold = None
 
     def _dearest_usd(self, work: Work) -> Decimal:
         price = self._parts.price
@@ -177,42 +216,6 @@ class Pipeline:
         exact = self._parts.tokens.exact
         input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
         return price.cost(input_tokens, work.cost.max_output_tokens or UNKNOWN_OUTPUT_CAP, 0)
-
-    def _due(self) -> Work | None:
-        if self._retries and self._retries[0][0] <= self._parts.clock.monotonic():
-            return self._retries[0][2]
-        return None
-
-    async def _changed(self) -> None:
-        """Until a call ends or a retry is due."""
-        self._wake.clear()
-        if not self._retries:
-            await self._wake.wait()
-            return
-        delay_s = self._retries[0][0] - self._parts.clock.monotonic()
-        alarm = asyncio.create_task(self._alarm(delay_s))
-        try:
-            await self._wake.wait()
-        finally:
-            alarm.cancel()
-
-    async def _alarm(self, delay_s: float) -> None:
-        await self._parts.clock.sleep(delay_s)
-        self._wake.set()
-
-    def _window(self) -> int:
-        """How many calls may be in flight: enough for the limit at this latency, and some."""
-        rate_per_s = rows_per_s(self._parts.limits, self._tokens_per_row())
-        if rate_per_s is None:
-            wanted = float(WINDOW_UNLIMITED)
-        else:
-            wanted = WINDOW_MIN + math.ceil(rate_per_s * self._meter.latency_s * WINDOW_HEADROOM)
-        return int(min(WINDOW_MAX, max(WINDOW_MIN, wanted)))
-
-    def _tokens_per_row(self) -> float:
-        if not self._meter.answers:
-            return 1.0
-        return max(1.0, (self._meter.input_tokens + self._meter.output_tokens) / self._meter.answers)
 
     # -- one call --------------------------------------------------------------------------------------------------
 
@@ -224,7 +227,7 @@ class Pipeline:
             self.stop(ErrorClass.CANCELLED, str(error))
         finally:
             self._meter.ended()
-            self._wake.set()
+            self._queue.wake()
 
     async def _attempt(self, work: Work, reservation: Reservation, hold: Hold) -> None:
         """One call and what it means; raises only `JournalError` and cancellation."""
@@ -237,7 +240,7 @@ class Pipeline:
         except StopRun as error:
             limiter.release(reservation)
             self._unbilled(work, hold)
-            self.stop(error.error_class, str(error))
+            self.stop(error.error_class, _until(error))
         except asyncio.CancelledError:
             limiter.settle(reservation, work.cost)
             work.slice_work.note(work.entry(EntryKind.LOST))
@@ -293,7 +296,7 @@ class Pipeline:
         self._next_step(work, error.error_class, str(error), retry_after_s=error.retry_after_s)
 
     def _unbilled(self, work: Work, hold: Hold) -> None:
-        if self._budget.cap_usd is not None:
+        if self._budget.is_capped:
             work.slice_work.note(work.entry(EntryKind.UNBILLED))
         self._budget.release(hold)
 
@@ -305,10 +308,12 @@ class Pipeline:
         """Apply the retry table: hand the row out again, or end it as failed."""
         work.attempt += 1
         delay_s: float | None = None
-        match RULES[error_class].action:
+        action = RULES[error_class].action
+        work.throttles = work.throttles + 1 if action is Action.WAIT else 0
+        match action:
             case Action.WAIT:
                 work.attempt -= 1  # a rejected call is not an attempt
-                delay_s = 0.0
+                delay_s = throttled_wait_s(work.throttles, retry_after_s)
             case Action.AGAIN:
                 work.tries += 1
                 if work.tries < self._parts.declared.job.retries.attempts:
@@ -326,7 +331,7 @@ class Pipeline:
             self._end_failed(work, error_class, message)
             return
         self._meter.retries += 1
-        heapq.heappush(self._retries, (self._parts.clock.monotonic() + delay_s, next(self._order), work))
+        self._queue.again(work, delay_s)
 
     def _may_re_ask(self, work: Work, error_class: ErrorClass) -> bool:
         state = work.slice_work.rows.states[work.row]
@@ -379,14 +384,13 @@ class Pipeline:
                 self._calling.tell(BudgetMark(mark, self._budget.spent_usd, cap))
 
 
-def rows_per_s(limits: Limits, tokens_per_row: float) -> float | None:
-    """Rows per second the declared limits allow; None without a limit."""
-    rates = []
-    if limits.requests_per_minute:
-        rates.append(limits.requests_per_minute / 60)
-    if limits.tokens_per_minute:
-        rates.append(limits.tokens_per_minute / 60 / tokens_per_row)
-    return min(rates) if rates else None
+def _until(error: StopRun) -> str:
+    """The message, and until when it holds if that is known and not said."""
+    until = error.until if isinstance(error, QuotaExhausted) else None
+    if until is None:
+        return str(error)
+    said = f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return str(error) if said in str(error) else f"{error} (until {said})"
 
 
 def _told(work: Work, text: str, message: str) -> Request:

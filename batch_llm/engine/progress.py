@@ -29,7 +29,11 @@ BINDING_WORDS = {
     "tokens": "the limit on tokens per minute",
     "input_tokens": "the limit on input tokens per minute",
     "output_tokens": "the limit on output tokens per minute",
+    "requests_per_day": "the limit on requests per day",
+    "tokens_per_day": "the limit on tokens per day",
     "concurrency": "the limit on concurrent requests",
+    "pause": "the provider's pause (429)",
+    "unreachable": "the store of the limits, which does not answer",
 }
 
 
@@ -125,9 +129,10 @@ class Ticker:
             return f"draining: {self._pipeline.stop_message}"
         state = self._calling.limiter.state()
         if state.paused_for_s > 0:
-            return f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
+            return state.why or f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
         if state.waiting and state.binding is not None:
-            return BINDING_WORDS.get(state.binding, state.binding)
+            words = BINDING_WORDS.get(state.binding, state.binding)
+            return state.why or words if state.binding == "unreachable" else words
         return "the provider's answers" if self._meter.in_flight else "reading and rendering rows"
 
     @staticmethod

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
-from batch_llm.engine.summary import summarise, total
+from batch_llm.engine.summary import fingerprint, summarise, total
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["blocked_by_check", "promote"]
+__all__ = ["blocked_by_check", "has_grown", "promote"]
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How bringing a run in went."""
+
+    counts: Mapping[int, StatusCounts]
+    blocked: str | None = None
+    elsewhere: bool = False
 
 
 def blocked_by_check(parts: JobParts, counts: StatusCounts) -> str | None:
@@ -33,22 +43,35 @@ def blocked_by_check(parts: JobParts, counts: StatusCounts) -> str | None:
     )
 
 
-async def promote(
-    parts: JobParts,
-    record: RunRecord,
-    counts: Mapping[int, StatusCounts],
-    meter: Meter,
-    stopped: str | None = None,
-) -> RunSummary:
-    """Promote unless the job's check forbids it; a run without pending rows is finished then. Repeatable."""
-    stored = total(counts.values())
-    blocked = blocked_by_check(parts, stored)
-    if blocked is None and (counts or not record.slice_rows):
-        await asyncio.to_thread(
-            parts.warehouse.promote, record.run_id, parts.output, record.key, parts.declared.job.output.mode
-        )
-    if blocked is None and not stored.pending:
-        finished = replace(record, state=RunState.FINISHED, finished_at=parts.clock.now())
-        await asyncio.to_thread(parts.runs.save, finished)
-    summary = await asyncio.to_thread(summarise, parts, record, counts, meter, stopped)
-    return replace(summary, blocked=blocked)
+def has_grown(parts: JobParts, record: RunRecord) -> bool:
+    """Whether a journal of the run holds more than what is published: a process was killed in between, or is at it."""
+    return any(not parts.runs.is_published(record.run_id, number) for number in range(len(record.slice_rows)))
+
+
+async def promote(parts: JobParts, record: RunRecord, meter: Meter, stopped: str | None = None) -> RunSummary:
+    """Promote unless the job's check forbids it; a run without pending rows is finished then. Repeatable.
+
+    One process at a time does this for a run. When another one has brought in exactly these rows since ``record`` was
+    read, there is nothing left to do.
+    """
+    end = await asyncio.to_thread(_end, parts, record)
+    summary = await asyncio.to_thread(summarise, parts, record, end.counts, meter, stopped)
+    return replace(summary, blocked=end.blocked, ended_elsewhere=end.elsewhere)
+
+
+def _end(parts: JobParts, record: RunRecord) -> _End:
+    runs, run_id = parts.runs, record.run_id
+    with runs.ending(run_id):
+        counts = parts.warehouse.published(run_id)
+        stored, rows = total(counts.values()), fingerprint(counts)
+        blocked = blocked_by_check(parts, stored)
+        if runs.get(run_id).ended_as == rows != record.ended_as:
+            return _End(counts, blocked, elsewhere=True)
+        if blocked is None and (counts or not record.slice_rows):
+            parts.warehouse.promote(run_id, parts.output, record.key, parts.declared.job.output.mode)
+        ended: dict[str, Any] = {"ended_as": rows}
+        whole = all(number in counts for number in range(len(record.slice_rows))) and not stored.pending
+        if blocked is None and whole and not has_grown(parts, record):
+            ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
+        runs.change(run_id, **ended)
+        return _End(counts, blocked)

@@ -47,6 +47,7 @@ class Pending:
 _WHY = {
     ErrorClass.BUDGET: "not asked: the budget is used up",
     ErrorClass.DAILY_QUOTA: "not asked: the provider's daily quota or credit is used up",
+    ErrorClass.RATE_LIMITED: "not asked: the rate limiter could not go on",
     ErrorClass.AUTHENTICATION: "not asked: the provider refused the key",
 }
 

@@ -12,6 +12,7 @@ from batch_llm.engine.events import SlicePublished
 from batch_llm.engine.parts import Calling, JobParts, frozen_input
 from batch_llm.engine.publish import Pending, output_batches
 from batch_llm.engine.slice_work import SliceWork
+from batch_llm.errors import JournalBusy
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
@@ -44,7 +45,7 @@ class Publisher:
         self._seen_live = False
         self.on_room: Callable[[], None] = lambda: None
         self.open_slices: dict[int, SliceWork] = {}
-        self.stored: dict[int, StatusCounts] = {}  # of the slices published here
+        self.stored: dict[int, StatusCounts] = {}  # of the slices published here, or found published
 
     async def __aenter__(self) -> Publisher:
         return self
@@ -69,18 +70,34 @@ class Publisher:
         """Whether another slice may be opened: publishing must keep up with asking."""
         return len(self.open_slices) < OPEN_SLICES_MAX
 
-    async def publish_rest(self, numbers: list[int], open_slice: Callable[..., SliceWork], pending: Pending) -> None:
-        """Publish slices that were not asked, or not wholly: the rows without a result are pending."""
+    def found(self, number: int, counts: StatusCounts) -> None:
+        """Another process published this slice, and nothing of it is left to ask."""
+        self.stored[number] = counts
+
+    async def publish_rest(
+        self, numbers: list[int], open_slice: Callable[[int], SliceWork | StatusCounts], pending: Pending
+    ) -> None:
+        """Publish slices that were not asked, or not wholly: the rows without a result are pending.
+
+        Those that another process works on are its own to publish.
+        """
         for number in numbers:
             work = self.open_slices.get(number)
             if work is None:
-                work = await asyncio.to_thread(open_slice, self._record, number, reopen_failed=False)
-                self.opened(work)
+                try:
+                    opened = await asyncio.to_thread(open_slice, number)
+                except JournalBusy:
+                    continue
+                if not isinstance(opened, SliceWork):
+                    self.found(number, opened)
+                    continue
+                self.opened(work := opened)
             await self._publish(work, pending)
 
     def event(self, number: int) -> SlicePublished:
-        """What the stored rows of a slice say that was published here."""
-        counts = self.stored[number]
+        """What the stored rows of a slice say; one that another process still works on is pending."""
+        rows = self._record.slice_rows[number]
+        counts = self.stored.get(number, StatusCounts(rows=rows, pending=rows))
         return SlicePublished(
             self._record.run_id,
             number,

@@ -11,10 +11,13 @@ from enum import StrEnum
 
 from batch_llm.errors import ErrorClass
 
-__all__ = ["RULES", "Action", "Rule", "wait_s"]
+__all__ = ["RULES", "Action", "Rule", "throttled_wait_s", "wait_s"]
 
 BACKOFF_BASE_S = 1.0  # before the second attempt; doubles
 BACKOFF_MAX_S = 60.0
+BACKOFF_DOUBLINGS = 6  # then it is at its longest
+THROTTLES_IN_A_ROW = 50  # 429s of one row before it backs off by itself: by then the pool's pause is not what it needs
+THROTTLED_JITTER = 0.1  # rows that were told the same do not come back together
 LONGEST_WAIT_S = 300.0  # whatever a provider asks of a single row; a longer outage is met by the next attempts
 
 
@@ -22,7 +25,7 @@ class Action(StrEnum):
     """What the engine does with a row whose attempt ended so."""
 
     AGAIN = "again"  # wait, then try again; one of `retries.attempts` is used up
-    WAIT = "wait"  # the limiter pauses everybody; no attempt is used up
+    WAIT = "wait"  # as long as the provider asked of this row, then for the limiter; no attempt is used up
     RE_ASK = "re-ask"  # a paid answer was not good enough: one of `retries.re_asks` is used up
     FAIL = "fail"  # the row fails at once
 
@@ -56,6 +59,16 @@ RULES: dict[ErrorClass, Rule] = {
 
 def wait_s(attempt: int, retry_after_s: float | None) -> float:
     """Seconds before the attempt after ``attempt`` (starting at 1): exponential, jittered, at least what was asked."""
-    backoff = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** (attempt - 1))
+    backoff = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** min(attempt - 1, BACKOFF_DOUBLINGS))
     jittered = backoff * random.uniform(0.5, 1.0)
     return max(jittered, min(retry_after_s or 0.0, LONGEST_WAIT_S))
+
+
+def throttled_wait_s(throttles: int, retry_after_s: float | None) -> float:
+    """Seconds before a row is sent again after its ``throttles``-th 429 in a row, starting at 1.
+
+    What was asked of it. Without that, at once: whether the whole pool waits is the limiter's to say. After many it
+    backs off as well, so that a provider that rejects for ever is not asked at full speed for ever.
+    """
+    asked_s = min(LONGEST_WAIT_S, (retry_after_s or 0.0) * random.uniform(1.0, 1.0 + THROTTLED_JITTER))
+    return asked_s if throttles <= THROTTLES_IN_A_ROW else wait_s(throttles - THROTTLES_IN_A_ROW, asked_s)

@@ -39,6 +39,7 @@ class RowState:
     bad_answers: int = 0  # paid answers since the row was (re)opened that were not good
     request_hash: str = ""
     good_place: int = -1  # where the journal keeps the good answer
+    failed_place: int = -1  # where the journal notes that the row failed
     input_tokens: int = 0
     output_tokens: int = 0
     cached_input_tokens: int = 0
@@ -90,6 +91,7 @@ class Rows:
                 self._held_usd.pop((entry.row, entry.attempt), None)
             case EntryKind.FAILED:
                 state.status = RowStatus.FAILED
+                state.failed_place = entry.place
                 state.finished_at = entry.at
                 state.error_class = entry.detail["error_class"]
                 state.error = entry.detail["message"]
@@ -134,9 +136,11 @@ class Rows:
         state = self.states.get(row)
         return state is not None and state.status != RowStatus.PENDING
 
-    def failed(self) -> list[int]:
-        """The rows that ended as failed, in order."""
-        return sorted(row for row, state in self.states.items() if state.status == RowStatus.FAILED)
+    def failed(self, below: int) -> list[int]:
+        """The rows that ended as failed, noted below this place of the journal, in order."""
+        return sorted(
+            row for row, state in self.states.items() if state.status == RowStatus.FAILED and state.failed_place < below
+        )
 
     def failure_counts(self) -> dict[str, int]:
         """error class: rows that ended so."""

@@ -21,7 +21,7 @@ from batch_llm.engine.rows import Rows
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
-from batch_llm.limiter.base import Cost
+from batch_llm.limiter.base import Cost, Hold
 from batch_llm.providers.base import Request
 
 __all__ = ["SliceWork", "Work"]
@@ -41,6 +41,8 @@ class Work:
     first_messages: int  # how many messages the prompt itself has
     tries: int = 0  # transient failures in this process
     timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
+    throttles: int = 0  # 429s since its last call that ended otherwise
+    hold: Hold | None = None  # money that came too late for the call it was meant for
 
     def entry(self, kind: EntryKind, **fields: Any) -> Entry:
         """A journal entry about this row."""
@@ -76,19 +78,20 @@ class SliceWork:
             raise RuntimeError("the slice is not open")
         return self._journal
 
-    def open(self, *, reopen_failed: bool) -> None:
+    def open(self, *, reopen_below: int | None) -> None:
         """Lock the journal and learn what is known; blocking. Raises `JournalBusy`.
 
-        ``reopen_failed``: failed rows, of this run and of earlier ones, are to be asked once more.
+        ``reopen_below``: failed rows are to be asked once more, those of earlier runs and those whose failure this
+        journal noted below this place; None: none.
         """
         with ExitStack() as opened:
             self._journal = self.parts.runs.journal(self.record.run_id, self.number)
             opened.callback(self.close)
             self.rows.replay(self._journal.replay())
-            if reopen_failed:
-                for row in self.rows.failed():
+            if reopen_below is not None:
+                for row in self.rows.failed(reopen_below):
                     self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
-            self.prior = prior_answers(self.parts, self.record, self.number, with_failed=not reopen_failed)
+            self.prior = prior_answers(self.parts, self.record, self.number, with_failed=reopen_below is None)
             opened.pop_all()
 
     def sync(self) -> None:
@@ -98,10 +101,12 @@ class SliceWork:
 
     def close(self) -> None:
         """Flush and unlock the journal, and remember what it cost; blocking."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-            self.parts.runs.save_spent(self.record.run_id, self.number, str(self.rows.spent_usd))
+        if self._journal is not None:  # the sum first: once it is unlocked, somebody else's entries make it longer
+            try:
+                self.parts.runs.save_spent(self.record.run_id, self.number, str(self.rows.spent_usd))
+            finally:
+                self._journal.close()
+                self._journal = None
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.parts import JobParts, python_rows
-from batch_llm.engine.pipeline import rows_per_s
+from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.window import rows_per_s
 from batch_llm.errors import ConfigurationError, InputError, OutputError
 from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
@@ -46,25 +47,36 @@ class Started:
 
 
 def start(parts: JobParts, judge: Judge) -> Started:
-    """Find the unfinished run that is this one, or freeze a new run; blocking.
+    """Find the unfinished run that is this one, or freeze a new run; blocking, one process at a time for a job.
 
-    Spends nothing; raises `ConfigurationError`. ``judge`` reads the answers of an unfinished run that this one takes
-    over.
+    Spends nothing; raises `ConfigurationError`, and `SliceBusy` while a process works on a run of the job that this one
+    would end. ``judge`` reads the answers of an unfinished run that this one takes over.
     """
     _, version = check(parts)
+    with parts.runs.starting(parts.declared.job.name):
+        return _start(parts, judge, version)
+
+
+def _start(parts: JobParts, judge: Judge, version: str) -> Started:
     signature, shape = signatures(parts)
     records = parts.runs.all(parts.declared.job.name)
     same = [record for record in records if same_run(record, signature, shape, version)]
     unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
+    finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
+    if unfinished is None and finished is not None and has_grown(parts, finished):
+        unfinished = finished
     if unfinished is not None:
-        record = replace(unfinished, job=parts.declared.job_data())
-        parts.runs.save(record)
-        return Started(record, resumed=True)
-    if same and same[0] is records[0] and same[0].state is RunState.FINISHED:
+        job = parts.declared.job_data()
+        return Started(parts.runs.change(unfinished.run_id, job=job, state=RunState.PLANNED), resumed=True)
+    if finished is not None:
         if _output_stands(parts):
-            return Started(same[0], nothing_to_do=True)
-        return Started(replace(same[0], state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
-    return Started(_freeze(parts, judge))
+            return Started(finished, nothing_to_do=True)
+        return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
+    ended = _unfinished(parts)
+    with ExitStack() as alone:
+        for old in ended:
+            alone.enter_context(parts.runs.alone(old.run_id))
+        return Started(_freeze(parts, judge, ended))
 
 
 def check(parts: JobParts) -> tuple[pa.Schema, str]:
@@ -114,7 +126,8 @@ def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
     )
 
 
-def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
+def _freeze(parts: JobParts, judge: Judge, ended: list[RunRecord]) -> RunRecord:
+    """A new run that takes over the paid answers of the ``ended`` ones."""
     job = parts.declared.job
     signature, shape = signatures(parts)
     now = parts.clock.now()
@@ -123,7 +136,6 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
     if not frozen.slices:  # an empty table is an output as well
         parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
-    ended = _unfinished(parts)
     record = RunRecord(
         run_id=run_id,
         job=parts.declared.job_data(),
@@ -141,7 +153,7 @@ def _freeze(parts: JobParts, judge: Judge) -> RunRecord:
     )
     parts.runs.save(record)
     for old in ended:  # only now: a crash before this line leaves them to be taken over again
-        parts.runs.save(replace(old, state=RunState.SUPERSEDED))
+        parts.runs.change(old.run_id, state=RunState.SUPERSEDED)
     return record
 
 
@@ -181,7 +193,7 @@ def _publish_journals(parts: JobParts, judge: Judge, old: RunRecord) -> None:
         if parts.runs.is_published(old.run_id, number):
             continue
         work = SliceWork(parts, judge, old, number)
-        work.open(reopen_failed=False)
+        work.open(reopen_below=None)
         try:
             publish_slice(work, Pending.because(None))
         finally:

@@ -5,8 +5,12 @@ Belongs here: adding up published counters. Not here: counting rows (warehouse.p
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
+from dataclasses import astuple
 from decimal import Decimal
+
+import orjson
 
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
@@ -14,7 +18,7 @@ from batch_llm.engine.parts import JobParts
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["summarise", "total"]
+__all__ = ["fingerprint", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -33,6 +37,12 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         cost_unknown_rows=sum(one.cost_unknown_rows for one in seen),
     )
+
+
+def fingerprint(counts: Mapping[int, StatusCounts]) -> str:
+    """A hash of a run's stored counters: two processes that see the same one see the same rows."""
+    told = [[number, *(str(value) for value in astuple(counts[number]))] for number in sorted(counts)]
+    return hashlib.blake2b(orjson.dumps(told), digest_size=16).hexdigest()
 
 
 def summarise(

@@ -6,6 +6,7 @@ Belongs here: protocols and frozen records. Not here: files.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -98,13 +99,24 @@ class RunRecord:
     created_at: datetime
     requested: bool = False  # a door that only plans asked for its slices to be run (the Dagster sensor does)
     finished_at: datetime | None = None
+    ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
 
 
 class RunStore(Protocol):
-    """The records of all runs, and their journals."""
+    """The records of all runs, and their journals; any number of processes work with them at once.
+
+    Locks go with their process: one that was killed holds none.
+    """
 
     def save(self, record: RunRecord) -> None:
         """Write the record, whole or not at all."""
+        ...
+
+    def change(self, run_id: str, **fields: Any) -> RunRecord:
+        """Change some fields of a record as it is stored now, whoever else changes others; the new record.
+
+        Raises `JournalError` when there is none.
+        """
         ...
 
     def get(self, run_id: str) -> RunRecord:
@@ -123,12 +135,47 @@ class RunStore(Protocol):
         """Erase the record and its journals."""
         ...
 
+    def starting(self, job_name: str) -> AbstractContextManager[None]:
+        """Held while somebody decides which run of the job is next; waits for others who do."""
+        ...
+
+    def at_work(self, run_id: str) -> AbstractContextManager[None]:
+        """Held, by many at once, while a process works on a run. Waits for who has it alone.
+
+        Raises `JournalError` when the run is not there (any more).
+        """
+        ...
+
+    def alone(self, run_id: str) -> AbstractContextManager[None]:
+        """Held while nobody may work on a run. Raises `SliceBusy` while somebody does."""
+        ...
+
+    def is_at_work(self, run_id: str) -> bool:
+        """Whether a process works on the run now."""
+        ...
+
+    def ending(self, run_id: str) -> AbstractContextManager[None]:
+        """Held while the run is brought into its output; waits for others who do. Raises like `at_work`."""
+        ...
+
+    def is_busy(self, run_id: str, slice_number: int) -> bool:
+        """Whether somebody has the slice's journal open for writing."""
+        ...
+
+    def worker(self, run_id: str, slice_number: int) -> int | None:
+        """The process that has, or last had, the slice's journal open for writing; None when that is not known."""
+        ...
+
     def journal(self, run_id: str, slice_number: int) -> Journal:
         """Open a slice's journal for writing. Raises `JournalBusy` when another process has it."""
         ...
 
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
         """A slice's entries, read only; nothing when the slice has no journal yet."""
+        ...
+
+    def size(self, run_id: str, slice_number: int) -> int:
+        """Bytes of the slice's journal as it stands; 0 without one."""
         ...
 
     def spent(self, run_id: str, slice_number: int) -> tuple[int, str] | None:

@@ -18,6 +18,7 @@ import os
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ import orjson
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
 from batch_llm.journal.base import Entry, EntryKind
 
-__all__ = ["LocalJournal", "read_journal"]
+__all__ = ["LocalJournal", "read_journal", "worker_of"]
 
 LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
+WORKER = ".worker"  # beside the journal: the process that writes it, for messages
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -46,7 +48,9 @@ class LocalJournal:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._file)
-            raise JournalBusy(f"another process is writing {path.name} of {path.parent.parent.name}") from None
+            raise JournalBusy(_busy(path)) from None
+        with suppress(OSError):  # only for messages: a full disk shows when an answer is written
+            path.with_suffix(WORKER).write_text(str(os.getpid()))
         self._size = os.fstat(self._file).st_size
         self._synced = self._size
         if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
@@ -101,6 +105,20 @@ class LocalJournal:
             os.ftruncate(self._file, self._size)
             raise JournalFull(f"the disk of {self.path.parent} is full; every answer before this one is stored")
         self._size += written
+
+
+def worker_of(path: Path) -> int | None:
+    """The process that writes this journal, or did so last; None when that is not known."""
+    try:
+        return int(path.with_suffix(WORKER).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _busy(path: Path) -> str:
+    worker = worker_of(path)
+    who = "another process" if worker is None else f"process {worker}"
+    return f"slice {path.stem} of run {path.parent.parent.name} is being worked on by {who}"
 
 
 def read_journal(path: Path) -> Iterator[Entry]:

@@ -7,6 +7,10 @@ Belongs here: saving, finding and deleting run records, and where a run's files 
     <runs>/<run_id>/journal/0000.jsonl  a slice's journal
     <runs>/<run_id>/journal/0000.published how much of the journal is published
     <runs>/<run_id>/journal/0000.spent  what the slice's journal cost, so that it need not be read again
+    <runs>/<run_id>/journal/0000.worker the process that writes the journal, for messages
+    <runs>/<run_id>/at_work             locked by everybody who works on the run; their process numbers, for messages
+    <runs>/<run_id>/ending, changing    locked while the run is promoted, while its record is changed
+    <runs>/<job>.starting               locked while somebody decides which run of the job is next
 """
 
 from __future__ import annotations
@@ -16,19 +20,23 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from batch_llm.errors import JournalError
+from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, RunRecord, RunState
-from batch_llm.journal.local import LocalJournal, read_journal
+from batch_llm.journal.local import LocalJournal, read_journal, worker_of
+from batch_llm.journal.locks import is_locked, locked, passing_lock
 
 __all__ = ["LocalRunStore"]
 
 LEFTOVER_S = 86_400.0  # a freeze takes minutes at most
+ALONE_TRIES = 10  # `is_at_work` takes the lock for some microseconds: not to be mistaken for somebody at work
+ALONE_DELAY_S = 0.02
 
 
 class LocalRunStore:
@@ -43,27 +51,26 @@ class LocalRunStore:
         folder = self.runs_dir / record.run_id
         folder.mkdir(parents=True, exist_ok=True)
         data = orjson.dumps(dataclasses.asdict(record), default=str, option=orjson.OPT_INDENT_2)
-        temporary = folder / f"run.json.{os.getpid()}"
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / "run.json")
+        _write_whole(folder / "run.json", data, durable=True)
+
+    def change(self, run_id: str, **fields: Any) -> RunRecord:
+        """See `RunStore.change`."""
+        with self._run_locked(run_id, "changing"):
+            record = dataclasses.replace(self.get(run_id), **fields)
+            self.save(record)
+        return record
 
     def get(self, run_id: str) -> RunRecord:
         """The record of a run. Raises `JournalError` when there is none."""
-        path = self.runs_dir / run_id / "run.json"
-        try:
-            return _record(orjson.loads(path.read_bytes()))
-        except FileNotFoundError:
-            raise JournalError(f"no run {run_id} in {self.runs_dir}") from None
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"{path} is not a run record: {error}") from error
+        found = self._found(run_id)
+        if found is None:
+            raise JournalError(f"no run {run_id} in {self.runs_dir}")
+        return found
 
     def all(self, job_name: str | None = None) -> list[RunRecord]:
         """All records, newest first; of one job when named."""
-        found = [self.get(path.parent.name) for path in self.runs_dir.glob("*/run.json")]
-        wanted = [record for record in found if job_name is None or record.job["name"] == job_name]
+        found = [self._found(path.parent.name) for path in self.runs_dir.glob("*/run.json")]
+        wanted = [record for record in found if record and (job_name is None or record.job["name"] == job_name)]
         return sorted(wanted, key=lambda record: (record.created_at, record.run_id), reverse=True)
 
     def latest(self, job_name: str) -> RunRecord | None:
@@ -75,6 +82,49 @@ class LocalRunStore:
         """Erase the record and everything that lies beside it."""
         shutil.rmtree(self.runs_dir / run_id, ignore_errors=True)
 
+    def starting(self, job_name: str) -> AbstractContextManager[None]:
+        """See `RunStore.starting`."""
+        return passing_lock(self.runs_dir / f"{job_name}.starting")
+
+    @contextmanager
+    def at_work(self, run_id: str) -> Iterator[None]:
+        """See `RunStore.at_work`."""
+        with self._run_locked(run_id, "at_work", shared=True) as file:
+            os.write(file, f"{os.getpid()}\n".encode())
+            yield
+
+    @contextmanager
+    def alone(self, run_id: str) -> Iterator[None]:
+        """See `RunStore.alone`."""
+        with ExitStack() as held:
+            for _ in range(ALONE_TRIES):
+                try:
+                    file = held.enter_context(self._run_locked(run_id, "at_work", wait=False))
+                    break
+                except BlockingIOError:
+                    time.sleep(ALONE_DELAY_S)
+            else:
+                by_whom = self._by_whom(run_id)
+                raise SliceBusy(f"run {run_id} is being worked on{by_whom}; stop that first, or wait for its end")
+            os.ftruncate(file, 0)
+            yield
+
+    def is_at_work(self, run_id: str) -> bool:
+        """See `RunStore.is_at_work`."""
+        return is_locked(self.runs_dir / run_id / "at_work")
+
+    def ending(self, run_id: str) -> AbstractContextManager[Any]:
+        """See `RunStore.ending`."""
+        return self._run_locked(run_id, "ending")
+
+    def is_busy(self, run_id: str, slice_number: int) -> bool:
+        """See `RunStore.is_busy`."""
+        return is_locked(self.journal_path(run_id, slice_number))
+
+    def worker(self, run_id: str, slice_number: int) -> int | None:
+        """See `RunStore.worker`."""
+        return worker_of(self.journal_path(run_id, slice_number))
+
     def journal(self, run_id: str, slice_number: int) -> LocalJournal:
         """Open a slice's journal for writing. Raises `JournalBusy` when another process has it."""
         return LocalJournal(self.journal_path(run_id, slice_number))
@@ -82,6 +132,11 @@ class LocalRunStore:
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
         """A slice's entries, read only."""
         return read_journal(self.journal_path(run_id, slice_number))
+
+    def size(self, run_id: str, slice_number: int) -> int:
+        """See `RunStore.size`."""
+        path = self.journal_path(run_id, slice_number)
+        return path.stat().st_size if path.exists() else 0
 
     def spent(self, run_id: str, slice_number: int) -> tuple[int, str] | None:
         """See `RunStore.spent`."""
@@ -96,19 +151,18 @@ class LocalRunStore:
         """See `RunStore.save_spent`."""
         path = self.journal_path(run_id, slice_number)
         if path.exists():
-            path.with_suffix(".spent").write_text(f"{path.stat().st_size} {spent_usd}")
+            _write_whole(path.with_suffix(".spent"), f"{path.stat().st_size} {spent_usd}".encode())
 
     def mark_published(self, run_id: str, slice_number: int) -> None:
         """See `RunStore.mark_published`."""
         path = self.journal_path(run_id, slice_number)
         if path.exists():
-            path.with_suffix(".published").write_text(str(path.stat().st_size))
+            _write_whole(path.with_suffix(".published"), str(path.stat().st_size).encode())
 
     def is_published(self, run_id: str, slice_number: int) -> bool:
         """See `RunStore.is_published`."""
-        path = self.journal_path(run_id, slice_number)
-        size = path.stat().st_size if path.exists() else 0
-        marked = path.with_suffix(".published")
+        size = self.size(run_id, slice_number)
+        marked = self.journal_path(run_id, slice_number).with_suffix(".published")
         return size == (int(marked.read_text() or 0) if marked.exists() else 0)
 
     def sweep(self) -> None:
@@ -121,6 +175,54 @@ class LocalRunStore:
     def journal_path(self, run_id: str, slice_number: int) -> Path:
         """Where a slice's journal lies."""
         return self.runs_dir / run_id / "journal" / f"{slice_number:04d}.jsonl"
+
+    def _found(self, run_id: str) -> RunRecord | None:
+        path = self.runs_dir / run_id / "run.json"
+        try:
+            return _record(orjson.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise JournalError(f"{path} is not a run record: {error}") from error
+
+    @contextmanager
+    def _run_locked(self, run_id: str, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
+        """Hold one of a run's locks. Raises `JournalError` when the run is not there (any more)."""
+        with ExitStack() as held:
+            try:
+                file = held.enter_context(locked(self.runs_dir / run_id / name, shared=shared, wait=wait))
+            except FileNotFoundError:
+                raise JournalError(f"no run {run_id} in {self.runs_dir}; was it forgotten?") from None
+            yield file
+
+    def _by_whom(self, run_id: str) -> str:
+        """The processes that said they work on the run and still live; nothing when that is not known."""
+        with suppress(FileNotFoundError):
+            noted = dict.fromkeys((self.runs_dir / run_id / "at_work").read_text().split())
+            living = [pid for pid in noted if pid.isdigit() and _lives(int(pid))]
+            return f" by process {' and '.join(living)}" if living else ""
+        return ""
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Replace a file; whoever reads it meanwhile sees the old or the new one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def _record(data: dict[str, Any]) -> RunRecord:

@@ -236,6 +236,13 @@ class Hold:
 class Budget(Protocol):
     """Keeps reserved + spent at or below every cap, at every moment, over all processes that share the ledger."""
 
+    def begin(self, slice_number: int, spent_usd: Decimal) -> None:
+        """From now on this process alone works on the slice, whose journal says it has cost this, unknown in full.
+
+        To be called before the first hold for the slice; again is harmless.
+        """
+        ...
+
     async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
         """Set aside the dearest possible bill.
 
@@ -255,6 +262,11 @@ class Budget(Protocol):
     @property
     def cap_usd(self) -> Decimal | None:
         """The run's cap; None without one."""
+        ...
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether any cap applies or applied: the run's, its user's, the day's."""
         ...
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from batch_llm.limiter.fair_share import Lag, Lineage, charge, lag, leave, lineage, take_part
+from batch_llm.limiter.fair_share import Lag, Lineage, charge, lag, leave, take_part
 from batch_llm.limiter.memory import CALLER
 from batch_llm.limiter.step import Step
 from batch_llm.limiter.wire import CLOCK, FIXED, Served
@@ -16,7 +16,6 @@ from batch_llm.limiter.wire import CLOCK, FIXED, Served
 __all__ = ["book", "settle"]
 
 LIVE = 0
-TTL_S = 3.0  # a caller with work that stays silent so long counts as gone: three heartbeats
 BREATH_S = 0.0005  # a denied caller asks this much later than its moment, so that it is not denied again
 ROUNDING_S = 1e-9
 PLAY_S = 0.1
@@ -26,7 +25,7 @@ were used with rows of 50 and 3,000 tokens; with 0.05 s of play 82 % and 100 %."
 WINDOW_PLAY = 0.005  # of a fixed window of the provider, whose free 1 % covers it
 
 
-def settle(step: Step, item: list[Any], *, known: bool) -> None:
+def settle(step: Step, line: Lineage, item: list[Any], *, known: bool) -> None:
     """Refund or charge what ended; hand back what was not used. Never more than the caller holds.
 
     ``known``: the amounts were booked in this memory; else they count no more.
@@ -35,7 +34,6 @@ def settle(step: Step, item: list[Any], *, known: bool) -> None:
     if not known or not (any(done) or any(used) or any(unused)):
         return
     memory = step.memory
-    line = lineage(step, item)
     dominant_s = 0.0
     mine = memory.tail == line.key
     for n, place in enumerate(step.places):
@@ -71,21 +69,21 @@ def _give_back(step: Step, n: int, clock: tuple[float, float], *, mine: bool) ->
     return max(tat - min(seconds, step.bursts[n]), min(tat, step.now_s))
 
 
-def book(step: Step, item: list[Any]) -> list[Any]:
+def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
     """Book a slice for one item: served, wait_s, binding, starts_s, amounts (see `wire.Grant`)."""
     nothing = [0.0] * len(step.places)
     if item[4] <= 0:
-        _note(step, item)
+        leave(step.memory, line)  # nobody of this caller waits
+        line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
         return [Served.DENIED, 0.0, -1, nothing, nothing]
     memory, now_s = step.memory, step.now_s
-    line = lineage(step, item)
     line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
     for n, place in enumerate(step.places):
         memory.largest[place] = max(memory.largest[place], item[8][n])
     if line.lane_number == LIVE:
         memory.live_seen_s = now_s
     first_s = _seconds(step, item[7])
-    take_part(step, line, first_s, max(TTL_S, 1.5 * step.round_s))
+    take_part(step, line, first_s)
     if now_s < memory.pause_until_s:
         return [Served.DENIED, memory.pause_until_s - now_s, -1, nothing, nothing]
     bursts = step.full_bursts if line.lane_number == LIVE else step.bursts
@@ -97,13 +95,6 @@ def book(step: Step, item: list[Any]) -> list[Any]:
     if depth_s > threshold_s:
         return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing]
     return _grant(step, line, item, (standing, first_s, bursts))
-
-
-def _note(step: Step, item: list[Any]) -> None:
-    """An item that asks for nothing: nobody of this caller waits."""
-    line = lineage(step, item)
-    leave(step.memory, line)
-    line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
 
 
 def _seconds(step: Step, amounts: list[float]) -> float:
@@ -123,21 +114,15 @@ def _depth(step: Step, item: list[Any], bursts: list[float]) -> tuple[float, int
             continue
         if step.kinds[n] == FIXED:
             if _left(step, n) < item[7][n] and day_wait_s == 0:
-                ends_s = (memory.period[place] + 1) * step.periods[n] + step.offsets[n]
-                day_wait_s, binding = max(BREATH_S, ends_s - now_s), n
+                day_wait_s, binding = max(BREATH_S, step.period_ends_in_s(n)), n
         elif day_wait_s == 0 and memory.tat[place] - bursts[n] - now_s > depth_s:
             depth_s, binding = memory.tat[place] - bursts[n] - now_s, n
     return depth_s, binding, day_wait_s
 
 
 def _left(step: Step, n: int) -> float:
-    """FIXED: what is left of the day; a new day begins with nothing used."""
-    memory, place = step.memory, step.places[n]
-    number = step.period_number(n)
-    if number > memory.period[place]:
-        memory.period[place] = number
-        memory.tat[place] = 0.0
-    return step.limits[n] * step.periods[n] - memory.tat[place]
+    """FIXED: what is left of the day."""
+    return step.limits[n] * step.periods[n] - step.memory.tat[step.places[n]]
 
 
 def _threshold(step: Step, line: Lineage, standing: Lag) -> float:

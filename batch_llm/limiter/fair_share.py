@@ -29,7 +29,20 @@ from batch_llm.limiter.memory import (
 )
 from batch_llm.limiter.step import Step
 
-__all__ = ["Lineage", "charge", "forget_absent", "lag", "leave", "lineage", "take_part"]
+__all__ = [
+    "FLOW_FADE_S",
+    "HEARTBEAT_S",
+    "SILENT_S",
+    "Lineage",
+    "charge",
+    "forget_absent",
+    "lag",
+    "lane_shares",
+    "leave",
+    "lineage",
+    "look_again",
+    "take_part",
+]
 
 LANE_WEIGHTS = (64.0, 16.0, 4.0, 1.0)  # live, high, normal, low, where all of them have work
 LEAST_LANE_SHARE = 0.05  # of the pool, for any lane with work
@@ -38,6 +51,8 @@ CREDIT_S, CREDIT_QUANTA = 1.0, 4.0  # who cannot use its share saves up no more 
 ABSENT_AT_ONCE = 16  # forgotten per call
 NEUTRAL = 0.5
 FLOW_FADE_S = 5.0
+SILENT_S = 3.0  # a caller with work that says nothing for so long counts as gone: three heartbeats
+HEARTBEAT_S = 10.0  # .. and its permits return
 REMEMBERED_S = 600.0  # an idle caller, its job and its user
 WHOLE_LANE, WHOLE_USER = (LANE.S, LANE.W, LANE.M, LANE.V), (USER.S, USER.W, USER.M, USER.V)
 assert WHOLE_LANE == WHOLE_USER == (0, 1, 2, 3)  # noqa: S101  both parents keep their sums in the same places
@@ -66,20 +81,33 @@ def lineage(step: Step, item: list[Any]) -> Lineage:
     own = records.setdefault(job_key(lane_number, user, job), [0.0, 0.0, 0.0, step.now_s, 1.0, 0.0])
     if key not in records:
         records[key] = [0.0, step.now_s, 0.0, 0.0, 0.0, *([0.0] * len(memory.tat))]
-        memory.known[key] = step.now_s + REMEMBERED_S
+        look_again(memory, memory.known, key, step.now_s + REMEMBERED_S)
     caller = records[key]
-    if owner[USER.ACTIVE] == 0:
-        owner[USER.WEIGHT] = memory.weights.get(user, 1.0)
+    _weigh(owner, memory.lanes[lane_number], memory.weights.get(user, 1.0))
     if own[JOB.ACTIVE] == 0:
         own[JOB.WEIGHT] = weight
     caller[CALLER.SEEN] = step.now_s
     return Lineage(memory.lanes[lane_number], owner, own, caller, key, lane_number)
 
 
-def take_part(step: Step, line: Lineage, first_s: float, ttl_s: float) -> None:
-    """This caller has work: it counts in the shares until it says otherwise or stays silent for ``ttl_s``."""
-    step.memory.backlogged[line.key] = step.now_s + ttl_s
+def _weigh(user: Record, lane: Record, weight: float) -> None:
+    """A person may change a user's weight while it is at work."""
+    if user[USER.ACTIVE] > 0 and weight != user[USER.WEIGHT]:
+        lane[LANE.W] += weight - user[USER.WEIGHT]
+        lane[LANE.M] += (weight - user[USER.WEIGHT]) * user[USER.S]
+    user[USER.WEIGHT] = weight
+
+
+def look_again(memory: Memory, expiries: dict[str, float], key: str, at_s: float) -> None:
+    """At ``at_s`` see whether a caller is still about; not at each of its calls."""
+    expiries[key] = at_s
+    memory.look_s = min(memory.look_s, at_s)
+
+
+def take_part(step: Step, line: Lineage, first_s: float) -> None:
+    """This caller has work: it counts in the shares until it says otherwise or stays silent for `SILENT_S`."""
     if line.caller[CALLER.ACTIVE] == 0:
+        look_again(step.memory, step.memory.backlogged, line.key, step.now_s + SILENT_S)
         line.caller[CALLER.ACTIVE] = 1.0
         line.job[JOB.CALLERS] += 1
     _join_lane(step.memory, line.lane_number, first_s)
@@ -111,11 +139,11 @@ def _join_lane(memory: Memory, number: int, first_s: float) -> None:
 
 def leave(memory: Memory, line: Lineage) -> None:
     """This caller has no work any more."""
-    memory.backlogged.pop(line.key, None)
+    line.caller[CALLER.WAITING] = 0.0
     if line.caller[CALLER.ACTIVE] == 0:
         return
+    del memory.backlogged[line.key]
     line.caller[CALLER.ACTIVE] = 0.0
-    line.caller[CALLER.WAITING] = 0.0
     line.job[JOB.CALLERS] = max(0.0, line.job[JOB.CALLERS] - 1)
     if line.job[JOB.CALLERS] == 0:
         _part(line.job, line.user, JOB.WEIGHT)
@@ -137,34 +165,47 @@ def _part(member: Record, parent: Record, weight: int) -> None:
 
 def forget_absent(step: Step) -> None:
     """Callers that did not come back count no more; their permits are free again."""
-    memory = step.memory
-    for key in _overdue(memory.backlogged, step.now_s):
-        leave(memory, _line_of(memory, key))
-    for key in _overdue(memory.holders, step.now_s):
-        caller = memory.records[key]
-        memory.permits = max(0.0, memory.permits - caller[CALLER.PERMITS])
-        caller[CALLER.PERMITS] = 0.0
-        del memory.holders[key]
-    for key in _overdue(memory.known, step.now_s):
-        _forget_idle(step, key)
-
-
-def _forget_idle(step: Step, key: str) -> None:
-    """Drop a caller that was not heard of for long, and its job and user when nothing of them is left at work."""
-    memory = step.memory
-    line = _line_of(memory, key)
-    if line.caller[CALLER.SEEN] + REMEMBERED_S > step.now_s:
-        memory.known[key] = line.caller[CALLER.SEEN] + REMEMBERED_S
+    memory, now_s = step.memory, step.now_s
+    if now_s < memory.look_s:
         return
-    _, user, job, _ = key[1:].split(SEPARATOR)
-    del memory.known[key], memory.records[key]
-    if line.job[JOB.CALLERS] == 0:
+    for expiries, after_s, forget in (
+        (memory.backlogged, SILENT_S, leave),
+        (memory.holders, HEARTBEAT_S, _return_permits),
+        (memory.known, REMEMBERED_S, _forget),
+    ):
+        for key in _due(expiries, now_s):
+            line = _line_of(memory, key)
+            still_until_s = line.caller[CALLER.SEEN] + after_s
+            if still_until_s > now_s:
+                expiries[key] = still_until_s
+            else:
+                forget(memory, line)
+    memory.look_s = min(
+        (min(expiries.values()) for expiries in (memory.backlogged, memory.holders, memory.known) if expiries),
+        default=now_s,
+    )
+
+
+def _return_permits(memory: Memory, line: Lineage) -> None:
+    if line.caller[CALLER.PERMITS] > 0:
+        memory.permits = max(0.0, memory.permits - line.caller[CALLER.PERMITS])
+        line.caller[CALLER.PERMITS] = 0.0
+        del memory.holders[line.key]
+
+
+def _forget(memory: Memory, line: Lineage) -> None:
+    """Drop a caller that was not heard of for long, and its job and user when nothing of them is left."""
+    leave(memory, line)
+    _return_permits(memory, line)
+    _, user, job, _ = line.key[1:].split(SEPARATOR)
+    del memory.known[line.key], memory.records[line.key]
+    if line.job[JOB.CALLERS] == 0 and line.job[JOB.FLOW_AT] <= line.caller[CALLER.SEEN]:
         del memory.records[job_key(line.lane_number, user, job)]
         if line.user[USER.W] == 0:
             memory.records.pop(user_key(line.lane_number, user), None)
 
 
-def _overdue(expiries: dict[str, float], now_s: float) -> list[str]:
+def _due(expiries: dict[str, float], now_s: float) -> list[str]:
     gone = sorted((at_s, key) for key, at_s in expiries.items() if at_s <= now_s)
     return [key for _, key in gone[:ABSENT_AT_ONCE]]
 

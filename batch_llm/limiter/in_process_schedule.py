@@ -11,7 +11,7 @@ from typing import Any
 from batch_llm.clock import Clock
 from batch_llm.limiter.base import Limits, PoolChange, PoolView
 from batch_llm.limiter.schedule import PoolSchedule
-from batch_llm.limiter.views import apply_change, view_of
+from batch_llm.limiter.views import checked_change, view_of
 
 __all__ = ["InProcessSchedule"]
 
@@ -35,7 +35,7 @@ class InProcessSchedule:
 
     async def change(self, limits: Limits, change: PoolChange) -> None:
         """See `Schedule.change`."""
-        apply_change(self._pool.memory, limits, change, self._now_s())
+        self._pool.change(self._now_s(), checked_change(limits, change))
 
     async def aclose(self) -> None:
         """See `Schedule.aclose`; nothing to close."""

@@ -52,6 +52,7 @@ class Memory:
     epoch: int = 0  # 0: nothing yet
     seq: int = 0  # calls so far
     last_s: float = 0.0  # of the last call
+    skew_s: float = 0.0  # what the schedule's clock is ahead of the store's: the sum of its steps back
     version: int = 1
     tat: list[float] = field(default_factory=_per_dimension)  # FIXED: units used in the period
     period: list[float] = field(default_factory=_per_dimension)  # FIXED: the number of the period
@@ -78,11 +79,14 @@ class Memory:
     permits: float = 0.0  # held by all
     tail: str = ""  # who booked last ..
     tail_tat: list[float] = field(default_factory=_per_dimension)  # .. and the clocks before it
+    look_s: float = 0.0  # before it nothing in `backlogged`, `holders` and `known` is due
     weights: dict[str, float] = field(default_factory=dict)  # of users, set by a person
     records: dict[str, Record] = field(default_factory=dict)  # users, jobs and callers, by key
-    backlogged: dict[str, float] = field(default_factory=dict)  # caller -> when it counts as gone
-    holders: dict[str, float] = field(default_factory=dict)  # caller with permits -> when they return
-    known: dict[str, float] = field(default_factory=dict)  # caller -> when to see whether it is still about
+    backlogged: dict[str, float] = field(
+        default_factory=dict
+    )  # caller at work -> when to see whether it is still about
+    holders: dict[str, float] = field(default_factory=dict)  # caller with permits -> the same
+    known: dict[str, float] = field(default_factory=dict)  # every caller -> the same
 
 
 def user_key(lane: int, user: str) -> str:

@@ -10,26 +10,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from batch_llm.limiter.fair_share import lane_shares, lineage
+from batch_llm.limiter.fair_share import HEARTBEAT_S, Lineage, lane_shares, look_again
 from batch_llm.limiter.memory import CALLER, JOB, LANE, USER
 from batch_llm.limiter.step import Step
 
 __all__ = ["give_permits"]
 
-HEARTBEAT_S = 10.0
 STARVED_S = 1.0  # so long after somebody went without, nobody may have more than its share
 
 
-def give_permits(step: Step, item: list[Any]) -> int:
+def give_permits(step: Step, line: Lineage, item: list[Any]) -> int:
     """How many requests this item's caller may have in flight; -1 where the pool does not limit them."""
     if step.most <= 0:
         return -1
     memory, now_s = step.memory, step.now_s
-    line = lineage(step, item)
     in_flight, wanted = float(item[13]), min(float(item[14]), float(step.most))
     held = line.caller[CALLER.PERMITS]
     free = step.most - (memory.permits - held)
-    share = _share(step, item)
+    share = _share(step, line)
     given = min(wanted, free)
     if given < wanted and given < share:
         memory.starved_s = now_s
@@ -38,16 +36,15 @@ def give_permits(step: Step, item: list[Any]) -> int:
     given = max(in_flight, given, 0.0)
     memory.permits += given - held
     line.caller[CALLER.PERMITS] = given
-    if given > 0:
-        memory.holders[line.key] = now_s + HEARTBEAT_S
-    else:
-        memory.holders.pop(line.key, None)
+    if given > 0 and held == 0:
+        look_again(memory, memory.holders, line.key, now_s + HEARTBEAT_S)
+    elif given == 0 and held > 0:
+        del memory.holders[line.key]
     return int(given)
 
 
-def _share(step: Step, item: list[Any]) -> float:
+def _share(step: Step, line: Lineage) -> float:
     """The fair number of permits of this caller, at least one."""
-    line = lineage(step, item)
     lane, user, job = line.lane, line.user, line.job
     users = lane[LANE.W] + (0.0 if user[USER.ACTIVE] else user[USER.WEIGHT])
     jobs = user[USER.W] + (0.0 if job[JOB.ACTIVE] else job[JOB.WEIGHT])

@@ -17,7 +17,7 @@ import math
 from typing import Any
 
 from batch_llm.limiter.booking import book, settle
-from batch_llm.limiter.fair_share import forget_absent
+from batch_llm.limiter.fair_share import forget_absent, lineage
 from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.permits import give_permits
 from batch_llm.limiter.step import Step
@@ -46,12 +46,14 @@ class PoolSchedule:
         """Nothing is remembered yet."""
         self.memory = Memory()
 
-    def call(self, now_s: float, request: list[Any]) -> list[Any]:
+    def call(self, clock_s: float, request: list[Any]) -> list[Any]:
         """One call as `wire.Call` describes it; the reply as in `wire.Reply`."""
         worker, epoch, seq, depth_s, rules, items, most, unknown, throttles, observed, outage, days, age_s = request
         step = Step(self.memory, worker, rules, most, bool(unknown))
-        step.now_s = _steady(self.memory, now_s)
+        step.now_s = _steady(self.memory, clock_s)
+        step.wall_s = step.now_s - self.memory.skew_s
         known = _remember(step, epoch, seq, depth_s, outage=bool(outage))
+        step.begin_days()
         if not known:
             _recall_days(step, days, age_s)
         _fade(step)
@@ -63,29 +65,39 @@ class PoolSchedule:
         forget_absent(step)
         grants = []
         for item in items:
-            settle(step, item, known=known)
-            permits = give_permits(step, item)
-            grants.append([*book(step, item), permits])
+            line = lineage(step, item)
+            settle(step, line, item, known=known)
+            permits = give_permits(step, line, item)
+            grants.append([*book(step, line, item), permits])
         return _reply(step, grants)
 
+    def change(self, clock_s: float, change: list[Any]) -> None:
+        """What a person changes, as `views.checked_change` made it."""
+        memory = self.memory
+        changed, weights, resume = change
+        for place, per_s in changed:
+            memory.changed[place] = per_s
+        for user, weight in weights:
+            if weight > 0:
+                memory.weights[user] = weight
+            else:
+                memory.weights.pop(user, None)
+        if resume:
+            memory.pause_until_s = _steady(memory, clock_s)
+            memory.pause_dimension = -1.0
+            memory.factor = [1.0] * len(memory.factor)
+        memory.version += 1
 
-def _steady(memory: Memory, now_s: float) -> float:
-    """A clock that was set back must not stop the pool: everything remembered moves with it."""
+
+def _steady(memory: Memory, clock_s: float) -> float:
+    """The schedule's clock: it never goes back, whatever the store's does."""
+    now_s = clock_s + memory.skew_s
     back_s = memory.last_s - now_s
     if memory.epoch == 0 or back_s <= 0:
         return now_s
-    if back_s < GRACE_S:
-        return memory.last_s
-    for place, tat in enumerate(memory.tat):
-        if memory.period[place] == 0:
-            memory.tat[place] = tat - back_s
-    memory.pause_until_s -= back_s
-    memory.decreased_s -= back_s
-    memory.tolerated_s -= back_s
-    memory.live_seen_s -= back_s
-    memory.starved_s -= back_s
-    memory.last_s = now_s
-    return now_s
+    if back_s >= GRACE_S:  # set back; less than that is jitter and passes
+        memory.skew_s += back_s
+    return memory.last_s
 
 
 def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool) -> bool:
@@ -97,10 +109,6 @@ def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool)
         memory.last_s = now_s
         for place in range(len(memory.tat)):
             memory.tat[place] = now_s
-        for n, place in enumerate(step.places):
-            if step.kinds[n] == FIXED:
-                memory.tat[place] = 0.0
-                memory.period[place] = step.period_number(n)
         if epoch == 0:
             return True
         _stand_still(step, max(depth_s, OVERHANG * ROUND_S))
@@ -112,7 +120,11 @@ def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool)
         return False
     if outage or (now_s - memory.last_s > OUTAGE_S and memory.backlogged):
         _stand_still(step, max(GRACE_S, depth_s if outage else OVERHANG * ROUND_S))
-    return epoch in (0, memory.epoch)
+    if epoch in (0, memory.epoch):
+        return True
+    if depth_s > 0:  # what this caller holds of a lost memory must pass as well
+        _stand_still(step, depth_s)
+    return False
 
 
 def _stand_still(step: Step, duration_s: float) -> None:
@@ -133,8 +145,8 @@ def _recall_days(step: Step, days: list[float], age_s: float) -> None:
         if step.kinds[n] == ROLLING:
             memory.tat[place] = max(memory.tat[place], now_s + days[n] - age_s)
         elif step.kinds[n] == FIXED:
-            began_s = step.period_number(n) * step.periods[n] + step.offsets[n]
-            if now_s - began_s >= age_s:
+            into_s = step.periods[n] - step.period_ends_in_s(n)
+            if into_s >= age_s:
                 memory.tat[place] = max(memory.tat[place], days[n])
 
 

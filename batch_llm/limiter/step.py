@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 from batch_llm.limiter.memory import Memory
-from batch_llm.limiter.wire import CLOCK
+from batch_llm.limiter.wire import CLOCK, FIXED
 
 __all__ = ["Step"]
 
@@ -36,6 +36,7 @@ class Step:
         "rates",
         "round_s",
         "unknown",
+        "wall_s",
         "windows",
         "worker",
     )
@@ -46,7 +47,8 @@ class Step:
         self.worker = worker
         self.most = most
         self.unknown = unknown
-        self.now_s = 0.0
+        self.now_s = 0.0  # the schedule's clock
+        self.wall_s = 0.0  # the store's: a day's limit follows it
         self.elapsed_s = 0.0  # since the last call
         self.round_s = 0.0
         self.places: list[int] = [rule[0] for rule in rules]
@@ -69,5 +71,17 @@ class Step:
                     self.bursts[n] = self.full_bursts[n] - self.live_bursts[n]
 
     def period_number(self, n: int) -> float:
-        """FIXED: the number of the day that ``now_s`` is in."""
-        return float(math.floor((self.now_s - self.offsets[n]) / self.periods[n]))
+        """FIXED: the number of the day it is."""
+        return float(math.floor((self.wall_s - self.offsets[n]) / self.periods[n]))
+
+    def period_ends_in_s(self, n: int) -> float:
+        """FIXED: how much of the day is left."""
+        return (self.period_number(n) + 1) * self.periods[n] + self.offsets[n] - self.wall_s
+
+    def begin_days(self) -> None:
+        """FIXED: a new day begins with nothing used."""
+        memory = self.memory
+        for n, place in enumerate(self.places):
+            if self.kinds[n] == FIXED and self.period_number(n) > memory.period[place]:
+                memory.period[place] = self.period_number(n)
+                memory.tat[place] = 0.0

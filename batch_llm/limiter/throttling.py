@@ -135,9 +135,9 @@ def _day_is_over(step: Step, n: int, wait_s: float) -> None:
     """The provider says that the day's limit is used up: pause until it is there again."""
     memory, now_s, place = step.memory, step.now_s, step.places[n]
     if step.kinds[n] == FIXED:
-        memory.tat[place] = max(memory.tat[place], step.limits[n] * step.periods[n])
+        memory.tat[place] = max(memory.tat[place], _limit(step, n) * step.periods[n])
         if wait_s < 0:
-            wait_s = (step.period_number(n) + 1) * step.periods[n] + step.offsets[n] - now_s
+            wait_s = step.period_ends_in_s(n)
     else:
         memory.tat[place] = max(memory.tat[place], now_s + step.full_bursts[n])
         if wait_s < 0:

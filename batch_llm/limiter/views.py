@@ -1,25 +1,26 @@
 """A pool as people see it, and what they change of it.
 
-Belongs here: reading and changing a pool's memory, wherever it lies. Not here: the algorithm (schedule.py), printing
-(cli/limits.py).
+Belongs here: reading a pool's memory, wherever it lies, and checking a change. Not here: the algorithm
+(schedule.py), printing (cli/limits.py).
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from batch_llm.errors import LimiterError
 from batch_llm.limiter.base import DimensionView, Limits, PoolChange, PoolView, Priority, TenantView
 from batch_llm.limiter.debit import rules_of
-from batch_llm.limiter.memory import CALLER, JOB, SEPARATOR, USER, Memory, Record, job_key, user_key
+from batch_llm.limiter.fair_share import FLOW_FADE_S, HEARTBEAT_S, SILENT_S
+from batch_llm.limiter.memory import CALLER, JOB, SEPARATOR, Memory, Record, job_key
 from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, LANES, Rule
 
-__all__ = ["CHANGEABLE", "apply_change", "view_of"]
+__all__ = ["CHANGEABLE", "checked_change", "view_of"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
-FLOW_FADE_S = 5.0
-SILENT_S = 3.0
+LARGEST_LIMIT, LARGEST_WEIGHT = 1e15, 1e6
 CHANGEABLE = (
     "requests_per_minute",
     "tokens_per_minute",
@@ -30,40 +31,44 @@ CHANGEABLE = (
 )
 
 
-def apply_change(memory: Memory, limits: Limits, change: PoolChange, now_s: float) -> None:
-    """Change the pool. Raises `LimiterError` for a limit that the pool does not declare or a value not above 0."""
-    declared = {rule.name for rule in rules_of(limits, _at(now_s))}
+def checked_change(limits: Limits, change: PoolChange) -> list[Any]:
+    """The change in the form that `PoolSchedule.change` and the script take.
+
+    ``[[place in DIMENSIONS, units per second], ..], [[user, weight], ..], resume``; 0 takes a change back. Raises
+    `LimiterError` for a limit that the pool does not declare or a value not above 0.
+    """
+    declared = {rule.name for rule in rules_of(limits, datetime.now(UTC))}
+    changed = []
     for name, value in change.limits.items():
         place = _place(name)
         if DIMENSIONS[place] not in declared:
             raise LimiterError(
                 f"pool {limits.pool} declares no {name}; add it to `limits` in the providers file, then change it here"
             )
-        if value is not None and not 0 < value < 1e15:
+        if value is not None and not 0 < value < LARGEST_LIMIT:
             raise LimiterError(f"{name} must be a number above 0, got {value!r}")
         per_s = MINUTE_S if name.endswith("_minute") else DAY_S
-        memory.changed[place] = 0.0 if value is None else value / per_s
+        changed.append([place, 0.0 if value is None else value / per_s])
+    weights = []
     for user, weight in change.user_weights.items():
-        if weight is None:
-            memory.weights.pop(user, None)
-        elif 0 < weight < 1e6:
-            memory.weights[user] = float(weight)
-        else:
+        if weight is not None and not 0 < weight < LARGEST_WEIGHT:
             raise LimiterError(f"the weight of user {user!r} must be a number above 0, got {weight!r}")
-    if change.resume:
-        memory.pause_until_s = now_s
-        memory.pause_dimension = -1.0
-        memory.factor = [1.0] * len(DIMENSIONS)
-    memory.version += 1
+        weights.append([user, 0.0 if weight is None else float(weight)])
+    return [changed, weights, 1 if change.resume else 0]
 
 
-def view_of(memory: Memory, limits: Limits, now_s: float) -> PoolView:
-    """What the memory says of the pool."""
-    rules = rules_of(limits, _at(now_s))
+def view_of(memory: Memory, limits: Limits, clock_s: float) -> PoolView:
+    """What the memory says of the pool. ``clock_s``: of the clock that the schedule is called with."""
+    rules = rules_of(limits, _at(clock_s))
+    now_s = clock_s + memory.skew_s
     fade = FLOW_FADE_S / (FLOW_FADE_S + max(0.0, now_s - memory.last_s))
     dimensions = [_dimension(memory, limits, rule, (now_s, fade)) for rule in rules]
     if limits.max_concurrency is not None:
-        in_flight = sum(rec[CALLER.IN_FLIGHT] for key, rec in memory.records.items() if key[0] == "c")
+        in_flight = sum(
+            record[CALLER.IN_FLIGHT]
+            for key, record in memory.records.items()
+            if key[0] == "c" and now_s - record[CALLER.SEEN] < HEARTBEAT_S
+        )
         most = float(limits.max_concurrency)
         dimensions.append(DimensionView("concurrency", most, most, in_flight))
     paused_s = max(0.0, memory.pause_until_s - now_s)
@@ -88,7 +93,7 @@ def _dimension(memory: Memory, limits: Limits, rule: Rule, at: tuple[float, floa
         per_s *= memory.factor[place]
         used = memory.flow[place] * fade / FLOW_FADE_S * MINUTE_S
     elif rule.kind == FIXED:
-        today = (now_s - rule.offset_s) // rule.period_s
+        today = (now_s - memory.skew_s - rule.offset_s) // rule.period_s
         used = memory.tat[place] if memory.period[place] == today else 0.0
     else:
         used = max(0.0, memory.tat[place] - now_s) * per_s if memory.epoch else 0.0
@@ -111,12 +116,13 @@ def _tenants(memory: Memory, now_s: float) -> list[TenantView]:
         flow = flows[lane, user, job]
         if not alive and flow < 1e-3:
             continue
-        owner, own = memory.records[user_key(lane, user)], memory.records[job_key(lane, user, job)]
+        own = memory.records.get(job_key(lane, user, job))  # None: forgotten while this caller was idle
+        job_weight = 1.0 if own is None else own[JOB.WEIGHT]
         priority: Priority = LANES[lane]  # type: ignore[assignment]  # LANES lists the priorities
         waiting = int(sum(record[CALLER.WAITING] for record in alive))
         share = flow / total if total > 0 else 0.0
-        weight = memory.weights.get(user, owner[USER.WEIGHT])
-        views.append(TenantView(user, job, priority, weight, own[JOB.WEIGHT], share, waiting, len(alive)))
+        weight = memory.weights.get(user, 1.0)
+        views.append(TenantView(user, job, priority, weight, job_weight, share, waiting, len(alive)))
     return views
 
 

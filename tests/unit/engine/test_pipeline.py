@@ -1,53 +1,120 @@
-"""One row through the calls, with a provider that misbehaves."""
+"""Rows through the calls: with a provider that misbehaves, a limiter that does as it is told, and real money."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from batch_llm.clock import ScaledClock
-from batch_llm.engine.events import Event
+from batch_llm.engine.answers import Verdict
+from batch_llm.engine.events import Event, FirstFailure, Stopping
 from batch_llm.engine.meter import CALL_TIMEOUT_FIRST_S, Meter
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.slice_work import Work
-from batch_llm.errors import ErrorClass, ProviderError
+from batch_llm.engine.window import WINDOW_UNLIMITED
+from batch_llm.errors import (
+    ErrorClass,
+    LimiterError,
+    LimiterUnreachable,
+    NeverFits,
+    ProviderError,
+    QuotaExhausted,
+)
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.limiter.base import Cost, Limits, Tenant
-from batch_llm.limiter.budget import LocalBudget
-from batch_llm.limiter.in_process import InProcessRateLimiter
+from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant, Throttle
+from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import Message, RawAnswer, Request
 
+UNTIL = datetime(2026, 5, 6, 7, 0, tzinfo=UTC)
 
-class Failing:
-    """A provider whose every call ends as told, and which notes how long it was allowed to take."""
 
-    def __init__(self, *classes: ErrorClass) -> None:
-        self.classes = list(classes)
+class Provider:
+    """Its calls end as told, one after the other, then well; notes when each came and how long it might take."""
+
+    def __init__(self, clock: ScaledClock, *endings: ProviderError | None, takes_s: float = 0.0) -> None:
+        self.clock, self.endings, self.takes_s = clock, list(endings), takes_s
+        self.rows: list[int] = []
+        self.at_s: list[float] = []
         self.allowed_s: list[float] = []
 
     async def send(self, request: Request, *, total_s: float) -> RawAnswer:
+        self.rows.append(int(request.custom_id))
+        self.at_s.append(self.clock.monotonic())
         self.allowed_s.append(total_s)
-        raise ProviderError(self.classes[len(self.allowed_s) - 1], "as told", maybe_paid=True)
+        ending = self.endings.pop(0) if self.endings else None
+        await asyncio.sleep(self.takes_s)
+        if ending is not None:
+            raise ending
+        return RawAnswer(b"{}", {}, 0.0)
 
 
-class OneRow:
-    """A slice of one row that remembers what was noted."""
+class Gate:
+    """A limiter that lets so many rows out per call, and raises what stands in ``errors`` at that call."""
 
-    def __init__(self, clock: ScaledClock) -> None:
+    def __init__(self, at_once: int = 1, errors: Mapping[int, LimiterError | QuotaExhausted] | None = None) -> None:
+        self.at_once, self.errors = at_once, dict(errors or {})
+        self.calls: list[tuple[int, bool]] = []  # rows listed, whether more follow
+        self.open: list[Reservation] = []
+        self.released = 0
+
+    async def reserve_next(self, tenant: Tenant, costs: Sequence[Cost], *, more: bool = False) -> list[Reservation]:
+        self.calls.append((len(costs), more))
+        error = self.errors.get(len(self.calls) - 1)
+        if error is not None:
+            raise error
+        granted = [Reservation(tenant, cost, 0.0) for cost in costs[: self.at_once]]
+        self.open += granted
+        return granted
+
+    def _end(self, reservation: Reservation) -> None:
+        self.open.remove(reservation)
+
+    def settle(self, reservation: Reservation, actual: Cost) -> None:
+        self._end(reservation)
+
+    def throttled(self, reservation: Reservation, throttle: Throttle) -> None:
+        self._end(reservation)
+
+    def release(self, reservation: Reservation) -> None:
+        self._end(reservation)
+        self.released += 1
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        pass
+
+
+class Rows:
+    """A slice of some rows that remembers what was noted; each answer costs 0.1 USD."""
+
+    def __init__(self, clock: ScaledClock, count: int) -> None:
         self.parts = SimpleNamespace(clock=clock)
-        self.number, self.outstanding, self.fed = 0, 1, True
+        self.rows = SimpleNamespace(spent_usd=Decimal(0), cost_usd=lambda usage: Decimal("0.1"))
+        self.number, self.outstanding, self.fed = 0, count, True
         self.noted: list[Entry] = []
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: Entry) -> Verdict | None:
         self.noted.append(entry)
+        return Verdict(None, "", None) if entry.kind is EntryKind.ANSWER else None
 
     async def works(self) -> AsyncIterator[Work]:
-        request = Request("r-0", "m", (Message("user", "?"),), {}, None)
-        work: Any = self
-        yield Work(work, 0, request, "h", 1, Cost(1, 1), attempt=1, first_messages=1)
+        slice_work: Any = self
+        for row in range(self.outstanding):
+            request = Request(str(row), "m", (Message("user", "?"),), {}, None)
+            yield Work(slice_work, row, request, "h", 1, Cost(1, 1), attempt=1, first_messages=1)
+
+    def kinds(self, row: int) -> list[EntryKind]:
+        return [entry.kind for entry in self.noted if entry.row == row]
 
 
 class Idle:
@@ -64,34 +131,173 @@ class Idle:
         self.ended += 1
 
 
-async def allowances_s(*classes: ErrorClass) -> tuple[list[float], list[EntryKind]]:
-    """How long each call might take when the calls end like this, and what was noted."""
-    clock = ScaledClock(1_000.0)
-    job = SimpleNamespace(retries=SimpleNamespace(attempts=len(classes), re_asks=0), samples="none")
-    limits = Limits("p:main")
-    parts: Any = SimpleNamespace(
-        clock=clock, limits=limits, price=None, tenant=Tenant("u", "j"), declared=SimpleNamespace(job=job)
-    )
-    provider: Any = Failing(*classes)
-    limiter = InProcessRateLimiter(limits, clock)
-    budget = LocalBudget(None)
-    events: list[Event] = []
-    calling = Calling(provider, limiter, lambda spent: budget, events.append)
-    row, idle = OneRow(clock), Idle()
-    await Pipeline(parts, calling, budget, Meter(clock)).run(row.works(), idle)
-    limiter.close()
-    assert idle.ended == 1 and budget.reserved_usd == Decimal(0)
-    return provider.allowed_s, [entry.kind for entry in row.noted]
+class Bench:
+    """One pipeline with everything around it."""
+
+    def __init__(self, *endings: ProviderError | None, rows: int = 1, gate: Gate | None = None, attempts: int = 3):
+        self.clock = ScaledClock(1_000.0)
+        self.provider = Provider(self.clock, *endings)
+        self.gate = gate or Gate()
+        self.rows, self.idle = Rows(self.clock, rows), Idle()
+        self.events: list[Event] = []
+        job = SimpleNamespace(
+            retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none", provider_name="p", model_name="m"
+        )
+        self.parts: Any = SimpleNamespace(
+            clock=self.clock,
+            limits=Limits("p:main"),
+            price=None,
+            tokens=SimpleNamespace(exact=True),
+            tenant=Tenant("u", "j"),
+            declared=SimpleNamespace(job=job),
+        )
+        self.meter = Meter(self.clock)
+
+    async def run(self, cap_usd: Decimal | None = None) -> Pipeline:
+        """Ask all rows; afterwards every reservation and every hold has ended."""
+        provider: Any = self.provider
+        limiter: Any = self.gate
+        async with AsyncExitStack() as stack:
+            account = Account("r", "u", cap_usd)
+            budget = LedgerBudget(InProcessLedger(self.clock), account, _nothing_spent, self.clock)
+            await stack.enter_async_context(budget)
+            calling = Calling(provider, limiter, lambda record, spent: budget, self.events.append)
+            pipeline = Pipeline(self.parts, calling, budget, self.meter)
+            try:
+                await pipeline.run(self.rows.works(), self.idle)
+            finally:
+                assert self.gate.open == [] and budget.reserved_usd == Decimal(0)
+        return pipeline
+
+
+async def _nothing_spent(but_for: AbstractSet[int]) -> dict[int, Decimal]:
+    return {}
+
+
+def failed(error_class: ErrorClass, retry_after_s: float | None = None) -> ProviderError:
+    maybe_paid = error_class is not ErrorClass.RATE_LIMITED
+    return ProviderError(error_class, "as told", maybe_paid=maybe_paid, retry_after_s=retry_after_s)
+
+
+# -- one row ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_call_that_timed_out_may_take_twice_as_long_the_next_time() -> None:
     """A slow row is not cut at the same place for ever."""
-    allowed_s, noted = await allowances_s(*[ErrorClass.TIMEOUT] * 3)
-    assert allowed_s == [CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S, 4 * CALL_TIMEOUT_FIRST_S]
-    assert noted == [EntryKind.LOST] * 3 + [EntryKind.FAILED]
+    bench = Bench(*[failed(ErrorClass.TIMEOUT)] * 3)
+    await bench.run()
+    assert bench.provider.allowed_s == [CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S, 4 * CALL_TIMEOUT_FIRST_S]
+    assert bench.rows.kinds(0) == [EntryKind.LOST] * 3 + [EntryKind.FAILED]
+    assert bench.idle.ended == 1
 
 
 async def test_other_failures_leave_the_allowance_as_it_is() -> None:
     """Only time that ran out asks for more time."""
-    allowed_s, _ = await allowances_s(ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT, ErrorClass.CONNECTION)
-    assert allowed_s == [CALL_TIMEOUT_FIRST_S, CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S]
+    classes = (ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT, ErrorClass.CONNECTION)
+    bench = Bench(*[failed(one) for one in classes])
+    await bench.run()
+    assert bench.provider.allowed_s == [CALL_TIMEOUT_FIRST_S, CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S]
+
+
+async def test_a_throttled_row_sits_out_what_it_was_told_and_loses_no_attempt() -> None:
+    """The limiter may go on with others: this row alone has to wait."""
+    bench = Bench(*[failed(ErrorClass.RATE_LIMITED, 40.0)] * 3, attempts=1)
+    await bench.run()
+    sent_s = bench.provider.at_s
+    assert all(later - earlier >= 40.0 for earlier, later in pairwise(sent_s))
+    assert [entry.attempt for entry in bench.rows.noted] == [1] and bench.rows.kinds(0) == [EntryKind.ANSWER]
+
+
+async def test_rows_go_on_beside_a_throttled_one() -> None:
+    bench = Bench(failed(ErrorClass.RATE_LIMITED, 40.0), rows=20)
+    await bench.run()
+    assert bench.provider.rows == [*range(20), 0]
+
+
+# -- many rows at once ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+async def test_every_row_is_sent_once_and_in_order_however_many_go_at_once(at_once: int) -> None:
+    """What the limiter keeps back stands at the front the next time; it hears when the last rows come."""
+    bench = Bench(rows=150, gate=Gate(at_once))
+    await bench.run()
+    assert bench.provider.rows == list(range(150))
+    assert bench.gate.calls[0][1] and not bench.gate.calls[-1][1]
+    assert max(listed for listed, _ in bench.gate.calls) > 1
+
+
+async def test_what_is_due_again_goes_before_what_was_never_sent() -> None:
+    bench = Bench(failed(ErrorClass.RATE_LIMITED), rows=3 * WINDOW_UNLIMITED, gate=Gate(4))
+    await bench.run()
+    again = bench.provider.rows.index(0, 1)
+    assert again <= WINDOW_UNLIMITED  # as soon as there is room
+    assert sorted(bench.provider.rows) == sorted([0, *range(3 * WINDOW_UNLIMITED)])
+
+
+async def test_only_the_row_that_never_fits_fails() -> None:
+    """The others of the list go on."""
+    bench = Bench(rows=5, gate=Gate(2, {1: NeverFits("too large for the limit")}))
+    await bench.run()
+    assert bench.provider.rows == [0, 1, 3, 4]
+    assert bench.rows.kinds(2) == [EntryKind.FAILED]
+    assert [event.error_class for event in bench.events if isinstance(event, FirstFailure)] == ["too_large"]
+
+
+# -- the end of the limit ---------------------------------------------------------------------------------------------
+
+
+async def test_a_day_that_is_used_up_stops_the_run_and_says_until_when() -> None:
+    """What is in flight comes home; nothing more is sent."""
+    error = QuotaExhausted("the pool has used up its requests per day", until=UNTIL)
+    bench = Bench(rows=10, gate=Gate(2, {2: error}))
+    bench.provider.takes_s = 0.05
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.DAILY_QUOTA
+    assert pipeline.stop_message.endswith("(until 2026-05-06 07:00 UTC)")
+    assert bench.provider.rows == [0, 1, 2, 3] and len(bench.rows.noted) == 4
+
+
+async def test_a_limiter_that_fails_in_the_middle_stops_the_run_and_loses_no_answer() -> None:
+    bench = Bench(rows=10, gate=Gate(2, {2: LimiterUnreachable("nobody answers")}))
+    bench.provider.takes_s = 0.05
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.RATE_LIMITED and "nobody answers" in pipeline.stop_message
+    assert [entry.kind for entry in bench.rows.noted] == [EntryKind.ANSWER] * 4
+    assert [type(event) for event in bench.events] == [Stopping]
+
+
+async def test_a_limiter_that_never_worked_is_the_commands_own_error() -> None:
+    """Nothing was sent: there is nothing to resume."""
+    bench = Bench(rows=10, gate=Gate(2, {0: LimiterUnreachable("nobody answers")}))
+    with pytest.raises(LimiterUnreachable, match="nobody answers"):
+        await bench.run()
+    assert bench.provider.rows == [] and bench.events == []
+
+
+# -- money ------------------------------------------------------------------------------------------------------------
+
+
+async def test_no_call_is_made_without_its_money() -> None:
+    """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
+    bench = Bench(rows=6, gate=Gate(6))
+    bench.parts.price = SimpleNamespace(cost=lambda *tokens: Decimal("0.4"), version="v")
+    bench.provider.takes_s = 0.3
+    pipeline = await bench.run(cap_usd=Decimal(1))
+    assert pipeline.stopped is None, pipeline.stop_message
+    assert bench.provider.rows == list(range(6))
+    assert bench.gate.released > 0
+    most = 0
+    for entry in bench.rows.noted:
+        most = most + 1 if entry.kind is EntryKind.SENT else most - 1
+        assert most <= 2
+    assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.ANSWER]
+
+
+async def test_a_budget_that_is_used_up_stops_the_run() -> None:
+    """When nothing in flight can give money back any more; what was reserved goes back."""
+    bench = Bench(rows=20, gate=Gate(20))
+    bench.parts.price = SimpleNamespace(cost=lambda *tokens: Decimal("0.4"), version="v")
+    pipeline = await bench.run(cap_usd=Decimal(1))
+    assert pipeline.stopped is ErrorClass.BUDGET
+    assert len(bench.provider.rows) == 7  # 0.7 are spent, 0.3 are left: less than the next one could cost

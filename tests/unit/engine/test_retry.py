@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from batch_llm.engine.retry import BACKOFF_MAX_S, RULES, Action, wait_s
+from batch_llm.engine.retry import (
+    BACKOFF_MAX_S,
+    LONGEST_WAIT_S,
+    RULES,
+    THROTTLED_JITTER,
+    THROTTLES_IN_A_ROW,
+    Action,
+    throttled_wait_s,
+    wait_s,
+)
 from batch_llm.errors import ErrorClass
 
 STOPS_THE_RUN = {
@@ -41,3 +50,17 @@ def test_waits_grow_are_bounded_and_respect_the_provider() -> None:
         full_s = min(BACKOFF_MAX_S, 2 ** (attempt - 1))
         assert all(full_s / 2 <= wait_s(attempt, None) <= full_s for _ in range(20))
     assert wait_s(1, 33.0) == 33.0
+
+
+def test_a_throttled_row_waits_as_long_as_it_was_told_and_no_longer_than_is_sane() -> None:
+    """Its own Retry-After, a little spread; without one the limiter alone decides."""
+    waits_s = [throttled_wait_s(1, 20.0) for _ in range(50)]
+    assert all(20.0 <= one <= 20.0 * (1 + THROTTLED_JITTER) for one in waits_s) and len(set(waits_s)) > 1
+    assert throttled_wait_s(1, 86_400.0) == LONGEST_WAIT_S
+    assert throttled_wait_s(THROTTLES_IN_A_ROW, None) == 0.0
+
+
+def test_a_row_that_is_throttled_for_ever_is_not_asked_at_full_speed_for_ever() -> None:
+    for more in range(1, 3000, 7):
+        assert 0.5 <= throttled_wait_s(THROTTLES_IN_A_ROW + more, None) <= BACKOFF_MAX_S
+    assert throttled_wait_s(5000, None) >= BACKOFF_MAX_S / 2

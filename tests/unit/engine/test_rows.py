@@ -91,8 +91,8 @@ def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
     """Its attempts go on counting."""
     known = rows()
     detail = {"error_class": "truncated", "message": "cut"}
-    known.replay([answer(0, finish="length"), Entry(EntryKind.FAILED, 0, 1, detail=detail)])
-    assert known.failed() == [0] and known.failure_counts() == {"truncated": 1}
+    known.replay([answer(0, finish="length"), Entry(EntryKind.FAILED, 0, 1, place=70, detail=detail)])
+    assert known.failed(below=71) == [0] and known.failed(below=70) == [] and known.failure_counts() == {"truncated": 1}
     known.apply(Entry(EntryKind.REOPENED, 0))
     state = known.states[0]
     assert (state.status, state.error_class, state.bad_answers, state.attempts) == (RowStatus.PENDING, None, 0, 1)

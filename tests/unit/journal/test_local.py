@@ -97,7 +97,7 @@ def test_a_damaged_byte_costs_at_most_its_own_entry(
 def test_a_second_writer_is_turned_away(tmp_path: Path) -> None:
     """Two processes never write one slice's journal."""
     journal = LocalJournal(tmp_path / "run" / "journal" / "0000.jsonl")
-    with pytest.raises(JournalBusy):
+    with pytest.raises(JournalBusy, match=rf"slice \d+ of run .* is being worked on by process {os.getpid()}$"):
         LocalJournal(tmp_path / "run" / "journal" / "0000.jsonl")
     journal.close()
     LocalJournal(tmp_path / "run" / "journal" / "0000.jsonl").close()

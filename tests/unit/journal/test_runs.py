@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from batch_llm.errors import JournalError
+from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
 from batch_llm.journal.runs import LocalRunStore
 
@@ -85,3 +86,89 @@ def test_delete_erases_everything_of_the_run(tmp_path: Path) -> None:
     store.delete("r1")
     assert [one.run_id for one in store.all()] == ["r2"]
     assert not (tmp_path / "r1").exists()
+
+
+def test_a_change_leaves_alone_what_others_changed(tmp_path: Path) -> None:
+    """Two processes, each with a record of its own reading."""
+    mine, other = LocalRunStore(tmp_path), LocalRunStore(tmp_path)
+    mine.save(record("r1"))
+    other.change("r1", state=RunState.FINISHED, finished_at=AT)
+    changed = mine.change("r1", requested=True)
+    assert changed == other.get("r1") == replace(record("r1"), state=RunState.FINISHED, finished_at=AT, requested=True)
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Fields that came later have their default."""
+    store = LocalRunStore(tmp_path)
+    store.save(record("r1"))
+    path = tmp_path / "r1" / "run.json"
+    lines = [line for line in path.read_text().splitlines() if '"ended_as"' not in line]
+    path.write_text("\n".join(lines).replace('"finished_at": null,', '"finished_at": null'))
+    assert store.get("r1") == record("r1")
+
+
+def test_a_run_is_not_erased_under_those_who_work_on_it(tmp_path: Path) -> None:
+    """Any number may work on a run; being alone with it is refused, with the number of a process to look for."""
+    store, other = LocalRunStore(tmp_path), LocalRunStore(tmp_path)
+    store.save(record("r1"))
+    with store.at_work("r1"), other.at_work("r1"):
+        assert other.is_at_work("r1")
+        with pytest.raises(SliceBusy, match=rf"run r1 is being worked on by process {os.getpid()}; stop"):
+            other.alone("r1").__enter__()
+    assert not other.is_at_work("r1")
+    with other.alone("r1"):
+        assert store.is_at_work("r1")
+        other.delete("r1")
+    with pytest.raises(JournalError, match=r"no run r1 .* forgotten"):
+        store.at_work("r1").__enter__()
+    assert not (tmp_path / "r1").exists()
+
+
+def test_who_looks_whether_a_run_is_at_work_is_not_at_work(tmp_path: Path) -> None:
+    """A `status` in the very moment of a `forget` does not make it fail."""
+    store, looker = LocalRunStore(tmp_path), LocalRunStore(tmp_path)
+    store.save(record("r1"))
+    with store.at_work("r1"):
+        pass
+    for _ in range(200):
+        assert not looker.is_at_work("r1")
+        with store.alone("r1"):
+            pass
+
+
+def test_a_busy_slice_names_its_worker(tmp_path: Path) -> None:
+    store = LocalRunStore(tmp_path)
+    assert not store.is_busy("r1", 3) and store.worker("r1", 3) is None
+    journal = store.journal("r1", 3)
+    assert store.is_busy("r1", 3) and store.worker("r1", 3) == os.getpid()
+    journal.close()
+    assert not store.is_busy("r1", 3)
+
+
+def test_a_run_forgotten_while_the_records_are_read_is_passed_over(tmp_path: Path) -> None:
+    """Its folder is found, its record is gone."""
+
+    class Forgetting(LocalRunStore):
+        def all(self, job_name: str | None = None) -> list[RunRecord]:
+            found = list(self.runs_dir.glob("*/run.json"))
+            self.delete("r1")
+            self.runs_dir = _Listed(found)  # type: ignore[assignment]
+            return super().all(job_name)
+
+    LocalRunStore(tmp_path).save(record("r1"))
+    LocalRunStore(tmp_path).save(record("r2"))
+    assert [one.run_id for one in Forgetting(tmp_path).all()] == ["r2"]
+
+
+class _Listed:
+    """A folder whose listing was read before."""
+
+    def __init__(self, found: list[Path]) -> None:
+        self._found = found
+        self._folder = found[0].parent.parent
+
+    def glob(self, pattern: str) -> list[Path]:
+        return self._found
+
+    def __truediv__(self, name: str) -> Path:
+        return self._folder / name

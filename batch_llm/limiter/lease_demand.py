@@ -1,0 +1,236 @@
+"""What one tenant asks the schedule for, and when.
+
+Belongs here: from waiting rows to an item of a call. Not here: making the call (lease_caller.py), letting rows out
+(pacing.py).
+
+The next slice is booked when the last one begins and rows still wait or are said to follow: so slices follow each
+other without a gap, and nobody holds more of the future than one slice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batch_llm.clock import Clock
+from batch_llm.limiter.lease_line import Line, Slice
+from batch_llm.limiter.wire import Item
+
+__all__ = [
+    "Question",
+    "ask_at_s",
+    "hand_back_at_s",
+    "has_demand",
+    "is_short_of_permits",
+    "item_of",
+    "keep_more",
+    "note_saved",
+    "question_of",
+    "says_more",
+    "take_back",
+]
+
+LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
+MOST_PERMITS = 4096
+IDLE_S = 0.05  # what nobody has wanted for so long is handed back
+FREE_S = 0.02  # permits likewise: so long, that requests which end together are reported together
+BACK_IN_S, BACK_AT_MOST_S = 0.5, 2.0  # so soon a consumer that said `more` is expected back
+ENDED_FOR_S = 0.5  # requests that ended in so many seconds tell how many will in the next
+MUCH_S, MUCH_OF_SLICE = 0.005, 0.05  # refunds and debts above this are told ..
+TELL_EVERY_S = 0.005  # .. at most so often
+TINY = 1e-6  # units; floating point only
+
+
+def says_more(line: Line, now_s: float) -> bool:
+    """Whether rows will follow those that are listed."""
+    return now_s < line.more_until_s or any(waiter.more for waiter in line.waiters)
+
+
+def has_demand(line: Line, now_s: float) -> bool:
+    """Whether anybody waits, or will be back soon."""
+    return bool(line.waiters) or now_s < line.more_until_s
+
+
+def keep_more(line: Line, now_s: float) -> None:
+    """The consumer said `more` and goes: it is expected back within about one slice."""
+    length_s = 0.0
+    if line.slices and line.slices[-1].end_s < math.inf:
+        length_s = 1.5 * (line.slices[-1].end_s - line.slices[-1].start_s)
+    line.more_until_s = now_s + min(BACK_AT_MOST_S, max(BACK_IN_S, length_s))
+
+
+def is_short_of_permits(line: Line) -> bool:
+    """Rows wait, and every permit is taken."""
+    return 0 <= line.permits <= line.in_flight and bool(line.waiters)
+
+
+def ask_at_s(line: Line, now_s: float) -> float:
+    """When to ask for the next slice or for permits; infinite while there is no reason to."""
+    if not has_demand(line, now_s):
+        return math.inf
+    if is_short_of_permits(line):
+        return min(line.permits_at_s, line.tell_at_s)
+    if line.pace.count == 0 or line.covered:
+        return line.tell_at_s
+    if not line.slices:
+        return min(line.ask_at_s, line.tell_at_s)
+    if not line.waiters and sum(_is_live(line, piece, now_s) for piece in line.slices) > 1:
+        return line.tell_at_s  # it does not use what it has
+    return min(max(line.ask_at_s, line.slices[-1].start_s), line.tell_at_s)
+
+
+def _is_live(line: Line, piece: Slice, now_s: float) -> bool:
+    if not piece.start_s <= now_s < piece.end_s:
+        return False
+    return all(held > TINY or total == 0 for held, total in zip(piece.left, line.mean_sum, strict=True))
+
+
+def hand_back_at_s(line: Line, now_s: float) -> float:
+    """When slices or permits that nobody wants are handed back; infinite without any."""
+    if has_demand(line, now_s):
+        return math.inf
+    at_s = math.inf
+    if line.slices:
+        at_s = max(line.idle_from_s, line.more_until_s) + IDLE_S
+    if line.permits > line.in_flight:
+        free_from_s = line.free_from_s if line.free_from_s < math.inf else line.idle_from_s
+        at_s = min(at_s, max(free_from_s, line.more_until_s) + FREE_S)
+    return at_s
+
+
+@dataclass(slots=True)
+class Question:
+    """What to book: see `wire.Item`."""
+
+    rows: int
+    more: bool
+    cost: list[float]
+    first: list[float]
+
+
+def question_of(line: Line, now_s: float) -> Question | None:
+    """What to ask for now; None when what is booked covers it."""
+    room = _room(line, now_s)
+    question = _listed(line, now_s, room)
+    if room >= LISTED_ROWS:
+        question.more = question.more or says_more(line, now_s)
+    if not question.more:
+        return _without_what_is_held(line, now_s, question)
+    missing_s = line.slice_s - _seconds(line, question.cost)
+    if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
+        _fill_up(line, question, missing_s)
+    return question if question.rows else None
+
+
+def _fill_up(line: Line, question: Question, missing_s: float) -> None:
+    """Rows that are not here yet will be like those before."""
+    mean = [total / line.mean_of for total in line.mean_sum]
+    mean_s = _seconds(line, mean)
+    count = max(0.0 if question.rows else 1.0, missing_s / mean_s if mean_s > 0 else 0.0)
+    if not question.rows:
+        question.first = mean
+    question.rows += max(1, round(min(count, LISTED_ROWS)))
+    question.cost = [total + count * each for total, each in zip(question.cost, mean, strict=True)]
+
+
+def _seconds(line: Line, amounts: Sequence[float]) -> float:
+    """Seconds of the whole pool, of the dimension it takes most of."""
+    return max([amount * unit_s for amount, unit_s in zip(amounts, line.pace.unit_s, strict=True)], default=0.0)
+
+
+def item_of(line: Line, now_s: float, question: Question | None) -> Item:
+    """What one tenant reports and asks for; takes the report out of the line."""
+    nothing = [0.0] * line.pace.count
+    question = question or Question(0, False, nothing, nothing)
+    waiting = line.rows_waiting()
+    wanted = line.in_flight + waiting
+    if now_s < line.more_until_s:
+        wanted = max(wanted, line.permits)
+    done, used, unused = line.done, line.used, line.unused
+    line.done, line.used, line.unused = list(nothing), list(nothing), list(nothing)
+    line.reported_at_s = now_s
+    line.saved_s, line.tell_at_s = 0.0, math.inf
+    return Item(
+        user=line.tenant.user,
+        job=line.tenant.job,
+        lane=line.lane,
+        weight=line.tenant.weight,
+        rows=question.rows,
+        more=question.more,
+        cost=question.cost,
+        first=question.first,
+        largest=list(line.largest),
+        done=done,
+        used=used,
+        unused=unused,
+        waiting=waiting,
+        in_flight=line.in_flight,
+        permits_wanted=min(MOST_PERMITS, wanted),
+    )
+
+
+def note_saved(line: Line, seconds: float, clock: Clock) -> None:
+    """A request gave back (or took) so much more of the pool than was reserved: tell it soon, when it is much.
+
+    Else waves arise: what is told late is booked by everybody at once.
+    """
+    line.saved_s += seconds
+    if line.tell_at_s == math.inf and abs(line.saved_s) > max(MUCH_S, MUCH_OF_SLICE * line.slice_s):
+        line.tell_at_s = max(clock.monotonic(), line.reported_at_s + TELL_EVERY_S)
+
+
+def take_back(line: Line, item: Item) -> None:
+    """The call did not arrive: what it reported is still to be reported."""
+    for kept, sent in ((line.done, item.done), (line.used, item.used), (line.unused, item.unused)):
+        for place, amount in enumerate(sent):
+            kept[place] += amount
+
+
+def _listed(line: Line, now_s: float, room: int) -> Question:
+    """Add up the rows waiting: the first ``room`` of them, but not more than a slice like the last one holds.
+
+    Then the slice has the mixture of just these rows, and no dimension runs out before the others.
+    """
+    measure, most = line.pace.measures.reserved, line.pace.most
+    rows, cost, first, largest = 0, [0.0] * line.pace.count, [0.0] * line.pace.count, [0.0] * line.pace.count
+    more = False
+    every = (cost for waiter in line.waiters if not waiter.future.done() for cost in waiter.costs)
+    for amounts in map(measure, every):
+        if rows == room or (rows and _seconds(line, cost) >= line.slice_s > 0):
+            more = True
+            break
+        if any(amount > limit for amount, limit in zip(amounts, most, strict=True)):
+            break  # it will be refused when it is its turn
+        if rows == 0:
+            first = list(amounts)
+        cost = [total + amount for total, amount in zip(cost, amounts, strict=True)]
+        largest = [max(pair) for pair in zip(largest, amounts, strict=True)]
+        rows += 1
+    line.note_largest(tuple(largest), now_s)
+    return Question(rows, more and room >= LISTED_ROWS, cost, first)
+
+
+def _room(line: Line, now_s: float) -> int:
+    """How many rows are worth a booking: where permits are scarce, those that will get one.
+
+    Else the slices would go by unused, and the rate would seem to be used up.
+    """
+    if line.permits < 0:
+        return LISTED_ROWS
+    if now_s - line.ended_from_s > ENDED_FOR_S:
+        line.ended_before, line.ended, line.ended_from_s = line.ended, 0, now_s
+    if line.reported_at_s == -math.inf:
+        return 1  # nobody knows yet how many permits there will be
+    room = line.permits - line.in_flight + max(line.ended, line.ended_before)
+    return LISTED_ROWS if room >= 2 * line.slice_rows > 0 else max(0, room)
+
+
+def _without_what_is_held(line: Line, now_s: float, question: Question) -> Question | None:
+    for piece in line.slices:
+        if now_s <= piece.end_s + line.pace.slack_s or piece.spent:
+            question.cost = [max(0.0, total - held) for total, held in zip(question.cost, piece.left, strict=True)]
+            question.first = [max(0.0, total - held) for total, held in zip(question.first, piece.left, strict=True)]
+    if question.rows == 0 or (line.pace.count and max(question.cost) <= TINY):
+        return None
+    return question

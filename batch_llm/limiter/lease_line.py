@@ -1,0 +1,235 @@
+"""What one tenant of one process holds: waiting rows, booked slices, requests in flight, what is to be reported.
+
+Belongs here: the records. Not here: letting rows out of slices (pacing.py), what to ask for (lease_demand.py), when
+(lease_caller.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from batch_llm.clock import Alarm
+from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
+from batch_llm.limiter.measures import Amounts, Measures
+from batch_llm.limiter.wire import CLOCK, LANES, Rule
+
+__all__ = ["DEGRADED", "EPSILON_S", "LARGEST_FOR_S", "Leased", "Line", "Pace", "Slice", "Waiter"]
+
+EPSILON_S = 1e-9  # floating point only
+DEGRADED = -1  # the epoch of slices that nobody booked: the store of the schedule is down
+PLAY_S = 0.25
+"""A quarter of the shortest window in which a provider is known to count: so far may rows of different sizes shift
+against each other where several limits hold at once. Without it two limits that bind equally use 97 % of each."""
+LARGEST_FOR_S = 600.0  # the largest row is remembered for one to two times as long
+MEAN_ROWS = 512.0  # the mean row is of about so many last ones
+
+
+class Pace:
+    """How fast the pool goes, as the last reply said; shared by all its lines. Lists are in the order of the rules.
+
+    Attributes:
+        unit_s: Seconds per unit; 0 for a limit per day, which paces nothing.
+        rates: Units per second; 0 for a limit per day.
+        slack_s: So late a start may be and still count as on time.
+        most: The largest request that can ever fit, units; infinite while the limit is a guess.
+        paced_tokens: Places of limits per minute whose use may differ from what was reserved.
+        play_s: How much earlier than its time a row smaller than the largest may start.
+    """
+
+    __slots__ = (
+        "clocks",
+        "count",
+        "epoch",
+        "measures",
+        "most",
+        "paced_tokens",
+        "paused_until_s",
+        "play_s",
+        "rates",
+        "slack_s",
+        "unit_s",
+    )
+
+    def __init__(self, limits: Limits, rules: Sequence[Rule], slack_s: float) -> None:
+        """``slack_s``: for timers that wake late; a burst that the provider keeps for us absorbs lateness as well."""
+        self.count = len(rules)
+        self.measures = Measures(limits, rules)
+        self.most = [math.inf] * self.count if limits.unknown else list(self.measures.most)
+        self.clocks = [rule.kind == CLOCK for rule in rules]
+        self.paced_tokens = [n for n, rule in enumerate(rules) if rule.kind == CLOCK and rule.name != "requests"]
+        self.slack_s = max(slack_s, limits.burst_s)
+        self.play_s = PLAY_S if sum(self.clocks) > 1 and limits.window_s is None else 0.0
+        self.epoch = 0  # no reply yet
+        self.paused_until_s = -math.inf
+        self.rates: list[float] = []
+        self.unit_s: list[float] = []
+        self.set_rates([rule.per_s for rule in rules])
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """From now on so many units per second."""
+        self.rates = [rate if clock else 0.0 for rate, clock in zip(rates, self.clocks, strict=True)]
+        self.unit_s = [1 / rate if rate > 0 else 0.0 for rate in self.rates]
+
+
+class Slice:
+    """A part of the pool's schedule: so much may be sent, from its start on, evenly.
+
+    Attributes:
+        next_s: When the next row may start, per dimension.
+        left: What may still be sent, units.
+        start_s: Nothing starts before.
+        end_s: When all of it would have been sent; infinite without a limit per minute.
+        ends_s: The same per dimension.
+        carried: What of ``left`` is the rest of the slice before it.
+        joined: It follows the slice before it without a gap, per dimension: a row may stand across the seam.
+        slack_s: How late a start may be and still count as on time, per dimension.
+        spent: A row did not fit any more.
+        unit_s: Seconds per unit, where it is not the pool's; None: as fast as the pool.
+    """
+
+    __slots__ = (
+        "carried",
+        "end_s",
+        "ends_s",
+        "epoch",
+        "joined",
+        "left",
+        "next_s",
+        "slack_s",
+        "spent",
+        "start_s",
+        "unit_s",
+    )
+
+    def __init__(self, pace: Pace, starts_s: list[float], amounts: list[float], now_s: float) -> None:
+        """Times on this process's clock. ``now_s``: of the booking; a start before it brings saved-up rate along."""
+        self.start_s = max(starts_s, default=now_s)
+        begin_s = max(self.start_s, now_s)
+        self.epoch = pace.epoch
+        self.next_s = starts_s
+        self.left = amounts
+        self.slack_s = [max(pace.slack_s, begin_s - start_s) for start_s in starts_s]
+        self.spent = False
+        self.unit_s: list[float] | None = None
+        lengths_s = [amount * unit_s for amount, unit_s in zip(amounts, pace.unit_s, strict=True)]
+        self.end_s = begin_s + max(lengths_s) if any(lengths_s) else math.inf
+        self.ends_s = [start_s + length_s for start_s, length_s in zip(starts_s, lengths_s, strict=True)]
+        self.joined = [False] * len(amounts)
+        self.carried = [0.0] * len(amounts)
+
+
+class Waiter:
+    """Who waits in `reserve` or `reserve_next`, for the first of these rows."""
+
+    __slots__ = ("costs", "future", "more")
+
+    def __init__(self, costs: Sequence[Cost], future: asyncio.Future[list[Reservation]], *, more: bool) -> None:
+        """``more``: rows will follow those listed."""
+        self.costs = costs
+        self.future = future
+        self.more = more
+
+
+class Line:
+    """One tenant of this process. Lists are in the order of the rules.
+
+    Attributes:
+        done, used, unused: To be reported, see `wire.Item`.
+        let_out: Everything let out so far, units.
+        permits: Requests it may have in flight; -1: no limit.
+        more_until_s: So long the consumer is believed to come back for more.
+        arrivals: Waiters so far.
+        saved_s: Seconds of the pool that the report gives back (negative: takes).
+        tell_at_s: When that is so much that it must be told; infinite while it is not.
+        ask_at_s: When the schedule may be asked again.
+        covered: What is booked covers all rows waiting.
+        booked_to: When the last slice ends per dimension, the schedule's clock.
+        met: The last grant covered all demand, and nothing was asked since.
+        binding: What made the last question wait, see `wire.Grant`.
+    """
+
+    __slots__ = (
+        "alarm", "alarm_at_s", "arrivals", "ask_at_s", "binding", "booked_to", "covered", "done", "ended",
+        "ended_before", "ended_from_s", "free_from_s", "idle_from_s", "in_flight", "lane", "largest",
+        "largest_from_s", "largest_lately", "last_granted_s", "let_out", "mean_of", "mean_sum", "met", "more_until_s",
+        "owner", "pace", "permits", "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_rows", "slice_s",
+        "slices", "tell_at_s", "tenant", "unused", "used", "waiters", "woke_s",
+    )  # fmt: skip
+
+    def __init__(self, tenant: Tenant, pace: Pace, owner: object, *, limited: bool) -> None:
+        """``owner``: the limiter; ``limited``: it needs permits, and has none yet."""
+        nothing = [0.0] * pace.count
+        self.tenant = tenant
+        self.lane = LANES.index(tenant.priority)
+        self.pace = pace
+        self.owner = owner
+        self.waiters: deque[Waiter] = deque()
+        self.slices: deque[Slice] = deque()
+        self.done, self.used, self.unused = list(nothing), list(nothing), list(nothing)
+        self.reported_at_s = -math.inf
+        self.saved_s, self.tell_at_s = 0.0, math.inf
+        self.in_flight = 0
+        self.permits = 0 if limited else -1
+        self.permits_at_s = -math.inf  # when more may be asked for
+        self.free_from_s = math.inf  # since when permits lie idle
+        self.ended = self.ended_before = 0  # requests, in this and the last stretch
+        self.ended_from_s = -math.inf
+        self.slice_rows = 0.0  # mean rows in the last slice
+        self.slice_s = 0.0  # of the whole pool, in the last slice
+        self.let_out = list(nothing)
+        self.last_granted_s = -math.inf
+        self.largest, self.largest_lately, self.largest_from_s = list(nothing), list(nothing), -math.inf
+        self.mean_sum, self.mean_of = list(nothing), 0.0
+        self.more_until_s = -math.inf
+        self.idle_from_s = -math.inf
+        self.ask_at_s = -math.inf
+        self.arrivals = 0
+        self.covered = self.met = False
+        self.booked_to: list[float] = []
+        self.binding: int | None = None
+        self.alarm: Alarm | None = None
+        self.alarm_at_s = math.inf
+        self.woke_s = -math.inf
+        self.samples: deque[tuple[float, list[float]]] = deque()  # of `let_out`, at good replies
+
+    def count_rows(self, taken: list[float], rows: int) -> None:
+        """Rows left: keep the totals and the mean row."""
+        if self.mean_of > MEAN_ROWS:
+            self.mean_of /= 2
+            self.mean_sum = [total / 2 for total in self.mean_sum]
+        self.mean_of += rows
+        for place, amount in enumerate(taken):
+            self.let_out[place] += amount
+            self.mean_sum[place] += amount
+
+    def note_largest(self, amounts: Amounts, now_s: float) -> None:
+        """Remember the largest row for one to two times `LARGEST_FOR_S`."""
+        if now_s - self.largest_from_s > LARGEST_FOR_S:
+            self.largest, self.largest_lately = self.largest_lately, [0.0] * self.pace.count
+            self.largest_from_s = now_s
+        self.largest_lately = [max(pair) for pair in zip(self.largest_lately, amounts, strict=True)]
+        self.largest = [max(pair) for pair in zip(self.largest, amounts, strict=True)]
+
+    def rows_waiting(self) -> int:
+        """Rows listed by those who wait."""
+        return sum([len(waiter.costs) for waiter in self.waiters if not waiter.future.done()])
+
+
+class Leased(Reservation):
+    """A reservation that knows where it came from, so that ending it needs no search."""
+
+    __slots__ = ("amounts", "line", "piece")
+
+    def __init__(self, piece: Slice | None, line: Line, cost: Cost, amounts: Amounts, now_s: float) -> None:
+        """``piece``: the slice it left from; None: it took nothing that is limited."""
+        self.tenant = line.tenant
+        self.cost = cost
+        self.granted_at_s = now_s
+        self.epoch = line.pace.epoch if piece is None else piece.epoch
+        self.is_open = True
+        self.line = line
+        self.piece = piece
+        self.amounts = amounts

@@ -1,0 +1,96 @@
+"""What one process knows of a pool: its lines, what the schedule said last, what is to be said next.
+
+Belongs here: the record and its options. Not here: what a reply changes (lease_replies.py), the calls
+(lease_caller.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from batch_llm.clock import Clock
+from batch_llm.errors import LimiterError
+from batch_llm.limiter.base import Limits, Tenant
+from batch_llm.limiter.debit import rules_of
+from batch_llm.limiter.lease_headers import HeaderReports
+from batch_llm.limiter.lease_line import Line, Pace
+from batch_llm.limiter.lease_outage import Outage
+from batch_llm.limiter.schedule_time import ScheduleTime
+from batch_llm.limiter.wire import CLOCK
+
+__all__ = ["LeasedPool", "LeasingOptions"]
+
+
+@dataclass(frozen=True, slots=True)
+class LeasingOptions:
+    """How one process uses a shared limit."""
+
+    slack_s: float = 0.005
+    """A start that comes at most this much too late counts as on time, so that the schedule does not slip. asyncio's
+    timers wake 0.2-2 ms late (measured), which would cost 10-50 % of 1,000 rows per second; a longer stall is not
+    caught up. Five milliseconds of the rate is far below any provider's smallest window (1 s)."""
+    park_after_s: float | None = None  # a longer wait for a day's limit raises `QuotaExhausted`; None: wait
+    degraded_for_s: float = 60.0  # go on so long at a part of the last share when the store is down; 0: wait at once
+    headers: str | None = None  # whose rate-limit headers the answers bear, see `HeaderReader`; None: not read
+
+
+class LeasedPool:
+    """One pool, as one process sees it.
+
+    Attributes:
+        factor: Of a scaled clock: its seconds per real second; lateness is scaled by it too.
+        epoch, seq, version: Of the last reply.
+        limits_per_s: In force, before slowing down after 429s.
+        stray: 429s come at any speed: they pause nobody.
+        pause_dimension: The day's limit that the pause is about; -1: another reason.
+        memory, memory_at_s: To be sent back, see `wire.Reply.memory`; when it came.
+        throttles: To be told: place in the rules (-1: not said) -> count, longest wait (-1: not said).
+    """
+
+    def __init__(self, limits: Limits, clock: Clock, options: LeasingOptions) -> None:
+        """Raises `LimiterError` for a limit that is no positive number."""
+        self.limits = limits
+        self.clock = clock
+        self.options = options
+        self.factor: float = getattr(clock, "factor", 1.0)
+        self.rules = rules_of(limits, clock.now())
+        for rule in self.rules:
+            if not (math.isfinite(rule.per_s) and rule.per_s > 0):
+                of_a_day = rule.name.endswith("_per_day")
+                declared = getattr(limits, rule.name if of_a_day else f"{rule.name}_per_minute")
+                name = rule.name.replace("_per_day", " per day") if of_a_day else f"{rule.name} per minute"
+                raise LimiterError(f"pool {limits.pool}: a limit must be a number above 0: {name} is {declared!r}")
+        self.pace = Pace(limits, self.rules, options.slack_s * self.factor)
+        self.lines: dict[Tenant, Line] = {}
+        self.time = ScheduleTime()
+        self.outage = Outage(limits.pool, options.degraded_for_s)
+        self.headers = HeaderReports(options.headers, self.rules)
+        self.seq = 0
+        self.version: int | None = None
+        self.limits_per_s = [rule.per_s for rule in self.rules]
+        self.stray = False
+        self.pause_dimension = -1
+        self.paused_from_s = -math.inf
+        self.memory: list[float] = []
+        self.memory_at_s = 0.0
+        self.throttles: dict[int, tuple[int, float]] = {}
+
+    @property
+    def needs_calls(self) -> bool:
+        """Whether a row can only go after a call: the pool has a limit."""
+        return self.pace.count > 0 or self.limits.max_concurrency is not None
+
+    def is_of_a_day(self, place: int) -> bool:
+        """Whether the rule at this place (-1: none) is a limit per day."""
+        return place >= 0 and self.rules[place].kind != CLOCK
+
+    def depth_s(self, now_s: float) -> float:
+        """How far beyond now the slices of this process reach."""
+        ends_s = [
+            piece.end_s
+            for line in self.lines.values()
+            for piece in line.slices
+            if piece.end_s < math.inf and piece.epoch == self.pace.epoch
+        ]
+        return max(0.0, max(ends_s, default=now_s) - now_s)

@@ -1,0 +1,182 @@
+-- Booking slices on the clocks of a pool, and settling what ended; see booking.py.
+
+local DENIED = 0
+local GRANTED = 1
+local MET = 2
+local BREATH_S = 0.0005
+local ROUNDING_S = 1e-9
+local PLAY_S = 0.1
+local WINDOW_PLAY = 0.005
+
+function pool.give_back(step, n, tat, seconds, mine)
+  local max, min = math.max, math.min
+  if step.rules[n][KIND] ~= CLOCK then return tat - seconds end
+  if mine then return max(tat - seconds, min(tat, pool.memory[TAIL_TAT + step.rules[n][PLACE]])) end
+  return max(tat - min(seconds, step.bursts[n]), min(tat, step.now_s))
+end
+
+function pool.settle(step, line, item)
+  local memory = pool.memory
+  local abs, max, min = math.abs, math.max, math.min
+  local done, used, unused, caller = item[DONE], item[USED], item[UNUSED], line.caller
+  local some = false
+  for n = 1, step.count do some = some or done[n] ~= 0 or used[n] ~= 0 or unused[n] ~= 0 end
+  if not some then return end
+  local dominant_s, mine = 0, pool.tail == line.key
+  for n = 1, step.count do
+    local place, kind = step.rules[n][PLACE], step.rules[n][KIND]
+    local held = caller[OUT + place]
+    local back = min(done[n], held)
+    local returned = min(unused[n], held - back)
+    caller[OUT + place] = held - back - returned
+    local change = used[n] - back
+    memory[FLOWS + place] = max(0, memory[FLOWS + place] + change - returned)
+    if kind == FIXED then
+      memory[TAT + place] = max(0, memory[TAT + place] + change - returned)
+    else
+      local rate = step.rates[n]
+      local tat = memory[TAT + place] + change / rate
+      if returned > 0 then tat = pool.give_back(step, n, tat, returned / rate, mine) end
+      memory[TAT + place] = tat
+      if kind == CLOCK then
+        local seconds = (change - returned) / rate
+        if abs(seconds) > abs(dominant_s) then dominant_s = seconds end
+      end
+    end
+  end
+  if dominant_s ~= 0 then pool.charge(step, line, dominant_s) end
+end
+
+function pool.seconds_of(step, amounts)
+  local most
+  for n = 1, step.count do
+    if step.rules[n][KIND] == CLOCK then
+      local seconds = amounts[n] / step.rates[n]
+      most = most and math.max(most, seconds) or seconds
+    end
+  end
+  return most or 0
+end
+
+function pool.left_of(step, n)
+  local rule = step.rules[n]
+  return step.limits[n] * rule[PERIOD_S] - pool.memory[TAT + rule[PLACE]]
+end
+
+-- How deep the schedule is booked, the dimension that is deepest, and how long a day's limit makes one wait.
+function pool.depth_of(step, item, bursts)
+  local cost, depth_s, binding, day_wait_s = item[COST], -1e9, -1, 0
+  for n = 1, step.count do
+    local rule = step.rules[n]
+    if cost[n] <= 0 then
+      -- this dimension is not touched
+    elseif rule[KIND] == FIXED then
+      if pool.left_of(step, n) < item[FIRST][n] and day_wait_s == 0 then
+        day_wait_s, binding = math.max(BREATH_S, pool.period_ends_in_s(step, rule)), n - 1
+      end
+    elseif day_wait_s == 0 then
+      local deep_s = pool.memory[TAT + rule[PLACE]] - bursts[n] - step.now_s
+      if deep_s > depth_s then depth_s, binding = deep_s, n - 1 end
+    end
+  end
+  return depth_s, binding, day_wait_s
+end
+
+function pool.part_of_demand(step, item, slice_s, bursts)
+  local min = math.min
+  local cost, more = item[COST], item[MORE] ~= 0
+  local all_s = pool.seconds_of(step, cost)
+  local part = more and math.huge or 1
+  if all_s > 0 then part = slice_s / all_s end
+  if not more then part = min(part, 1) end
+  for n = 1, step.count do
+    local rule = step.rules[n]
+    if rule[KIND] ~= CLOCK and cost[n] > 0 then
+      local left
+      if rule[KIND] == FIXED then
+        left = pool.left_of(step, n)
+      else
+        left = (step.now_s + step.round_s + bursts[n] - pool.memory[TAT + rule[PLACE]]) * step.rates[n]
+      end
+      part = min(part, left / cost[n])
+    end
+  end
+  return math.max(0, min(part, 1e6))
+end
+
+function pool.grant(step, line, item, slice_s, bursts)
+  local memory = pool.memory
+  local max = math.max
+  local cost, caller, now_s = item[COST], line.caller, step.now_s
+  local part = pool.part_of_demand(step, item, slice_s, bursts)
+  local start_s = now_s
+  for n = 1, step.count do
+    local rule = step.rules[n]
+    if cost[n] > 0 and rule[KIND] ~= FIXED then start_s = max(start_s, memory[TAT + rule[PLACE]] - bursts[n]) end
+  end
+  pool.tail = line.key
+  for place = 1, DIMENSIONS do memory[TAIL_TAT + place] = memory[TAT + place] end
+  local starts, amounts, given_s = {}, {}, 0
+  for n = 1, step.count do
+    local rule, amount = step.rules[n], max(cost[n] * part, item[FIRST][n])
+    local place, rate = rule[PLACE], step.rates[n]
+    starts[n], amounts[n] = start_s, amount
+    if amount > 0 then
+      caller[OUT + place] = caller[OUT + place] + amount
+      memory[FLOWS + place] = memory[FLOWS + place] + amount
+      if rule[KIND] == FIXED then
+        memory[TAT + place] = memory[TAT + place] + amount
+      else
+        local play_s = rule[WINDOW_S] > 0 and math.min(PLAY_S, WINDOW_PLAY * rule[WINDOW_S]) or PLAY_S
+        local begin_s = max(memory[TAT + place], now_s, start_s - play_s)
+        if rule[KIND] == CLOCK then
+          starts[n] = begin_s - bursts[n]
+          given_s = max(given_s, amount / rate)
+        end
+        memory[TAT + place] = begin_s + amount / rate
+      end
+    end
+  end
+  memory[ROWS] = memory[ROWS] + item[LISTED] * part
+  pool.charge(step, line, given_s)
+  local met = part >= 1 - ROUNDING_S and item[MORE] == 0
+  if met then pool.leave(line) end
+  return { met and MET or GRANTED, 0, -1, starts, amounts }
+end
+
+function pool.denied(step, wait_s, binding)
+  local nothing = {}
+  for n = 1, step.count do nothing[n] = 0 end
+  return { DENIED, wait_s, binding, nothing, nothing }
+end
+
+function pool.book(step, line, item)
+  local memory = pool.memory
+  local max = math.max
+  local now_s, caller = step.now_s, line.caller
+  if item[LISTED] <= 0 then pool.leave(line) end -- nobody of this caller waits
+  caller[WAITING], caller[IN_FLIGHT] = item[ROWS_WAITING], item[ROWS_IN_FLIGHT]
+  if item[LISTED] <= 0 then return pool.denied(step, 0, -1) end
+  for n = 1, step.count do
+    local largest = LARGEST + step.rules[n][PLACE]
+    memory[largest] = max(memory[largest], item[LARGEST_ROW][n])
+  end
+  if line.is_live then memory[LIVE_SEEN_S] = now_s end
+  local first_s = pool.seconds_of(step, item[FIRST])
+  pool.take_part(step, line, first_s)
+  if now_s < memory[PAUSE_UNTIL_S] then return pool.denied(step, memory[PAUSE_UNTIL_S] - now_s, -1) end
+  local bursts = step.bursts
+  if line.is_live then
+    bursts = {}
+    for n = 1, step.count do bursts[n] = step.rules[n][BURST_S] end
+  end
+  local depth_s, binding, day_wait_s = pool.depth_of(step, item, bursts)
+  if day_wait_s > 0 then return pool.denied(step, day_wait_s, binding) end
+  local slice_s, of_lane, of_user, of_job = pool.lag(step, line, first_s)
+  local lane_part = math.min(1, 2 * of_lane)
+  local threshold_s = step.round_s * (0.5 + lane_part * of_user * (0.5 + 0.5 * of_job))
+  if line.is_live and of_lane > 0 then threshold_s = 1.5 * step.round_s end
+  if depth_s > threshold_s then return pool.denied(step, depth_s - threshold_s + BREATH_S, binding) end
+  slice_s = slice_s * (0.6 + 1.4 * of_user * lane_part)
+  return pool.grant(step, line, item, max(slice_s, first_s), bursts)
+end

@@ -1,0 +1,222 @@
+-- A pool's memory in Redis; memory.py says what its fields mean.
+-- Belongs here: where it lies, reading it, writing what a call changed. Not here: what is done with it.
+--
+-- Redis runs the whole script anew for each call, so what is made in it costs each time. Therefore constants stand one to
+-- a line (redis_schedule.py puts their values in place of their names), what is rare makes its functions when it is
+-- needed, and doubles are packed with struct, all of a record at once.
+--
+-- KEYS: state (string: NUMBERS doubles, then the tail), records (hash: key -> doubles), backlogged, holders, known
+-- (sorted sets of callers, by time), weights (hash: user -> weight).
+
+-- places in `memory`; of a list the place before its first
+local EPOCH = 1
+local SEQ = 2
+local LAST_S = 3
+local SKEW_S = 4
+local VERSION = 5
+local ROWS = 6
+local REJECTED = 7
+local DECREASED_S = 8
+local STRIKES = 9
+local TOLERATED = 10
+local TOLERATED_S = 11
+local SLOW_START = 12
+local PAUSE_UNTIL_S = 13
+local PAUSE_DIMENSION = 14
+local LIVE_SEEN_S = 15
+local STARVED_AT = 16
+local PERMITS_OUT = 17
+local LOOK_S = 18
+local WEIGHTED = 19 -- how many users have a weight set by a person
+local TAT = 19
+local PERIOD = 25
+local FACTOR = 31
+local CEILING = 37
+local LEARNED = 43
+local CHANGED = 49
+local BY_MINUTE = 55
+local LARGEST = 61
+local FLOWS = 67
+local BEFORE_STRIKES = 73
+local TAIL_TAT = 79
+local LANES = 85 -- four places each
+local NUMBERS = 101
+local DIMENSIONS = 6
+local NEVER_S = -1e9
+
+-- places in records; lanes, users and jobs share S, users and jobs WEIGHT and ACTIVE
+local S = 1
+local W = 2
+local M = 3
+local V = 4
+local WEIGHT = 5
+local ACTIVE = 6
+local CALLERS = 2
+local FLOW = 3
+local FLOW_AT = 4
+local AT_WORK = 1
+local SEEN = 2
+local WAITING = 3
+local IN_FLIGHT = 4
+local PERMITS = 5
+local OUT = 5 -- plus a place from 1
+
+-- places in a rule of the caller
+local PLACE = 1 -- from 1 in here
+local KIND = 2
+local PER_S = 3
+local BURST_S = 4
+local LIVE_BURST_S = 5
+local PERIOD_S = 6
+local OFFSET_S = 7
+local WINDOW_S = 8
+local CLOCK = 0
+local ROLLING = 1
+local FIXED = 2
+
+-- places in an item of the caller
+local USER = 1
+local JOB = 2
+local LANE = 3
+local JOB_WEIGHT = 4
+local LISTED = 5
+local MORE = 6
+local COST = 7
+local FIRST = 8
+local LARGEST_ROW = 9
+local DONE = 10
+local USED = 11
+local UNUSED = 12
+local ROWS_WAITING = 13
+local ROWS_IN_FLIGHT = 14
+local PERMITS_WANTED = 15
+
+local SEPARATOR = '\31'
+local SHORT = '<dddddd' -- a user's or job's record
+local SHORT_BYTES = 48
+local LONG = '<ddddddddddd' -- a caller's
+local MANY = 1000 -- arguments of one command
+local KEEP_EVERY_CALLS = 256
+local KEEP_AFTER_S = 60
+local ALL = '<' .. string.rep('d', NUMBERS)
+
+local STATE = 1 -- places in KEYS
+local RECORDS = 2
+local BACKLOGGED = 3
+local HOLDERS = 4
+local KNOWN = 5
+local WEIGHTS = 6
+
+-- What the parts share, and all their functions: one name to catch, so that a function costs little to make.
+local pool = {
+  memory = nil, -- numbers
+  tail = '', -- who booked last
+  records = {}, -- key -> record: those read or made in this call
+  forgotten = nil, -- keys of records
+  looks = nil, -- place in KEYS -> caller -> when to look after it, or false: no more
+}
+
+function pool.fresh_memory()
+  local fresh = {}
+  for place = 1, NUMBERS do fresh[place] = 0 end
+  for place = 1, DIMENSIONS do
+    fresh[FACTOR + place] = 1
+    fresh[BEFORE_STRIKES + place] = 1
+  end
+  fresh[VERSION], fresh[SLOW_START], fresh[PAUSE_DIMENSION] = 1, 1, -1
+  fresh[DECREASED_S], fresh[TOLERATED_S], fresh[PAUSE_UNTIL_S] = NEVER_S, NEVER_S, NEVER_S
+  fresh[LIVE_SEEN_S], fresh[STARVED_AT] = NEVER_S, NEVER_S
+  return fresh
+end
+
+function pool.load_memory()
+  local packed = redis.call('GET', KEYS[STATE])
+  if packed then
+    pool.memory, pool.tail = { struct.unpack(ALL, packed) }, string.sub(packed, 8 * NUMBERS + 1)
+  else
+    pool.memory = pool.fresh_memory()
+  end
+end
+
+function pool.record_of(packed)
+  return { struct.unpack(#packed == SHORT_BYTES and SHORT or LONG, packed) }
+end
+
+-- Read these records in one go.
+function pool.load_records(keys)
+  local records = pool.records
+  for first = 1, #keys, MANY do
+    local last = math.min(#keys, first + MANY - 1)
+    local found = redis.call('HMGET', KEYS[RECORDS], unpack(keys, first, last))
+    for n = first, last do
+      local packed = found[n - first + 1]
+      if packed and not records[keys[n]] then records[keys[n]] = pool.record_of(packed) end
+    end
+  end
+end
+
+-- The keys of a user, of its job, and of the caller.
+function pool.keys_of(lane, user, job, worker)
+  local of_user = lane .. SEPARATOR .. user
+  local of_job = of_user .. SEPARATOR .. job
+  return 'u' .. of_user, 'j' .. of_job, 'c' .. of_job .. SEPARATOR .. worker
+end
+
+-- See after this caller at that time; false: no more.
+function pool.look_at(set, key, at_s)
+  pool.looks = pool.looks or {}
+  pool.looks[set] = pool.looks[set] or {}
+  pool.looks[set][key] = at_s
+end
+
+function pool.in_parts(command, set, arguments)
+  for first = 1, #arguments, MANY do
+    redis.call(command, KEYS[set], unpack(arguments, first, math.min(#arguments, first + MANY - 1)))
+  end
+end
+
+function pool.save_looks()
+  for set, times in pairs(pool.looks) do
+    local added, out = {}, {}
+    for key, at_s in pairs(times) do
+      if at_s then
+        added[#added + 1] = at_s
+        added[#added + 1] = key
+      else
+        out[#out + 1] = key
+      end
+    end
+    pool.in_parts('ZREM', set, out)
+    pool.in_parts('ZADD', set, added)
+  end
+  pool.looks = nil
+end
+
+function pool.save_records()
+  local fields, count = {}, 0
+  for key, record in pairs(pool.records) do
+    fields[count + 1] = key
+    if #record > 8 then -- a caller's; unpacked it has one number more, where the string ended
+      fields[count + 2] = struct.pack(LONG, unpack(record, 1, 11))
+    else
+      fields[count + 2] = struct.pack(SHORT, unpack(record, 1, 6))
+    end
+    count = count + 2
+  end
+  if pool.forgotten then pool.in_parts('HDEL', RECORDS, pool.forgotten) end
+  pool.in_parts('HSET', RECORDS, fields)
+end
+
+function pool.save_state()
+  redis.call('SET', KEYS[STATE], struct.pack(ALL, unpack(pool.memory, 1, NUMBERS)) .. pool.tail, 'KEEPTTL')
+end
+
+-- Write everything back. The keys go when they are not used for `kept_s`; that is renewed now and then.
+function pool.save_memory(elapsed_s, kept_s)
+  if pool.looks then pool.save_looks() end
+  pool.save_records()
+  pool.save_state()
+  if pool.memory[SEQ] % KEEP_EVERY_CALLS == 1 or elapsed_s > KEEP_AFTER_S then
+    for n = 1, #KEYS do redis.call('EXPIRE', KEYS[n], kept_s) end
+  end
+end

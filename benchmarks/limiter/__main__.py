@@ -1,0 +1,93 @@
+"""`python -m benchmarks.limiter [CASE ...] [--quick] [--seconds N] [--json FILE] [--markdown FILE] [--list]`.
+
+Belongs here: the command line. Not here: cases (cases.py), running them (fleet.py, virtual.py, the .._cost.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+
+from benchmarks.limiter.case import Case
+from benchmarks.limiter.cases import CASES
+from benchmarks.limiter.client_cost import run_client_cost
+from benchmarks.limiter.fleet import run_processes
+from benchmarks.limiter.measure import figures_of
+from benchmarks.limiter.redis_cost import run_redis_cost
+from benchmarks.limiter.report import Line, as_json, as_markdown, line_text
+from benchmarks.limiter.virtual import run_virtual
+
+__all__ = ["main"]
+
+MISSED = 1  # exit code
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases named, one after the other; 1 when a figure is missed."""
+    options = _parser().parse_args(arguments)
+    cases = _chosen(options.cases)
+    if options.list:
+        for case in cases:
+            print(f"{case.name:22} {case.about}")
+        return 0
+    lines = []
+    for case in cases:
+        line = _run(case, options.seconds or (case.quick_s if options.quick else case.seconds))
+        lines.append(line)
+        print(line_text(line), flush=True)
+        _write(lines, options.json, options.markdown)
+    return MISSED if any(line.missed or line.trouble for line in lines) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m benchmarks.limiter", description="Figures of the shared rate limiter.")
+    parser.add_argument("cases", nargs="*", metavar="CASE", help="name, beginning of a name or pattern; all by default")
+    parser.add_argument("--quick", action="store_true", help="some 20 s per case instead of 1 to 3 minutes")
+    parser.add_argument("--seconds", type=float, help="so long per case")
+    parser.add_argument("--json", type=Path, help="write every figure there")
+    parser.add_argument("--markdown", type=Path, help="write the table there")
+    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    return parser
+
+
+def _chosen(names: Sequence[str]) -> list[Case]:
+    exact = {case.name for case in CASES} & set(names)
+    found = [
+        case
+        for case in CASES
+        if not names
+        or any(case.name == name or (name not in exact and fnmatch(case.name, f"{name}*")) for name in names)
+    ]
+    if not found:
+        sys.exit(f"no case is called {' or '.join(names)}; --list names them")
+    return found
+
+
+def _run(case: Case, seconds: float) -> Line:
+    if case.runner in ("client_cost", "redis_cost"):
+        run = run_client_cost if case.runner == "client_cost" else run_redis_cost
+        figures, machine = run(case, seconds)
+        return Line(case, "real", seconds, figures, machine)
+    outcome = run_virtual(case, seconds) if case.runner == "virtual" else run_processes(case, seconds)
+    line = Line(
+        case, outcome.clock, outcome.ended_s - outcome.started_s, figures_of(case, outcome), outcome.machine,
+        list(outcome.trouble),
+    )  # fmt: skip
+    if outcome.failed and case.fault is None:
+        line.trouble.append(f"calls that failed: {outcome.failed}")
+    return line
+
+
+def _write(lines: Sequence[Line], json_path: Path | None, markdown_path: Path | None) -> None:
+    if json_path is not None:
+        json_path.write_text(json.dumps(as_json(lines), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    if markdown_path is not None:
+        markdown_path.write_text(as_markdown(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""The rows that wait to be sent: their order, their room, and how far is read ahead."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from batch_llm.clock import ManualClock
+from batch_llm.engine.row_queue import LISTED_MAX, RowQueue
+from batch_llm.engine.slice_work import Work
+from batch_llm.limiter.base import Cost
+from batch_llm.providers.base import Message, Request
+
+
+def row(number: int) -> Work:
+    request = Request(f"r-{number}", "m", (Message("user", "?"),), {}, None)
+    nowhere: Any = None
+    return Work(nowhere, number, request, "h", 1, Cost(1, 1), attempt=1, first_messages=1)
+
+
+async def rows(count: int) -> AsyncIterator[Work]:
+    for number in range(count):
+        yield row(number)
+
+
+async def filled(queue: RowQueue, count: int, *, ahead: int = 1_000_000) -> asyncio.Task[None]:
+    """Let the queue read as far as it does by itself; the task that reads."""
+    reading = asyncio.create_task(queue.read(rows(count), lambda: True, lambda: ahead))
+    await asyncio.sleep(0)
+    return reading
+
+
+def numbers(works: list[Work]) -> list[int]:
+    return [work.row for work in works]
+
+
+async def test_rows_come_in_order_and_stay_until_they_are_sent() -> None:
+    """What the limiter does not let go now stands at the front the next time."""
+    queue = RowQueue(ManualClock())
+    await filled(queue, 5)
+    listed = queue.listed(3)
+    assert numbers(listed) == numbers(queue.listed(3)) == [0, 1, 2]
+    queue.sent(listed[0])
+    queue.sent(listed[1])
+    assert numbers(queue.listed(10)) == [2, 3, 4]
+    assert queue.more(2) and not queue.more(3)
+
+
+async def test_what_is_due_again_comes_before_what_was_never_sent() -> None:
+    """In the order in which it is due."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    await filled(queue, 2)
+    queue.again(row(10), 5.0)
+    queue.again(row(11), 3.0)
+    assert numbers(queue.listed(10)) == [0, 1]
+    await clock.advance(5.0)
+    assert numbers(queue.listed(10)) == [11, 10, 0, 1]
+
+
+async def test_rows_that_wait_to_be_asked_again_take_room() -> None:
+    """A provider in trouble slows the reading down; what is due may always go."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    await filled(queue, 9)
+    queue.again(row(10), 5.0)
+    queue.again(row(11), 5.0)
+    assert numbers(queue.listed(3)) == [0]
+    assert numbers(queue.listed(2)) == []
+    await clock.advance(5.0)
+    assert numbers(queue.listed(0)) == [10]
+    assert numbers(queue.listed(3)) == [10, 11, 0]
+
+
+async def test_rows_that_sit_out_their_own_429_take_no_room() -> None:
+    """The limiter knows of them: what else may go is its to say."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    await filled(queue, 9)
+    throttled = row(10)
+    throttled.throttles = 1
+    queue.again(throttled, 5.0)
+    assert numbers(queue.listed(2)) == [0, 1]
+    await clock.advance(5.0)
+    assert numbers(queue.listed(2)) == [10, 0]
+
+
+async def test_it_reads_as_far_ahead_as_it_is_told_and_not_without_room() -> None:
+    room = False
+    queue = RowQueue(ManualClock())
+    reading = asyncio.create_task(queue.read(rows(20), lambda: room, lambda: 4))
+    await asyncio.sleep(0)
+    assert queue.listed(20) == [] and queue.more(0)
+    room = True
+    queue.wake()
+    await asyncio.sleep(0)
+    assert numbers(queue.listed(20)) == [0, 1, 2, 3]
+    queue.sent(queue.listed(20)[0])
+    await asyncio.sleep(0)
+    assert numbers(queue.listed(20)) == [1, 2, 3, 4]
+    while not queue.is_empty:
+        for work in queue.listed(20):
+            queue.sent(work)
+        await asyncio.sleep(0)
+    await reading
+
+
+async def test_the_limiter_is_never_shown_more_than_it_can_use() -> None:
+    queue = RowQueue(ManualClock())
+    await filled(queue, 3 * LISTED_MAX)
+    assert len(queue.listed(3 * LISTED_MAX)) == LISTED_MAX
+    assert queue.more(LISTED_MAX)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 7.0])
+async def test_waiting_ends_when_a_row_is_due(delay_s: float) -> None:
+    """By itself: nobody else need wake it."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    queue.again(row(1), delay_s)
+    waiting = asyncio.create_task(queue.changed())
+    await asyncio.sleep(0)
+    await clock.advance(delay_s)
+    await waiting
+    assert numbers(queue.listed(1)) == [1]
