@@ -4,14 +4,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev lint types
+.PHONY: help setup demo test dev lint types bench-limiter
 
 # the root is Dagster's home unless you have one; provider keys never reach the demo or the tests
 HERE := export DAGSTER_HOME="$${DAGSTER_HOME:-$$PWD}";
 KEYLESS := scripts/without_keys
 
 help:  ## list the commands
-	@sed -nE 's/^([a-z]+):.*## /make \1\t/p' Makefile | expand -t 12
+	@sed -nE 's/^([a-z-]+):.*## /make \1\t/p' Makefile | expand -t 20
 
 setup:  ## prepare the environment in .venv/ (the others do it by themselves)
 	@scripts/setup
@@ -34,3 +34,6 @@ lint: setup  ## check style, format and the import contract
 
 types: setup  ## check the types of the library, strictly
 	@.venv/bin/mypy
+
+bench-limiter: setup  ## measure the shared rate limiter (an hour; benchmarks/README.md)
+	@$(KEYLESS) .venv/bin/python -m benchmarks.limiter

@@ -3,8 +3,8 @@
 Belongs here: one completion, and an openai SDK client whose requests pass the limiter. Not here: jobs, journals, resume
 (the engine): what a call answers here is the caller's to keep. The openai SDK is imported where it is asked for.
 
-The provider, the limiter and the home's turn to call are opened by the first call that is under way and closed by the
-last one, so that nobody has to open or close anything and nothing is held while nothing is asked.
+The provider and the limiter are opened by the first call that is under way and closed by the last one, so that nobody
+has to open or close anything and nothing is held while nothing is asked.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.speech import duration, number, one_line, table, usd
-from batch_llm.limiter.base import DimensionView, PoolView, TenantView
+from batch_llm.limiter.base import DimensionView, PoolView
 from batch_llm.limiter.control import LimitsView
 from batch_llm.limiter.ledger import ScopeView
 
@@ -96,13 +96,14 @@ def _limits_section(pool: PoolView) -> Section:
 
 
 def _tenants_section(pool: PoolView) -> Section:
-    headers = ("user", "job", "lane", "weight", "share", "waiting", "processes")
+    headers = ("user", "its weight", "job", "its weight", "lane", "share", "rows ready", "processes")
     rows = tuple(
         (
             one_line(one.user, 24),
+            f"{one.user_weight:g}",
             one_line(one.job, 40),
+            f"{one.job_weight:g}",
             one.priority,
-            _weight(one),
             f"{one.share:.0%}",
             f"{one.waiting:,}",
             f"{one.processes:,}",
@@ -144,13 +145,10 @@ def _limit_name(one: DimensionView) -> str:
 
 def _origin(one: DimensionView) -> str:
     """Why the limit in force is not the declared one."""
-    words = ["changed by hand"] if one.changed_by_hand else []
-    return ", ".join([*words, "learned from the provider"] if one.learned else words)
-
-
-def _weight(one: TenantView) -> str:
-    """A user's weight counts among users, a job's among the jobs of its user."""
-    return f"{one.user_weight:g}, {one.job_weight:g} in it" if one.job_weight != 1 else f"{one.user_weight:g}"
+    if one.changed_by_hand:
+        return "changed by hand"
+    differs = one.declared is None or abs(one.in_force - one.declared) > 1e-3 * one.declared
+    return "learned from the provider" if one.learned and differs else ""
 
 
 def _scope(scope: str) -> str:

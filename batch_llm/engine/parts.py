@@ -88,6 +88,13 @@ class JobParts:
         job = self.declared.job
         return Tenant(job.user, job.name, job.weight, job.priority)
 
+    @property
+    def paid_at(self) -> dict[str, str]:
+        """What the journal notes beside an answer: who gave it, at which price list."""
+        job, price = self.declared.job, self.price
+        noted = {"provider": job.provider_name, "model": job.model_name}
+        return noted if price is None else {**noted, "price_version": price.version}
+
     @cached_property
     def _schema_tokens(self) -> int:
         """The answer's schema is billed with every request."""

@@ -259,7 +259,7 @@ class Pipeline:
     def _store(self, work: Work, raw: RawAnswer, reservation: Reservation, hold: Hold) -> None:
         """The answer is in the journal before anybody looks into it."""
         verdict = work.slice_work.note(
-            work.entry(EntryKind.ANSWER, body=raw.body, latency_s=raw.latency_s, detail=self._paid_at())
+            work.entry(EntryKind.ANSWER, body=raw.body, latency_s=raw.latency_s, detail=self._parts.paid_at)
         )
         assert verdict is not None  # noqa: S101  an ANSWER always gets one
         usage = verdict.usage
@@ -356,15 +356,6 @@ class Pipeline:
             self._slices.idle(slice_work)
 
     # -- learning --------------------------------------------------------------------------------------------------
-
-    def _paid_at(self) -> dict[str, str]:
-        job = self._parts.declared.job
-        price = self._parts.price
-        return {
-            "provider": job.provider_name,
-            "model": job.model_name,
-            **({"price_version": price.version} if price is not None else {}),
-        }
 
     def _learn(self, work: Work, input_tokens: int, output_tokens: int, *, good: bool) -> None:
         self._meter.input_tokens += input_tokens

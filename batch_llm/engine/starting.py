@@ -32,6 +32,7 @@ from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 __all__ = ["Started", "check", "check_money", "freeze_spec", "same_run", "signatures", "start"]
 
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
+SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
 SLICE_ROWS_MIN = 20
 SLICE_ROWS_MAX = 50_000
 SAMPLE_ROWS = 200  # rendered to guess tokens per row
@@ -119,7 +120,7 @@ def same_run(record: RunRecord, signature: str, shape: str, version: str) -> boo
 
 
 def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
-    """What to freeze, in slices of about ten minutes of work at the limit; blocking."""
+    """What to freeze, in slices of about ten minutes of work when several share the limit; blocking."""
     job = parts.declared.job
     return FreezeSpec(
         run_id, parts.source, parts.key, parts.columns, job.input.where, job.slices.rows or _rows_per_slice(parts)
@@ -213,7 +214,7 @@ def _rows_per_slice(parts: JobParts) -> int:
     rate = rows_per_s(parts.limits, _tokens_per_row(parts))
     if rate is None:
         return SLICE_ROWS_MAX
-    rows = int(rate * 60 * (job.slices.target_minutes or SLICE_MINUTES))
+    rows = int(rate * 60 * (job.slices.target_minutes or SLICE_MINUTES) / SLICES_AT_ONCE)
     return min(SLICE_ROWS_MAX, max(SLICE_ROWS_MIN, rows))
 
 

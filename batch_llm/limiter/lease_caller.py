@@ -18,6 +18,7 @@ from batch_llm.errors import LimiterError, LimiterStoreError, LimiterUnreachable
 from batch_llm.limiter.base import Schedule
 from batch_llm.limiter.debit import rules_of
 from batch_llm.limiter.lease_demand import (
+    Question,
     ask_at_s,
     hand_back_at_s,
     has_demand,
@@ -110,8 +111,9 @@ class Caller:
             return now_s
         at_s, alive = math.inf, False
         for line in self._pool.lines.values():
-            at_s = min(at_s, ask_at_s(line, now_s), hand_back_at_s(line, now_s))
+            at_s = min(at_s, ask_at_s(line, now_s), hand_back_at_s(line, now_s), line.tell_at_s)
             alive = alive or bool(line.slices or line.waiters) or line.permits > 0 or _has_report(line)
+        alive = alive or self._pool.outage.is_on
         return min(at_s, self._called_s + HEARTBEAT_S) if alive else at_s
 
     async def _sleep_until(self, at_s: float, now_s: float) -> None:
@@ -143,14 +145,10 @@ class Caller:
         items: list[Item] = []
         asked: list[Asked] = []
         for line in list(pool.lines.values()):
+            question = self._question(line, now_s)
             returned = hand_back_at_s(line, now_s) <= now_s + COALESCE_S
-            wanted = not returned and ask_at_s(line, now_s) <= now_s + COALESCE_S
-            question = question_of(line, now_s) if wanted else None
             if returned:
                 hand_back(line, now_s, begun=True)
-            elif wanted:
-                line.covered = question is None and not is_short_of_permits(line)
-                line.met = line.met and question is None
             if question is not None or _is_due(line, now_s, returned=returned):
                 items.append(item_of(line, now_s, question))
                 asked.append((line, question is not None, line.arrivals))
@@ -158,6 +156,18 @@ class Caller:
                 self._forget(line, now_s)
         if items or beating or pool.throttles:
             await self._call(items, asked, now_s)
+
+    @staticmethod
+    def _question(line: Line, now_s: float) -> Question | None:
+        """What a line asks for in this call; a refund is a reason to ask again at once."""
+        soon_s = now_s + COALESCE_S
+        refunded = line.tell_at_s <= soon_s and bool(line.waiters) and not line.covered
+        if ask_at_s(line, now_s) > soon_s and not refunded:
+            return None
+        question = question_of(line, now_s)
+        line.covered = question is None and not is_short_of_permits(line)
+        line.met = line.met and question is None
+        return question
 
     async def _call(self, items: list[Item], asked: list[Asked], now_s: float) -> None:
         pool = self._pool
@@ -169,7 +179,8 @@ class Caller:
         except (LimiterUnreachable, LimiterStoreError) as error:
             for (line, _, _), item in zip(asked, items, strict=True):
                 take_back(line, item)
-            pool.throttles = throttles | pool.throttles
+            for place, (count, wait_s) in throttles.items():
+                pool.note_throttle(place, count, wait_s)
             self._failed(error)
             return
         apply_reply(pool, asked, reply, pool.clock.monotonic())
@@ -230,10 +241,11 @@ def _is_due(line: Line, now_s: float, *, returned: bool) -> bool:
     """Whether a line that asks for no slice has something to say all the same."""
     if returned:
         return not line.met or _has_report(line) or line.permits > line.in_flight
-    if is_short_of_permits(line) and line.permits_at_s <= now_s + COALESCE_S:
+    soon_s = now_s + COALESCE_S
+    if line.tell_at_s <= soon_s or (is_short_of_permits(line) and line.permits_at_s <= soon_s):
         return True
-    if has_demand(line, now_s):  # it says so when it asks next
-        return line.met and line.tell_at_s <= now_s + COALESCE_S
+    if has_demand(line, now_s):
+        return False  # it reports when it asks next
     return _has_report(line) and now_s - line.reported_at_s > REPORT_EVERY_S
 
 

@@ -10,14 +10,13 @@ other without a gap, and nobody holds more of the future than one slice.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from batch_llm.clock import Clock
 from batch_llm.limiter.lease_line import Line, Slice
 from batch_llm.limiter.wire import Item
 
 __all__ = [
+    "MUCH_S",
     "Question",
     "ask_at_s",
     "hand_back_at_s",
@@ -25,7 +24,7 @@ __all__ = [
     "is_short_of_permits",
     "item_of",
     "keep_more",
-    "note_saved",
+    "much_s",
     "question_of",
     "says_more",
     "take_back",
@@ -37,8 +36,7 @@ IDLE_S = 0.05  # what nobody has wanted for so long is handed back
 FREE_S = 0.02  # permits likewise: so long, that requests which end together are reported together
 BACK_IN_S, BACK_AT_MOST_S = 0.5, 2.0  # so soon a consumer that said `more` is expected back
 ENDED_FOR_S = 0.5  # requests that ended in so many seconds tell how many will in the next
-MUCH_S, MUCH_OF_SLICE = 0.005, 0.05  # refunds and debts above this are told ..
-TELL_EVERY_S = 0.005  # .. at most so often
+MUCH_S, MUCH_OF_SLICE = 0.02, 0.25  # refunds and debts above this are told soon
 TINY = 1e-6  # units; floating point only
 
 
@@ -70,14 +68,14 @@ def ask_at_s(line: Line, now_s: float) -> float:
     if not has_demand(line, now_s):
         return math.inf
     if is_short_of_permits(line):
-        return min(line.permits_at_s, line.tell_at_s)
+        return line.permits_at_s
     if line.pace.count == 0 or line.covered:
-        return line.tell_at_s
+        return math.inf
     if not line.slices:
-        return min(line.ask_at_s, line.tell_at_s)
+        return line.ask_at_s
     if not line.waiters and sum(_is_live(line, piece, now_s) for piece in line.slices) > 1:
-        return line.tell_at_s  # it does not use what it has
-    return min(max(line.ask_at_s, line.slices[-1].start_s), line.tell_at_s)
+        return math.inf  # it does not use what it has
+    return max(line.ask_at_s, line.slices[-1].begins_s)
 
 
 def _is_live(line: Line, piece: Slice, now_s: float) -> bool:
@@ -117,7 +115,7 @@ def question_of(line: Line, now_s: float) -> Question | None:
         question.more = question.more or says_more(line, now_s)
     if not question.more:
         return _without_what_is_held(line, now_s, question)
-    missing_s = line.slice_s - _seconds(line, question.cost)
+    missing_s = line.slice_s - line.pace.seconds(question.cost)
     if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
         _fill_up(line, question, missing_s)
     return question if question.rows else None
@@ -126,17 +124,12 @@ def question_of(line: Line, now_s: float) -> Question | None:
 def _fill_up(line: Line, question: Question, missing_s: float) -> None:
     """Rows that are not here yet will be like those before."""
     mean = [total / line.mean_of for total in line.mean_sum]
-    mean_s = _seconds(line, mean)
+    mean_s = line.pace.seconds(mean)
     count = max(0.0 if question.rows else 1.0, missing_s / mean_s if mean_s > 0 else 0.0)
     if not question.rows:
         question.first = mean
     question.rows += max(1, round(min(count, LISTED_ROWS)))
     question.cost = [total + count * each for total, each in zip(question.cost, mean, strict=True)]
-
-
-def _seconds(line: Line, amounts: Sequence[float]) -> float:
-    """Seconds of the whole pool, of the dimension it takes most of."""
-    return max([amount * unit_s for amount, unit_s in zip(amounts, line.pace.unit_s, strict=True)], default=0.0)
 
 
 def item_of(line: Line, now_s: float, question: Question | None) -> Item:
@@ -170,14 +163,12 @@ def item_of(line: Line, now_s: float, question: Question | None) -> Item:
     )
 
 
-def note_saved(line: Line, seconds: float, clock: Clock) -> None:
-    """A request gave back (or took) so much more of the pool than was reserved: tell it soon, when it is much.
+def much_s(line: Line) -> float:
+    """Refunds and debts above so many seconds of the pool are told soon.
 
     Else waves arise: what is told late is booked by everybody at once.
     """
-    line.saved_s += seconds
-    if line.tell_at_s == math.inf and abs(line.saved_s) > max(MUCH_S, MUCH_OF_SLICE * line.slice_s):
-        line.tell_at_s = max(clock.monotonic(), line.reported_at_s + TELL_EVERY_S)
+    return max(MUCH_S, MUCH_OF_SLICE * line.slice_s)
 
 
 def take_back(line: Line, item: Item) -> None:
@@ -197,7 +188,7 @@ def _listed(line: Line, now_s: float, room: int) -> Question:
     more = False
     every = (cost for waiter in line.waiters if not waiter.future.done() for cost in waiter.costs)
     for amounts in map(measure, every):
-        if rows == room or (rows and _seconds(line, cost) >= line.slice_s > 0):
+        if rows == room or (rows and line.pace.seconds(cost) >= line.slice_s > 0):
             more = True
             break
         if any(amount > limit for amount, limit in zip(amounts, most, strict=True)):

@@ -64,14 +64,25 @@ class Pace:
         self.play_s = PLAY_S if sum(self.clocks) > 1 and limits.window_s is None else 0.0
         self.epoch = 0  # no reply yet
         self.paused_until_s = -math.inf
-        self.rates: list[float] = []
-        self.unit_s: list[float] = []
+        self.rates = [0.0] * self.count
+        self.unit_s = [0.0] * self.count
         self.set_rates([rule.per_s for rule in rules])
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """From now on so many units per second."""
-        self.rates = [rate if clock else 0.0 for rate, clock in zip(rates, self.clocks, strict=True)]
-        self.unit_s = [1 / rate if rate > 0 else 0.0 for rate in self.rates]
+        self.rates[:] = [rate if clock else 0.0 for rate, clock in zip(rates, self.clocks, strict=True)]
+        self.unit_s[:] = [1 / rate if rate > 0 else 0.0 for rate in self.rates]
+
+    def seconds(self, amounts: Sequence[float]) -> float:
+        """Seconds of the whole pool, of the dimension it takes most of."""
+        return max([amount * unit_s for amount, unit_s in zip(amounts, self.unit_s, strict=True)], default=0.0)
+
+    def saved_s(self, reserved: Amounts, used: Amounts) -> float:
+        """Seconds of the whole pool that a request gives back by taking less than was reserved; negative: takes."""
+        if len(self.paced_tokens) == 1:
+            (place,) = self.paced_tokens
+            return (reserved[place] - used[place]) * self.unit_s[place]
+        return sum([(reserved[place] - used[place]) * self.unit_s[place] for place in self.paced_tokens])
 
 
 class Slice:
@@ -80,7 +91,8 @@ class Slice:
     Attributes:
         next_s: When the next row may start, per dimension.
         left: What may still be sent, units.
-        start_s: Nothing starts before.
+        start_s: Nothing starts before; earlier than ``begins_s`` once it holds the rest of the slice before it.
+        begins_s: As it was booked.
         end_s: When all of it would have been sent; infinite without a limit per minute.
         ends_s: The same per dimension.
         carried: What of ``left`` is the rest of the slice before it.
@@ -91,6 +103,7 @@ class Slice:
     """
 
     __slots__ = (
+        "begins_s",
         "carried",
         "end_s",
         "ends_s",
@@ -107,6 +120,7 @@ class Slice:
     def __init__(self, pace: Pace, starts_s: list[float], amounts: list[float], now_s: float) -> None:
         """Times on this process's clock. ``now_s``: of the booking; a start before it brings saved-up rate along."""
         self.start_s = max(starts_s, default=now_s)
+        self.begins_s = self.start_s
         begin_s = max(self.start_s, now_s)
         self.epoch = pace.epoch
         self.next_s = starts_s
@@ -154,9 +168,9 @@ class Line:
     __slots__ = (
         "alarm", "alarm_at_s", "arrivals", "ask_at_s", "binding", "booked_to", "covered", "done", "ended",
         "ended_before", "ended_from_s", "free_from_s", "idle_from_s", "in_flight", "lane", "largest",
-        "largest_from_s", "largest_lately", "last_granted_s", "let_out", "mean_of", "mean_sum", "met", "more_until_s",
-        "owner", "pace", "permits", "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_rows", "slice_s",
-        "slices", "tell_at_s", "tenant", "unused", "used", "waiters", "woke_s",
+        "largest_from_s", "largest_lately", "last_granted_s", "last_piece", "let_out", "mean_of", "mean_sum", "met",
+        "more_until_s", "owner", "pace", "permits", "permits_at_s", "reported_at_s", "samples", "saved_s",
+        "slice_rows", "slice_s", "slices", "tell_at_s", "tenant", "unused", "used", "waiters", "woke_s",
     )  # fmt: skip
 
     def __init__(self, tenant: Tenant, pace: Pace, owner: object, *, limited: bool) -> None:
@@ -181,6 +195,7 @@ class Line:
         self.slice_s = 0.0  # of the whole pool, in the last slice
         self.let_out = list(nothing)
         self.last_granted_s = -math.inf
+        self.last_piece: Slice | None = None
         self.largest, self.largest_lately, self.largest_from_s = list(nothing), list(nothing), -math.inf
         self.mean_sum, self.mean_of = list(nothing), 0.0
         self.more_until_s = -math.inf

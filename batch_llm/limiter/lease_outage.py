@@ -95,11 +95,11 @@ def _share(line: Line, until_s: float) -> list[float]:
     """Units per second let out in the last seconds of ordinary work, and a part of it kept for safety."""
     if not line.samples or line.samples[-1][0] < until_s - 2 * SAMPLE_EVERY_S:
         return [0.0] * line.pace.count
-    first_s, first = line.samples[0]
+    (first_s, first), (last_s, last) = line.samples[0], line.samples[-1]
     if first_s > until_s - SHARE_OF_S:  # the line is younger than that: before it let out nothing
         first = [0.0] * line.pace.count
-    last = line.samples[-1][1]
-    return [SHARE_KEPT * (after - before) / SHARE_OF_S for before, after in zip(first, last, strict=True)]
+    share = SHARE_KEPT / max(SHARE_OF_S, last_s - first_s)
+    return [share * (after - before) for before, after in zip(first, last, strict=True)]
 
 
 def _slice_alone(line: Line, rates: list[float], now_s: float, until_s: float) -> Slice:

@@ -76,10 +76,10 @@ class LeasedPool:
         self.memory_at_s = 0.0
         self.throttles: dict[int, tuple[int, float]] = {}
 
-    @property
-    def needs_calls(self) -> bool:
-        """Whether a row can only go after a call: the pool has a limit."""
-        return self.pace.count > 0 or self.limits.max_concurrency is not None
+    def note_throttle(self, place: int, count: int, wait_s: float) -> None:
+        """Remember 429s to be told."""
+        before, longest_s = self.throttles.get(place, (0, -1.0))
+        self.throttles[place] = (before + count, max(longest_s, wait_s))
 
     def is_of_a_day(self, place: int) -> bool:
         """Whether the rule at this place (-1: none) is a limit per day."""

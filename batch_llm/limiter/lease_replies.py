@@ -65,8 +65,7 @@ def take_throttle(pool: LeasedPool, row: Leased, throttle: Throttle, now_s: floa
         wait_s = -1.0 if row.granted_at_s >= pool.paused_from_s else 0.0
     names = [rule.name for rule in pool.rules]
     place = names.index(throttle.scope) if throttle.scope in names else -1
-    count, longest_s = pool.throttles.get(place, (0, -1.0))
-    pool.throttles[place] = (count + 1, max(longest_s, wait_s))
+    pool.note_throttle(place, 1, wait_s)
     if not pool.stray or pool.is_of_a_day(place):
         _pause(pool, now_s + (UNKNOWN_PAUSE_S if wait_s < 0 else wait_s), place, now_s)
 
@@ -168,7 +167,7 @@ def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, f
         at_s + amount * unit_s for at_s, amount, unit_s in zip(grant.starts_s, grant.amounts, pace.unit_s, strict=True)
     ]
     line.slices.append(piece)
-    line.slice_s = max(amount * unit_s for amount, unit_s in zip(grant.amounts, pace.unit_s, strict=True))
+    line.slice_s = pace.seconds(grant.amounts)
     rows = [
         amount * line.mean_of / total for amount, total in zip(grant.amounts, line.mean_sum, strict=True) if total > 0
     ]

@@ -18,18 +18,19 @@ from types import TracebackType
 from batch_llm.clock import Clock
 from batch_llm.errors import LimiterError, NeverFits
 from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Schedule, Tenant, Throttle
+from batch_llm.limiter.debit import is_corrected
 from batch_llm.limiter.lease_caller import Caller
-from batch_llm.limiter.lease_demand import ask_at_s, is_short_of_permits, keep_more, note_saved
+from batch_llm.limiter.lease_demand import MUCH_S, ask_at_s, is_short_of_permits, keep_more, much_s
 from batch_llm.limiter.lease_line import DEGRADED, Leased, Line, Waiter
 from batch_llm.limiter.lease_pool import LeasedPool, LeasingOptions
 from batch_llm.limiter.lease_replies import fail, quota_exhausted, take_throttle
-from batch_llm.limiter.measures import Amounts
-from batch_llm.limiter.pacing import put_back, ready_at_s, take
+from batch_llm.limiter.pacing import is_to_come, put_back, ready_at_s, take
 from batch_llm.limiter.wire import CLOCK
 
 __all__ = ["LeasingOptions", "LeasingRateLimiter"]
 
 MINUTE_S = 60.0
+TELL_EVERY_S = 0.02  # large refunds and debts of a line are told at most so often
 LEAST_BREAK_S = 0.001  # between two wake-ups of a line
 BREAK_SHARE = 0.5  # of the slack that late alarms leave
 LATENESS_KEPT = 0.98  # per wake-up: how fast a late one is forgotten
@@ -49,6 +50,7 @@ class LeasingRateLimiter:
         self._lines = self._pool.lines
         self._caller = Caller(self._pool, schedule, self._let_go)
         self._used = self._pace.measures.used
+        self._refunds_rejected = is_corrected(limits)  # else a refund after its time would be minted
         self._slack_s = self._pool.options.slack_s * self._pool.factor
         self._lateness_s = 0.0  # of the alarms, lately
 
@@ -98,7 +100,9 @@ class LeasingRateLimiter:
                 done[place] += amount
                 taken[place] += used[place]
             if used is not reserved:
-                self._note_saved(line, reserved, used)
+                line.saved_s += self._pace.saved_s(reserved, used)
+                if line.tell_at_s == math.inf and abs(line.saved_s) > MUCH_S:
+                    self._tell(line)
         elif row.epoch == DEGRADED:  # reported as used when it was let out
             for place, amount in enumerate(reserved):
                 line.used[place] += max(0.0, used[place] - amount)
@@ -120,12 +124,13 @@ class LeasingRateLimiter:
         """See `RateLimiter.throttled`. The request stays counted, as providers do; its tokens do not."""
         row = self._end(reservation)
         line = row.line
+        now_s = self._clock.monotonic()
         if row.epoch == self._pace.epoch:
-            taken = self._pace.measures.rejected(row.amounts)
+            refunded = self._refunds_rejected or is_to_come(line, row, now_s)
+            taken = self._pace.measures.rejected(row.amounts) if refunded else row.amounts
             for place, amount in enumerate(row.amounts):
                 line.done[place] += amount
                 line.used[place] += taken[place]
-        now_s = self._clock.monotonic()
         take_throttle(self._pool, row, throttle, now_s)
         self._caller.start()
         self._caller.nudge(now_s)
@@ -173,6 +178,7 @@ class LeasingRateLimiter:
                     keep_more(line, now_s)
                     self._caller.nudge(ask_at_s(line, now_s))
                 return rows
+        self._caller.start()
         waiter = Waiter(costs, asyncio.get_running_loop().create_future(), more=more)
         line.waiters.append(waiter)
         line.covered = False
@@ -191,8 +197,6 @@ class LeasingRateLimiter:
         if line is None:
             limited = self._pool.limits.max_concurrency is not None
             line = self._lines[tenant] = Line(tenant, self._pace, self, limited=limited)
-            if self._pool.needs_calls:
-                self._caller.start()
         return line
 
     def _refuse(self, cost: Cost, now_s: float) -> None:
@@ -281,14 +285,11 @@ class LeasingRateLimiter:
         reservation.is_open = False
         return reservation
 
-    def _note_saved(self, line: Line, reserved: Amounts, used: Amounts) -> None:
-        unit_s = self._pace.unit_s
-        seconds = sum([(reserved[place] - used[place]) * unit_s[place] for place in self._pace.paced_tokens])
-        if seconds:
-            before_s = line.tell_at_s
-            note_saved(line, seconds, self._clock)
-            if line.tell_at_s < before_s:
-                self._caller.nudge(line.tell_at_s)
+    def _tell(self, line: Line) -> None:
+        """What this line gives back, or took too much, is so much that others should know."""
+        if abs(line.saved_s) > much_s(line):
+            line.tell_at_s = max(self._clock.monotonic(), line.reported_at_s + TELL_EVERY_S)
+            self._caller.nudge(line.tell_at_s)
 
     def _after_end(self, line: Line) -> None:
         line.in_flight -= 1

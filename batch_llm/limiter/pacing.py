@@ -20,7 +20,7 @@ from batch_llm.limiter.base import Cost, Reservation
 from batch_llm.limiter.lease_line import DEGRADED, EPSILON_S, Leased, Line, Slice
 from batch_llm.limiter.measures import Amounts
 
-__all__ = ["hand_back", "put_back", "ready_at_s", "take", "void_begun"]
+__all__ = ["hand_back", "is_to_come", "put_back", "ready_at_s", "take", "void_begun"]
 
 TINY = 1e-6  # units; floating point only
 
@@ -92,11 +92,11 @@ def ready_at_s(line: Line, cost: Cost) -> float:
 
 
 def put_back(line: Line, row: Leased, now_s: float) -> None:
-    """A row was never sent: its place may be taken while the time of its slice has not passed."""
+    """A row was never sent: its place may be taken again while its time has not passed."""
     pace, piece = line.pace, row.piece
     if piece is None:
         return
-    if now_s > piece.end_s + pace.slack_s:
+    if not is_to_come(line, row, now_s):
         for place, amount in enumerate(row.amounts):
             if pace.clocks[place]:
                 line.done[place] += amount
@@ -110,9 +110,16 @@ def put_back(line: Line, row: Leased, now_s: float) -> None:
     for place, amount in enumerate(row.amounts):
         piece.left[place] += amount
         line.let_out[place] -= amount
-        if row.granted_at_s >= line.last_granted_s:  # else what was let out after it keeps its distance
-            earlier_s = piece.next_s[place] - amount * pace.unit_s[place]
-            piece.next_s[place] = min(piece.next_s[place], max(earlier_s, now_s - piece.slack_s[place]))
+        earlier_s = piece.next_s[place] - amount * pace.unit_s[place]
+        piece.next_s[place] = min(piece.next_s[place], max(earlier_s, now_s - piece.slack_s[place]))
+
+
+def is_to_come(line: Line, row: Leased, now_s: float) -> bool:
+    """Whether the time of a row's slice has not passed, and nothing was let out after it: that keeps its distance."""
+    piece = row.piece
+    if piece is None or piece is not line.last_piece or row.granted_at_s < line.last_granted_s:
+        return False
+    return now_s <= piece.end_s
 
 
 def hand_back(line: Line, now_s: float, *, begun: bool) -> None:
@@ -201,6 +208,7 @@ def _void(line: Line, piece: Slice) -> None:
 
 def _count(line: Line, piece: Slice, taken: list[float], rows: int) -> None:
     line.count_rows(taken, rows)
+    line.last_piece = piece
     if piece.epoch == DEGRADED:
         for place, amount in enumerate(taken):
             line.used[place] += amount

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.limiter [CASE ...] [--quick] [--seconds N] [--json FILE] [--markdown FILE] [--list]`.
+"""`python -m benchmarks.limiter [CASE ...] [--quick] [--seconds N] [--virtual] [--list] ..`.
 
 Belongs here: the command line. Not here: cases (cases.py), running them (fleet.py, virtual.py, the .._cost.py).
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -23,7 +25,7 @@ from benchmarks.limiter.virtual import run_virtual
 
 __all__ = ["main"]
 
-MISSED = 1  # exit code
+MISSED, ENDED = 1, 143  # exit codes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +36,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in cases:
             print(f"{case.name:22} {case.about}")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # so that no Redis is left behind
     lines = []
     for case in cases:
-        line = _run(case, options.seconds or (case.quick_s if options.quick else case.seconds))
+        if options.virtual and (case.runner not in ("processes", "virtual") or case.fault or case.floor):
+            continue
+        line = _run(
+            replace(case, runner="virtual") if options.virtual else case,
+            options.seconds or (case.quick_s if options.quick else case.seconds),
+        )
         lines.append(line)
         print(line_text(line), flush=True)
         _write(lines, options.json, options.markdown)
@@ -48,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("cases", nargs="*", metavar="CASE", help="name, beginning of a name or pattern; all by default")
     parser.add_argument("--quick", action="store_true", help="some 20 s per case instead of 1 to 3 minutes")
     parser.add_argument("--seconds", type=float, help="so long per case")
+    parser.add_argument("--virtual", action="store_true", help="the same in virtual time: the algorithm alone")
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--markdown", type=Path, help="write the table there")
     parser.add_argument("--list", action="store_true", help="name the cases and end")

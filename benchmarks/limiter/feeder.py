@@ -19,7 +19,7 @@ from benchmarks.limiter.provider import LiveProvider
 from benchmarks.limiter.records import ADMITTED, REJECTED, Sent
 from benchmarks.limiter.rows import Backlog, Row
 
-__all__ = ["Feeder", "World"]
+__all__ = ["Feeder", "World", "feeders_of"]
 
 
 class World(Protocol):
@@ -29,7 +29,7 @@ class World(Protocol):
         """Now, for the records and the provider; all workers agree on it."""
         ...
 
-    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+    def later(self, delay_s: float, action: Callable[..., Any], *arguments: Any) -> None:
         """Do something so much later."""
         ...
 
@@ -57,6 +57,19 @@ class Feeder:
 
     def __post_init__(self) -> None:
         self.user = self.case.users.index(self.load.user)
+
+    async def run_part(self, seconds: float) -> None:
+        """Feed in the part of a run of so many seconds, begun now, in which the load has work."""
+        joins, leaves = self.load.during
+        await self.world.sleep(joins * seconds)
+        task = asyncio.create_task(self.run())
+        self.world.later((leaves - joins) * seconds, task.cancel)
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+        if not task.cancelled():
+            task.result()  # raises what went wrong in it
 
     async def run(self) -> None:
         """Send until cancelled, or until no row is left."""
@@ -149,6 +162,16 @@ class Feeder:
         reservation = await self.limiter.reserve(tenant, row.cost)
         self.waits_s.append(self.world.moment() - asked_s)
         self._send(backlog, [row], [reservation])
+
+
+def feeders_of(worker: int, case: Case, make: Callable[[int, str], Feeder]) -> list[Feeder]:
+    """The feeders of one worker; ``make`` takes the load's place and a seed."""
+    return [
+        make(place, f"{worker}-{place}-{number}")
+        for place, load in enumerate(case.loads)
+        if load.workers is None or worker in load.workers
+        for number in range(load.feeders)
+    ]
 
 
 def _tokens(row: Row) -> float:

@@ -115,6 +115,7 @@ def _report(member: Member) -> WorkerReport:
 def _add(outcome: Outcome, report: WorkerReport) -> None:
     outcome.calls += report.calls
     outcome.worker_cpu_s += report.cpu_s
+    outcome.worker_waited_s += report.waited_s
     outcome.waits_s += report.waits_s
     for name, count in report.failed.items():
         outcome.failed[name] = outcome.failed.get(name, 0) + count

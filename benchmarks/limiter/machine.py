@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Machine", "Watch"]
+__all__ = ["Machine", "Watch", "waited_for_core_s"]
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -51,6 +51,15 @@ class Watch:
             busy / TICKS_PER_S / available_s,
             stolen / TICKS_PER_S / available_s,
         )
+
+
+def waited_for_core_s() -> float:
+    """How long this process' main thread was ready to run while others had the cores; 0 where nobody tells.
+
+    Source: https://docs.kernel.org/scheduler/sched-stats.html (read 2026-11-21).
+    """
+    told = Path("/proc/self/schedstat")
+    return int(told.read_text(encoding="ascii").split()[1]) / 1e9 if told.exists() else 0.0
 
 
 def _ticks() -> tuple[int, int]:

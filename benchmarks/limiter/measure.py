@@ -11,6 +11,7 @@ Figures, where they make sense:
     worst_1s: most rows (or tokens) in any window of a second, per limit.
     jain, weight_error; wait_p50_s, wait_most_s: of jobs of one row.
     calls_per_row, worker_us_per_row (harness included), redis_us_per_row, redis_us_per_call (the script alone).
+    core_wait: part of the time that a worker was ready to run while others had the cores.
     back_s, use_after: after a fault; use_of_available: when the provider cut its limit.
 """
 
@@ -85,6 +86,7 @@ def figures_of(case: Case, outcome: Outcome) -> dict[str, float]:
         events, span = binding.events(admitted), (outcome.returned_s, outcome.ended_s)
         figures["back_s"] = judge.back_in_use_after_s(events, binding.rate, span, LEVEL)
         figures["use_after"] = judge.use(events, binding.rate, outcome.returned_s + RETURN_S, outcome.ended_s)
+    figures["core_wait"] = outcome.worker_waited_s / case.workers / seconds
     return figures | _costs(outcome, max(1, rows))
 
 

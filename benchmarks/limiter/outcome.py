@@ -26,6 +26,7 @@ class Outcome:
     calls: int = 0  # of the schedule, all workers
     failed: dict[str, int] = field(default_factory=dict)  # calls, by class of error
     worker_cpu_s: float = 0.0  # of all worker processes, harness included
+    worker_waited_s: float = 0.0  # of all worker processes, for a core
     redis_cpu_s: float = 0.0
     script_s: float = 0.0  # inside Redis
     waits_s: list[float] = field(default_factory=list)  # of one-row jobs

@@ -18,7 +18,7 @@ from benchmarks.limiter.machine import Machine
 
 __all__ = ["Line", "as_json", "as_markdown", "line_text"]
 
-PERCENT = {"use", "use_after", "use_of_available", "weight_error", "more_at_1000", "granted"}
+PERCENT = {"use", "use_after", "use_of_available", "weight_error", "more_at_1000", "granted", "core_wait"}
 ROUNDED = 5e-4  # a use is judged as it is printed, to a tenth of a percent
 UNITS = {"rejected_share": "{:.3%}", "jain": "{:.4f}", "calls_per_row": "{:.5f}", "worst_1s": "{:.3f}"}
 WORDS = {
@@ -29,10 +29,20 @@ WORDS = {
     "us_1_tenant": "Redis µs, 1 tenant", "us_4_tenants": "Redis µs, 4 tenants",
     "more_at_1000": "more with 1,000 tenants", "jain": "Jain",
 }  # fmt: skip
-COLUMNS = ("rows_per_s", "needs_ms", "worst_1s", "jain", "calls_per_row", "worker_us_per_row", "redis_us_per_call")
+COLUMNS = (
+    "rows_per_s",
+    "needs_ms",
+    "worst_1s",
+    "jain",
+    "calls_per_row",
+    "worker_us_per_row",
+    "redis_us_per_call",
+    "core_wait",
+)
 HEADINGS = (
     "case", "what", "clock", "processes", "tenants", "s", "rows/s", "promised: measured", "needs a bucket of, ms",
-    "worst 1 s / limit", "Jain", "calls/row", "worker µs/row (with harness)", "Redis µs/call", "machine: load, busy",
+    "worst 1 s / limit", "Jain", "calls/row", "worker µs/row (with harness)", "Redis µs/call", "waited for a core",
+    "machine: load, busy",
 )  # fmt: skip
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from batch_llm.clock import ManualClock
+from batch_llm.limiter.base import PoolChange
 from batch_llm.limiter.in_process_schedule import InProcessSchedule
 from batch_llm.limiter.leasing import LeasingRateLimiter
 from benchmarks.limiter.case import Case
 from benchmarks.limiter.counting_schedule import CountingSchedule
-from benchmarks.limiter.feeder import Feeder
+from benchmarks.limiter.feeder import Feeder, feeders_of
 from benchmarks.limiter.machine import Watch
 from benchmarks.limiter.outcome import Outcome
 from benchmarks.limiter.provider import CELLS, MOST_COUNTERS, LiveProvider
@@ -39,7 +41,7 @@ class VirtualTime:
         """See `World.moment`."""
         return self._wall_s + self.clock.monotonic()
 
-    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+    def later(self, delay_s: float, action: Callable[..., Any], *arguments: Any) -> None:
         """See `World.later`."""
         self.clock.call_later(delay_s, lambda: action(*arguments))
 
@@ -55,28 +57,33 @@ def run_virtual(case: Case, seconds: float) -> Outcome:
 
 async def _run(case: Case, seconds: float) -> Outcome:
     watch, clock = Watch(), ManualClock()
-    world = VirtualTime(clock)
-    sent: list[Sent] = []
-    provider = LiveProvider(case, [0.0] * CELLS * MOST_COUNTERS)
+    world, sent = VirtualTime(clock), list[Sent]()
+    provider = LiveProvider(case, [0.0] * CELLS * MOST_COUNTERS) if case.provider.answers_429 else None
     started_s = world.moment()
+    if provider is not None and case.provider.cut_at is not None:
+        provider.cut_at_s = started_s + case.provider.cut_at * seconds
     async with AsyncExitStack() as stack:
-        schedule = InProcessSchedule(clock)
-        counted = [CountingSchedule(schedule) for _ in range(case.workers)]
-        limiters = [await stack.enter_async_context(LeasingRateLimiter(case.limits, each, clock)) for each in counted]
-        feeders = [
-            Feeder(case, place, world, limiter, sent.append, f"{number}-{place}", provider, rows)
-            for number, limiter in enumerate(limiters)
-            for place in range(len(case.loads))
-            for rows in (_rows(case, place, seconds),)
-        ]
-        tasks = [asyncio.create_task(feeder.run()) for feeder in feeders]
+        schedule = CountingSchedule(InProcessSchedule(clock))
+        await schedule.change(case.limits, PoolChange(user_weights=case.user_weights))
+        feeders = []
+        for number in range(case.workers):
+            limiter = await stack.enter_async_context(LeasingRateLimiter(case.limits, schedule, clock))
+            make = partial(_feeder, case, (world, limiter, sent.append, provider), seconds)
+            feeders += feeders_of(number, case, make)
+        tasks = [asyncio.create_task(feeder.run_part(seconds)) for feeder in feeders]
         await _drive(clock, tasks, seconds)
         ended_s = world.moment()
         await _end(clock, tasks, stack)
-    wanted = sum(feeder.rows or 0 for feeder in feeders)
-    left = max(0, wanted - sum(each.rows for each in sent if not each.rejected))
-    calls = sum(each.calls for each in counted)
-    return Outcome("virtual", started_s, ended_s, sent, watch.stop(), calls=calls, rows_left=left)
+    outcome = Outcome("virtual", started_s, ended_s, sent, watch.stop(), calls=schedule.calls)
+    outcome.rows_left = sum(f.rows or 0 for f in feeders) - sum(s.rows for s in sent if not s.rejected)
+    outcome.rows_left = max(0, outcome.rows_left)
+    outcome.waits_s = [wait_s for feeder in feeders for wait_s in feeder.waits_s]
+    return outcome
+
+
+def _feeder(case: Case, parts: tuple[Any, ...], seconds: float, place: int, seed: str) -> Feeder:
+    world, limiter, write, provider = parts
+    return Feeder(case, place, world, limiter, write, seed, provider, _rows(case, place, seconds))
 
 
 async def _drive(clock: ManualClock, tasks: list[asyncio.Task[None]], seconds: float) -> None:

@@ -21,11 +21,12 @@ from batch_llm.limiter.base import PoolChange, RateLimiter
 from batch_llm.limiter.leasing import LeasingRateLimiter
 from batch_llm.limiter.redis_link import RedisLink
 from batch_llm.limiter.redis_schedule import RedisSchedule
-from benchmarks.limiter.case import Case, Load
+from benchmarks.limiter.case import Case
 from benchmarks.limiter.counting_schedule import CountingSchedule
-from benchmarks.limiter.feeder import Feeder
+from benchmarks.limiter.feeder import Feeder, feeders_of
 from benchmarks.limiter.local_pacer import LocalPacer
-from benchmarks.limiter.provider import LiveProvider, shared_provider
+from benchmarks.limiter.machine import waited_for_core_s
+from benchmarks.limiter.provider import shared_provider
 from benchmarks.limiter.records import RecordFile
 
 __all__ = ["ShiftedClock", "Task", "WorkerReport", "open_limiter", "run_worker"]
@@ -52,6 +53,7 @@ class WorkerReport:
     calls: int = 0  # of the schedule
     failed: dict[str, int] = field(default_factory=dict)  # calls, by class of error
     cpu_s: float = 0.0  # of the whole process while rows went
+    waited_s: float = 0.0  # for a core, while others had it
     waits_s: list[float] = field(default_factory=list)  # of one-row jobs
     trouble: str = ""  # what ended it early
 
@@ -85,7 +87,7 @@ class RealTime:
 
     moment = staticmethod(time.monotonic)
 
-    def later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+    def later(self, delay_s: float, action: Callable[..., Any], *arguments: Any) -> None:
         """See `World.later`."""
         asyncio.get_running_loop().call_later(delay_s, action, *arguments)
 
@@ -130,47 +132,25 @@ async def _work(task: Task, parent: Connection) -> None:
             start_s: float = await asyncio.to_thread(parent.recv)
             if provider is not None:
                 provider.cut_at_s = start_s + (task.case.provider.cut_at or float("inf")) * task.seconds
-            feeders = _feeders(task, limiter, records, provider)
+            world = RealTime()
+            feeders = feeders_of(
+                task.number,
+                task.case,
+                lambda place, seed: Feeder(task.case, place, world, limiter, records.write, seed, provider),
+            )
             await asyncio.sleep(start_s - time.monotonic())
-            cpu_s, calls = time.process_time(), schedule.calls
+            cpu_s, waited_s, calls = time.process_time(), waited_for_core_s(), schedule.calls
             try:
-                await _run(task, feeders, start_s)
+                async with asyncio.TaskGroup() as group:
+                    for feeder in feeders:
+                        group.create_task(feeder.run_part(start_s + task.seconds - time.monotonic()))
             except* (BatchLLMError, RuntimeError, ValueError, OSError) as errors:
                 report.trouble = f"worker {task.number}: {errors.exceptions[0]!r}"
             report.cpu_s = time.process_time() - cpu_s
+            report.waited_s = waited_for_core_s() - waited_s
             report.calls, report.failed = schedule.calls - calls, schedule.failed
             report.waits_s = [wait_s for feeder in feeders for wait_s in feeder.waits_s]
     parent.send(report)
-
-
-async def _run(task: Task, feeders: list[Feeder], start_s: float) -> None:
-    async with asyncio.TaskGroup() as group:
-        for feeder in feeders:
-            group.create_task(_during(feeder, start_s, task.seconds))
-
-
-async def _during(feeder: Feeder, start_s: float, seconds: float) -> None:
-    """Feed in the part of the run in which the load has work."""
-    joins, leaves = feeder.load.during
-    await asyncio.sleep(start_s + joins * seconds - time.monotonic())
-    try:
-        async with asyncio.timeout(start_s + leaves * seconds - time.monotonic()):
-            await feeder.run()
-    except TimeoutError:
-        pass  # its time is over
-
-
-def _feeders(task: Task, limiter: RateLimiter, records: RecordFile, provider: LiveProvider | None) -> list[Feeder]:
-    return [
-        Feeder(task.case, place, RealTime(), limiter, records.write, f"{task.number}-{place}-{number}", provider)
-        for place, load in enumerate(task.case.loads)
-        if _has_part(load, task)
-        for number in range(load.feeders)
-    ]
-
-
-def _has_part(load: Load, task: Task) -> bool:
-    return load.workers is None or task.number in load.workers
 
 
 def _capacity(task: Task) -> int:

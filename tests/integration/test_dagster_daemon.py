@@ -34,6 +34,8 @@ def location(account: Account, tmp_path_factory: pytest.TempPathFactory) -> Code
     for name in ("cancelled", "killed"):  # a table each: the account tells paid-twice by the prompt
         made.table(f"{name}.parquet", 300)
         made.job(name, input={"table": f"{name}.parquet", "key": ["id"]}, slices={"rows": 300})
+    made.table("together.parquet", 60)
+    made.job("together", input={"table": "together.parquet", "key": ["id"]}, slices={"rows": 20})
     return made
 
 
@@ -73,6 +75,28 @@ def test_one_launch_fills_the_output_table_with_no_further_click(
     server.wait_for(lambda: server.materializations("tone_out"), PATIENCE_S, "the table in the catalog")
     assert server.materializations("tone", "enriched_slices") == 2
     assert account.stats()["duplicates"]["answered_twice"] == 0
+
+
+def test_slices_of_one_run_are_asked_at_the_same_time(
+    server: DagsterServer, location: CodeLocation, account: Account
+) -> None:
+    """Two Dagster runs at work at once: every row is asked once, and the table is filled once."""
+    account.configure(latency_median_s=15.0, latency_sigma=0.01)
+    server.launch("together_run")
+    before = len(server.runs("together_slices"))
+
+    def several_ask() -> bool:
+        return account.stats()["in_flight"] > 20  # more than one slice has rows
+
+    server.wait_for(several_ask, PATIENCE_S, "two slices in flight at once")
+    account.configure(latency_median_s=0.0)
+    finished(server, "together")
+    assert [row["id"] for row in location.rows("together_out")] == list(range(60))
+    assert account.stats()["duplicates"]["answered_twice"] == 0
+    runs = server.runs("together_slices")[before:]
+    assert sorted((run["tags"]["dagster/partition"][-4:], run["status"]) for run in runs) == [
+        (f"{number:04}", "SUCCESS") for number in range(3)
+    ]
 
 
 def test_cancel_stops_the_calls_keeps_what_is_paid_and_ends_canceled(

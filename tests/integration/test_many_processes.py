@@ -17,19 +17,20 @@ from batch_llm.engine.events import RunFinished, Waiting
 from batch_llm.journal.base import RunState
 from batch_llm.simulator import Simulator
 from tests.integration.cli_lab import CommandLine, ended
-from tests.integration.lab import Lab
+from tests.integration.lab import SCHEMA, Lab
 
 pytestmark = pytest.mark.timeout(300)
 
 ROOT = Path(__file__).parents[2]
 ROWS = 120
+OUTPUT = {"table": "out_lab", "schema": SCHEMA}
 SLOW = {"requests_per_minute": 600_000, "max_concurrency": 8}
 # a process of the home: ready, then (when told) the job `argv[2]`, in slices of 30 rows
 RUNNER = """
 import asyncio, sys
 from pathlib import Path
 from batch_llm.engine.events import Waiting
-from tests.integration.lab import Lab
+from tests.integration.lab import SCHEMA, Lab
 
 class Told(list):
     def append(self, event):
@@ -39,7 +40,7 @@ class Told(list):
 lab = Lab(Path(sys.argv[1]))
 lab.events = Told()
 name = sys.argv[2]
-job = lab.job(name=name, output={"table": f"out_{name}"}, slices={"rows": 30}, **eval(sys.argv[3]))
+job = lab.job(name=name, output={"table": f"out_{name}", "schema": SCHEMA}, slices={"rows": 30}, **eval(sys.argv[3]))
 
 async def run():
     summary = await lab.run(job)
@@ -89,7 +90,7 @@ async def crew(lab: Lab) -> AsyncIterator[Crew]:
     for one in made.started:
         if one.returncode is None:
             one.kill()
-            await one.communicate()
+            print((await one.communicate())[1].decode())  # what a failed test wants to know
 
 
 def go(*processes: Process) -> None:
@@ -106,8 +107,9 @@ async def said(one: Process) -> list[str]:
 
 
 async def answered(simulator: Simulator, count: int) -> None:
-    while simulator.stats()["answered"] < count:
-        await asyncio.sleep(0.005)
+    async with asyncio.timeout(60):
+        while simulator.stats()["answered"] < count:
+            await asyncio.sleep(0.005)
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ async def test_a_run_with_another_question_waits_for_the_one_at_work(table: Lab,
         first = await crew()
         go(first)
         await answered(simulator, 10)
-        async with table.engine(table.job(prompt={"user": "Again: {{ text }}"}, output={"table": "out_lab"})) as engine:
+        async with table.engine(table.job(prompt={"user": "Again: {{ text }}"}, output=OUTPUT)) as engine:
             second = await engine.run()
         lines = await said(first)
         assert simulator.stats()["answered"] == 2 * ROWS
@@ -216,7 +218,7 @@ async def test_failed_rows_are_retried_once_by_two_retries_at_once(table: Lab, c
     """What failed after the command was given is not its own to ask again."""
     async with table.simulator(latency_median_s=0.05) as simulator:
         simulator.configure(faults={"empty": 1.0})
-        await table.run(table.job(output={"table": "out_lab"}, slices={"rows": 30}, retries={"attempts": 1}))
+        await table.run(table.job(output=OUTPUT, slices={"rows": 30}, retries={"attempts": 1}))
         assert simulator.stats()["accepted"] == ROWS
         both = [await crew("retry", retries={"attempts": 1}) for _ in range(2)]
         go(*both)
@@ -226,14 +228,15 @@ async def test_failed_rows_are_retried_once_by_two_retries_at_once(table: Lab, c
 
 
 async def test_a_wait_for_the_other_can_be_given_up(lab: Lab, crew: Crew) -> None:
-    """Ctrl-C while it waits: exit 3, and the other one goes on."""
+    """Ctrl-C while it waits: exit 3, and the other one goes on. Nobody may forget the run meanwhile."""
     lab.table(30)
     cli = CommandLine(lab)
-    async with lab.simulator({"requests_per_minute": 240}) as simulator:
+    async with lab.simulator(SLOW, latency_median_s=0.2) as simulator:
         first = await crew()
         go(first)
         await answered(simulator, 2)
-        second = await cli.start("run", cli.job_file(output={"table": "out_lab"}, slices={"rows": 30}), "--json")
+        simulator.configure(latency_median_s=600.0)
+        second = await cli.start("run", cli.job_file(output=OUTPUT, slices={"rows": 30}), "--json")
         assert second.stderr is not None
         line = b""
         while b"waiting" not in line:
@@ -247,13 +250,12 @@ async def test_a_wait_for_the_other_can_be_given_up(lab: Lab, crew: Crew) -> Non
         second.send_signal(signal.SIGINT)
         stopped = await ended(second)
         assert (stopped.code, stopped.json["stopped"], stopped.json["requests"]) == (3, "cancelled", 0), stopped.err
-        assert (await said(first))[-1].split()[1:3] == ["30", "0"]
-    assert len(lab.rows("out_lab")) == 30
+        assert first.returncode is None
 
 
 async def test_a_slice_by_itself_waits_for_who_works_on_it(table: Lab, crew: Crew) -> None:
     """As a Dagster run does beside a `run`: nothing is asked twice, and it does not fail."""
-    job = table.job(output={"table": "out_lab"}, slices={"rows": 30})
+    job = table.job(output=OUTPUT, slices={"rows": 30})
     async with table.simulator(SLOW, latency_median_s=0.1) as simulator:
         other = await crew()
         go(other)
@@ -271,7 +273,7 @@ async def test_a_stop_while_another_is_at_work_does_not_end_the_run(table: Lab, 
     """What the stopped one leaves, the other asks; who goes on tells the end."""
     async with table.simulator(SLOW, latency_median_s=0.2) as simulator:
         other = await crew()
-        async with table.engine(table.job(output={"table": "out_lab"}, slices={"rows": 30})) as engine:
+        async with table.engine(table.job(output=OUTPUT, slices={"rows": 30})) as engine:
             running = asyncio.create_task(engine.run())
             await answered(simulator, 5)
             go(other)

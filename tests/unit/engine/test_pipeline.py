@@ -140,13 +140,12 @@ class Bench:
         self.gate = gate or Gate()
         self.rows, self.idle = Rows(self.clock, rows), Idle()
         self.events: list[Event] = []
-        job = SimpleNamespace(
-            retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none", provider_name="p", model_name="m"
-        )
+        job = SimpleNamespace(retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none")
         self.parts: Any = SimpleNamespace(
             clock=self.clock,
             limits=Limits("p:main"),
             price=None,
+            paid_at={},
             tokens=SimpleNamespace(exact=True),
             tenant=Tenant("u", "j"),
             declared=SimpleNamespace(job=job),

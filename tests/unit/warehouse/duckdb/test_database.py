@@ -56,6 +56,25 @@ def test_a_file_that_stays_held_names_its_holder(tmp_path: Path) -> None:
     assert list(database.temporary.iterdir()) == []
 
 
+def test_a_file_that_another_process_is_just_making_is_waited_for(tmp_path: Path) -> None:
+    """It is there, empty, for a moment before its maker locks it; one that stays so is told as what it is."""
+    path, pauses_s = tmp_path / "w.duckdb", []
+    path.touch()
+
+    def sleep(delay_s: float) -> None:
+        pauses_s.append(delay_s)
+        if len(pauses_s) == 2:
+            path.unlink()
+            duckdb.connect(str(path)).close()
+
+    with Database(path, "100MB", sleep=sleep).read() as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert len(pauses_s) == 2
+    path.write_bytes(b"")
+    with pytest.raises(WarehouseError, match="not a valid"):
+        Database(path, "100MB", sleep=lambda _: None).write().__enter__()
+
+
 def test_reading_what_is_not_there_makes_no_file(tmp_path: Path) -> None:
     with Database(tmp_path / "home" / "w.duckdb", "100MB").read() as connection:
         assert connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall() == [(0,)]
