@@ -108,8 +108,9 @@ class Engine:
             counts = await self._published(record)
             meter = Meter(self.parts.clock)
             with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
+            asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
-            stopped = await self._ask(record, meter, Asking(with_failures, None, self._sizes(record, with_failures)))
+            stopped = await self._ask(record, meter, asking)
             summary = await self._finish(record, meter, stopped, promote_after=True)
         return self._told(await self._last_word(summary))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from batch_llm.limiter.fair_share import Lag, Lineage, charge, lag, leave, take_part
+from batch_llm.limiter.fair_share import NEUTRAL, Lag, Lineage, charge, lag, leave, take_part
 from batch_llm.limiter.memory import CALLER
 from batch_llm.limiter.step import Step
 from batch_llm.limiter.wire import CLOCK, FIXED, Served
@@ -86,11 +86,12 @@ def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
     take_part(step, line, first_s)
     if now_s < memory.pause_until_s:
         return [Served.DENIED, memory.pause_until_s - now_s, -1, nothing, nothing]
-    bursts = step.full_bursts if line.lane_number == LIVE else step.bursts
+    standing = lag(step, line, first_s)
+    # a lane that live requests keep from its share takes it from their reserve
+    bursts = step.full_bursts if line.lane_number == LIVE or standing.lane > NEUTRAL else step.bursts
     depth_s, binding, day_wait_s = _depth(step, item, bursts)
     if day_wait_s > 0:
         return [Served.DENIED, day_wait_s, binding, nothing, nothing]
-    standing = lag(step, line, first_s)
     threshold_s = _threshold(step, line, standing)
     if depth_s > threshold_s:
         return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing]
@@ -130,7 +131,8 @@ def _threshold(step: Step, line: Lineage, standing: Lag) -> float:
     if line.lane_number == LIVE and standing.lane > 0:
         return 1.5 * step.round_s
     of_lane = min(1.0, 2 * standing.lane)
-    return step.round_s * (0.5 + of_lane * standing.user * (0.5 + 0.5 * standing.job))
+    of_round = 0.5 + of_lane * standing.user * (0.5 + 0.5 * standing.job)
+    return step.round_s * of_round + step.reclaim_s * max(0.0, standing.lane - NEUTRAL)
 
 
 def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, list[float]]) -> list[Any]:
@@ -165,6 +167,7 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
             given_s = max(given_s, amount / step.rates[n])
         memory.tat[place] = begin_s + amount / step.rates[n]
     memory.rows += item[4] * part
+    memory.struck_rows += item[4] * part
     charge(step, line, given_s)
     met = part >= 1 - ROUNDING_S and not item[5]
     if met:

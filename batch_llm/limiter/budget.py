@@ -32,6 +32,7 @@ __all__ = ["Account", "JournalReader", "LedgerBudget"]
 
 REPORT_S = 1.0
 POLL_S = 0.25  # how often a hold asks again that waits for other processes
+PATIENCE_S = 10.0  # at the start, for a ledger that is being restarted
 BLIND_S = 60.0  # without any cap, and without the ledger
 CHUNK_HOLDS = 64  # an allowance is booked for so many holds like the one that asks for it
 
@@ -64,11 +65,11 @@ class LedgerBudget:
     """The budget of one run in one process, over the ledger that all share; implements `Budget`.
 
     ``async with`` opens it (reads the journals, tells the ledger) and closes it (reports, gives the allowance back).
-    Opening raises `LimiterUnreachable`, `LimiterStoreError`, and `ConfigurationError` for a cap that cannot be kept.
+    Opening raises `LimiterUnreachable` (after `PATIENCE_S`) and `LimiterStoreError`.
     """
 
     def __init__(self, ledger: Ledger, account: Account, read_spent: JournalReader, clock: Clock) -> None:
-        """``ledger`` stays open when this is closed."""
+        """``ledger`` stays open when this is closed. Raises `ConfigurationError` for a cap that cannot be kept."""
         self._ledger = ledger
         self._account = account
         self._cap_nano = None if account.cap_usd is None else nano_cap(account.cap_usd, "budget_usd")
@@ -92,12 +93,17 @@ class LedgerBudget:
         self._reader: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        reply = await self._exchange(_Asking())
-        read = self._cap_nano is None  # without a cap on the run, what it spent before is not asked for
-        while not (read and reply.known):
-            reply, read = await self._read_journals(reply.now_us), True
-        self._reporter = asyncio.create_task(self._report_each_second())
-        return self
+        end_s = self._clock.monotonic() + PATIENCE_S
+        while True:
+            try:
+                await self._open()
+            except LimiterUnreachable:
+                if self._clock.monotonic() >= end_s:
+                    raise
+                await self._clock.sleep(POLL_S)
+                continue
+            self._reporter = asyncio.create_task(self._report_each_second())
+            return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -232,6 +238,12 @@ class LedgerBudget:
             alarm.cancel()
 
     # -- talking to the ledger -------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        reply = await self._exchange(_Asking())
+        read = self._cap_nano is None  # without a cap on the run, what it spent before is not asked for
+        while not (read and reply.known):
+            reply, read = await self._read_journals(reply.now_us), True
 
     async def _exchange(self, asking: _Asking) -> LedgerReply:
         """One call; a ledger with a new epoch is told everything at once."""

@@ -32,6 +32,7 @@ from batch_llm.limiter.step import Step
 __all__ = [
     "FLOW_FADE_S",
     "HEARTBEAT_S",
+    "NEUTRAL",
     "SILENT_S",
     "Lineage",
     "charge",

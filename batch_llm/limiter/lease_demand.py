@@ -54,7 +54,7 @@ def keep_more(line: Line, now_s: float) -> None:
     """The consumer said `more` and goes: it is expected back within about one slice."""
     length_s = 0.0
     if line.slices and line.slices[-1].end_s < math.inf:
-        length_s = 1.5 * (line.slices[-1].end_s - line.slices[-1].start_s)
+        length_s = 1.5 * (line.slices[-1].end_s - line.slices[-1].begins_s)
     line.more_until_s = now_s + min(BACK_AT_MOST_S, max(BACK_IN_S, length_s))
 
 

@@ -95,6 +95,7 @@ class Slice:
         begins_s: As it was booked.
         end_s: When all of it would have been sent; infinite without a limit per minute.
         ends_s: The same per dimension.
+        booked: What was booked with it, units.
         carried: What of ``left`` is the rest of the slice before it.
         joined: It follows the slice before it without a gap, per dimension: a row may stand across the seam.
         slack_s: How late a start may be and still count as on time, per dimension.
@@ -104,6 +105,7 @@ class Slice:
 
     __slots__ = (
         "begins_s",
+        "booked",
         "carried",
         "end_s",
         "ends_s",
@@ -125,6 +127,7 @@ class Slice:
         self.epoch = pace.epoch
         self.next_s = starts_s
         self.left = amounts
+        self.booked = list(amounts)
         self.slack_s = [max(pace.slack_s, begin_s - start_s) for start_s in starts_s]
         self.spent = False
         self.unit_s: list[float] | None = None
@@ -160,13 +163,14 @@ class Line:
         tell_at_s: When that is so much that it must be told; infinite while it is not.
         ask_at_s: When the schedule may be asked again.
         covered: What is booked covers all rows waiting.
+        beyond: When the last slice ended and so long it was overdrawn, per dimension; None: it was not.
         booked_to: When the last slice ends per dimension, the schedule's clock.
         met: The last grant covered all demand, and nothing was asked since.
         binding: What made the last question wait, see `wire.Grant`.
     """
 
     __slots__ = (
-        "alarm", "alarm_at_s", "arrivals", "ask_at_s", "binding", "booked_to", "covered", "done", "ended",
+        "alarm", "alarm_at_s", "arrivals", "ask_at_s", "beyond", "binding", "booked_to", "covered", "done", "ended",
         "ended_before", "ended_from_s", "free_from_s", "idle_from_s", "in_flight", "lane", "largest",
         "largest_from_s", "largest_lately", "last_granted_s", "last_piece", "let_out", "mean_of", "mean_sum", "met",
         "more_until_s", "owner", "pace", "permits", "permits_at_s", "reported_at_s", "samples", "saved_s",
@@ -204,6 +208,7 @@ class Line:
         self.arrivals = 0
         self.covered = self.met = False
         self.booked_to: list[float] = []
+        self.beyond: tuple[list[float], list[float]] | None = None
         self.binding: int | None = None
         self.alarm: Alarm | None = None
         self.alarm_at_s = math.inf

@@ -13,8 +13,9 @@ from batch_llm.errors import QuotaExhausted
 from batch_llm.limiter.base import Throttle
 from batch_llm.limiter.lease_line import Leased, Line, Slice
 from batch_llm.limiter.lease_pool import LeasedPool
-from batch_llm.limiter.pacing import hand_back, void_begun
-from batch_llm.limiter.wire import CLOCK, Grant, Reply, Served
+from batch_llm.limiter.measures import span_of
+from batch_llm.limiter.pacing import follow, hand_back, void_begun
+from batch_llm.limiter.wire import Grant, Reply, Served
 
 __all__ = ["HEARTBEAT_S", "Asked", "apply_reply", "fail", "quota_exhausted", "take_throttle"]
 
@@ -24,7 +25,6 @@ PERMITS_EVERY_S = 0.25  # so often are missing permits asked for
 GATHER_S = 0.01  # where permits are what is scarce, those that come free within it are used together
 SEAM_S = 1e-5  # slices that are no further apart were booked one behind the other
 UNKNOWN_PAUSE_S = 0.5  # after a 429 that did not say how long, until the schedule says
-MINUTE_S = 60.0
 
 Asked = tuple[Line, bool, int]
 """A line of a call, whether it asked for a slice, and `Line.arrivals` then."""
@@ -111,13 +111,12 @@ def _set_speed(pool: LeasedPool, reply: Reply) -> None:
     pool.limits_per_s = reply.limits
     pool.pace.set_rates(reply.rates)
     for place, rule in enumerate(pool.rules):
-        span_s = MINUTE_S if rule.kind == CLOCK else rule.period_s
         limit = reply.limits[place]
         if not pool.limits.unknown:
             limit = max(limit, rule.per_s)
         elif limit == rule.per_s and not pool.headers.learned[place]:
             limit = math.inf  # still our own guess
-        pool.pace.most[place] = limit * span_s
+        pool.pace.most[place] = span_of(rule, limit)
 
 
 def _pause(pool: LeasedPool, until_s: float, dimension: int, now_s: float) -> None:
@@ -128,7 +127,7 @@ def _pause(pool: LeasedPool, until_s: float, dimension: int, now_s: float) -> No
         pace.paused_until_s, pool.pause_dimension = until_s, dimension
     for line in pool.lines.values():
         void_begun(line, now_s)  # time that passes in a pause is not caught up
-        if any(piece.start_s < until_s for piece in line.slices):
+        if any(piece.begins_s < until_s for piece in line.slices):
             hand_back(line, now_s, begun=False)
         error = quota_exhausted(pool, pool.pause_dimension, pace.paused_until_s - now_s)
         if error is not None:
@@ -166,7 +165,7 @@ def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, f
     line.booked_to = [
         at_s + amount * unit_s for at_s, amount, unit_s in zip(grant.starts_s, grant.amounts, pace.unit_s, strict=True)
     ]
-    line.slices.append(piece)
+    follow(line, piece)
     line.slice_s = pace.seconds(grant.amounts)
     rows = [
         amount * line.mean_of / total for amount, total in zip(grant.amounts, line.mean_sum, strict=True) if total > 0

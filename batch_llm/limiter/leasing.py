@@ -32,7 +32,7 @@ __all__ = ["LeasingOptions", "LeasingRateLimiter"]
 MINUTE_S = 60.0
 TELL_EVERY_S = 0.02  # large refunds and debts of a line are told at most so often
 LEAST_BREAK_S = 0.001  # between two wake-ups of a line
-BREAK_SHARE = 0.5  # of the slack that late alarms leave
+BREAK_SHARE = 0.35  # of the slack that late alarms leave
 LATENESS_KEPT = 0.98  # per wake-up: how fast a late one is forgotten
 
 
@@ -255,6 +255,7 @@ class LeasingRateLimiter:
     def _ring(self, line: Line) -> None:
         now_s = self._clock.monotonic()
         self._lateness_s = max(self._lateness_s * LATENESS_KEPT, now_s - line.alarm_at_s)
+        line.woke_s = now_s
         line.alarm, line.alarm_at_s = None, math.inf
         self._let_go(line)
 

@@ -48,9 +48,7 @@ __all__ = [
 ALIVE_S = 30.0  # a writer that said nothing for so long is taken for dead
 FORGOTTEN_S = 3_600.0  # after so long what a dead writer held counts as spent, and the writer is forgotten
 FRESH_S = 1.5  # what a writer heard from the ledger is good for so long
-SETTLING_S = (
-    3.0  # every writer alive has spoken to a new epoch by then: it speaks once a second, and stops at `FRESH_S`
-)
+SETTLING_S = 3.0  # by then every writer alive has spoken to a new epoch, or uses its allowance no more (`FRESH_S`)
 DAY_US = 86_400_000_000
 MOST_NANO = 2**53 - 1  # 9 million US dollars; beyond it the numbers of a Redis script are not whole any more
 UP = Context(prec=80, rounding=ROUND_CEILING)
@@ -74,14 +72,14 @@ def user_day_cap(user: str) -> str:
 
 def nano_up(usd: Decimal) -> int:
     """Holds and bills in whole nano-dollars, rounded up, so that a cap is never exceeded by rounding."""
-    return min(MOST_NANO, int(UP.scaleb(usd, 9).to_integral_value(ROUND_CEILING)))
+    return min(MOST_NANO, int(UP.to_integral_value(UP.scaleb(usd, 9))))
 
 
 def nano_cap(usd: Decimal, name: str) -> int:
     """A cap in whole nano-dollars, rounded down. Raises `ConfigurationError` for one that cannot be kept."""
     if not usd.is_finite() or usd < 0:
         raise ConfigurationError(f"{name} is {usd}; a cap is an amount of US dollars, 0 or more")
-    nano = int(DOWN.scaleb(usd, 9).to_integral_value(ROUND_FLOOR))
+    nano = int(DOWN.to_integral_value(DOWN.scaleb(usd, 9)))
     if nano > MOST_NANO:
         raise ConfigurationError(
             f"{name} is {usd} USD; the largest that can be kept is {usd_of(MOST_NANO)} USD: lower it, or set none"

@@ -12,7 +12,7 @@ from batch_llm.limiter.base import Cost, Limits
 from batch_llm.limiter.debit import is_corrected
 from batch_llm.limiter.wire import CLOCK, Rule
 
-__all__ = ["Amounts", "Measures"]
+__all__ = ["Amounts", "Measures", "span_of"]
 
 MINUTE_S = 60.0
 Amounts = tuple[float, ...]
@@ -36,7 +36,7 @@ class Measures:
         names = [rule.name.removesuffix("_per_day") for rule in rules]
         takes = [_take(name, capped=capped) for name in names]
         spends = [_take(name, capped=False) for name in names]
-        self.most: Amounts = tuple(rule.per_s * (MINUTE_S if rule.kind == CLOCK else rule.period_s) for rule in rules)
+        self.most: Amounts = tuple(span_of(rule, rule.per_s) for rule in rules)
         self.reserved: Callable[[Cost], Amounts] = _together(names, takes, capped=capped)
         self.used: Callable[[Amounts, Cost], Amounts] = _used(names, spends, self.most, corrected=is_corrected(limits))
         self._kept = [name == "requests" for name in names]  # a request that was sent stays counted
@@ -44,6 +44,11 @@ class Measures:
     def rejected(self, reserved: Amounts) -> Amounts:
         """What a request took that the provider answered with 429: it stays counted, its tokens do not."""
         return tuple([amount if kept else 0.0 for amount, kept in zip(reserved, self._kept, strict=True)])
+
+
+def span_of(rule: Rule, per_s: float) -> float:
+    """Units per second as a person writes a limit: per minute, or per day."""
+    return round(per_s * (MINUTE_S if rule.kind == CLOCK else rule.period_s), 6)
 
 
 def _used(

@@ -68,6 +68,8 @@ class Memory:
     rejected: float = 0.0  # 429s, fading
     decreased_s: float = NEVER_S  # when a factor was lowered last
     strikes: float = 0.0  # decreases in a row that did not help
+    struck_rows: float = 0.0  # granted since the first of them
+    struck_rejected: float = 0.0  # 429s since then
     before_strikes: list[float] = field(default_factory=lambda: _per_dimension(1.0))  # the factors then
     tolerated: float = 0.0  # share of 429s that come at any speed
     tolerated_s: float = NEVER_S  # since when

@@ -20,7 +20,7 @@ from batch_llm.limiter.base import Cost, Reservation
 from batch_llm.limiter.lease_line import DEGRADED, EPSILON_S, Leased, Line, Slice
 from batch_llm.limiter.measures import Amounts
 
-__all__ = ["hand_back", "is_to_come", "put_back", "ready_at_s", "take", "void_begun"]
+__all__ = ["follow", "hand_back", "is_to_come", "put_back", "ready_at_s", "take", "void_begun"]
 
 TINY = 1e-6  # units; floating point only
 
@@ -57,9 +57,13 @@ def _take_from_slices(line: Line, costs: Sequence[Cost], rows: list[Reservation]
             number += 1
             continue
         if now_s > piece.end_s + pace.slack_s and _holds(piece.left, pace.measures.reserved(costs[len(rows)])):
+            if number + 1 < len(slices):
+                slices[number + 1].next_s = _behind(piece, slices[number + 1])
             _void(line, piece)
             del slices[number]
             continue
+        if number:
+            piece.next_s = _behind(slices[number - 1], piece)
         before, had = len(rows), list(piece.left)
         waits = walk(line, piece, (costs, rows), until)
         if len(rows) > before:
@@ -80,38 +84,45 @@ def ready_at_s(line: Line, cost: Cost) -> float:
     before: Slice | None = None
     for piece in line.slices:
         left, next_s, start_s = piece.left, piece.next_s, piece.start_s
-        if before is not None:
+        if before is not None and _holds(before.left, amounts):
+            next_s = _behind(before, piece)
+        elif before is not None:
             left, next_s, start_s = _after(line, before, piece, amounts)
-        before = None
+        before = piece
         if _holds(left, amounts):
             times = [at_s - _early_s(line, n, amounts) for n, at_s in enumerate(next_s) if amounts[n] > 0]
-            best_s = min(best_s, max(start_s, *times))
-        else:
-            before = piece
+            at_s = max(start_s, *times)
+            if at_s <= piece.end_s + pace.slack_s:  # else it is void by then
+                best_s = min(best_s, at_s)
     return max(best_s, pace.paused_until_s)
 
 
+def _behind(before: Slice, piece: Slice) -> list[float]:
+    """When the next row may start in a slice, after what a late slice before it still sent."""
+    if before.end_s > piece.begins_s + EPSILON_S or before.epoch != piece.epoch:
+        return piece.next_s
+    return [max(pair) for pair in zip(piece.next_s, before.next_s, strict=True)]
+
+
 def put_back(line: Line, row: Leased, now_s: float) -> None:
-    """A row was never sent: its place may be taken again while its time has not passed."""
+    """A row was never sent: its place may be taken again as far as its time has not passed; the rest is void."""
     pace, piece = line.pace, row.piece
     if piece is None:
         return
-    if not is_to_come(line, row, now_s):
-        for place, amount in enumerate(row.amounts):
-            if pace.clocks[place]:
-                line.done[place] += amount
-                line.used[place] += amount
-            else:
-                line.unused[place] += amount
-        return
-    if piece not in line.slices:
+    to_come = is_to_come(line, row, now_s)
+    if to_come and piece not in line.slices:
         line.slices.appendleft(piece)
-    piece.spent = False
     for place, amount in enumerate(row.amounts):
-        piece.left[place] += amount
         line.let_out[place] -= amount
-        earlier_s = piece.next_s[place] - amount * pace.unit_s[place]
-        piece.next_s[place] = min(piece.next_s[place], max(earlier_s, now_s - piece.slack_s[place]))
+        if to_come and (now_s <= piece.ends_s[place] or not pace.clocks[place]):
+            piece.left[place] += amount
+            earlier_s = piece.next_s[place] - amount * pace.unit_s[place]
+            piece.next_s[place] = min(piece.next_s[place], max(earlier_s, now_s - piece.slack_s[place]))
+        elif pace.clocks[place]:
+            line.done[place] += amount
+            line.used[place] += amount
+        else:
+            line.unused[place] += amount
 
 
 def is_to_come(line: Line, row: Leased, now_s: float) -> bool:
@@ -128,19 +139,44 @@ def hand_back(line: Line, now_s: float, *, begun: bool) -> None:
     line.covered = False
     while line.slices:
         piece = line.slices.popleft()
-        if not begun and piece.start_s <= now_s:
+        if not begun and piece.begins_s <= now_s:
             kept.append(piece)
             continue
+        _remember(line, piece)
         for place in range(line.pace.count):
             _give_up(line, piece, place, (piece.left[place], now_s))
+        piece.left = [0.0] * line.pace.count  # a row that comes back finds it empty
     line.slices.extend(kept)
 
 
 def void_begun(line: Line, now_s: float) -> None:
     """Nothing of what has begun may be sent any more."""
-    for piece in [piece for piece in line.slices if piece.start_s <= now_s]:
+    for piece in [piece for piece in line.slices if piece.begins_s <= now_s]:
+        _remember(line, piece)
         _void(line, piece)
         line.slices.remove(piece)
+
+
+def follow(line: Line, piece: Slice) -> None:
+    """Add a slice that was booked; what was sent beyond the slices before it still keeps its distance."""
+    if not line.slices and line.beyond is not None:
+        ends_s, beyond_s = line.beyond
+        piece.next_s = [
+            max(at_s, min(at_s, end_s) + late_s)
+            for at_s, end_s, late_s in zip(piece.next_s, ends_s, beyond_s, strict=True)
+        ]
+        line.beyond = None
+    line.slices.append(piece)
+
+
+def _remember(line: Line, piece: Slice) -> None:
+    """A slice goes that was overdrawn by the rest of the one before it."""
+    beyond_s = [
+        max(0.0, carried - left) * unit_s
+        for carried, left, unit_s in zip(piece.carried, piece.left, line.pace.unit_s, strict=True)
+    ]
+    if any(beyond_s):
+        line.beyond = (piece.ends_s, beyond_s)
 
 
 def _move_on(line: Line, number: int, amounts: Amounts, now_s: float) -> bool:
@@ -156,8 +192,9 @@ def _move_on(line: Line, number: int, amounts: Amounts, now_s: float) -> bool:
         return False
     del line.slices[number]
     following = line.slices[number]
-    following.carried = [min(held, amount) for held, amount in zip(head.left, amounts, strict=True)]
+    carried = _beyond(following, head.left, amounts)
     following.left, following.next_s, following.start_s = _after(line, head, following, amounts)
+    following.carried = carried
     head.left = [0.0] * len(head.left)  # a row that comes back finds it empty
     return True
 
@@ -172,17 +209,25 @@ def _after(line: Line, head: Slice, following: Slice, amounts: Amounts) -> tuple
     left, next_s = [], []
     for place, held in enumerate(head.left):
         rest = min(held, amounts[place])
+        at_s = following.next_s[place]
         left.append(following.left[place] + rest)
         if following.joined[place]:
-            earlier_s = following.next_s[place] - rest * line.pace.unit_s[place]
-            next_s.append(max(head.next_s[place], earlier_s))
-        elif meet and rest >= amounts[place]:
+            next_s.append(max(head.next_s[place], at_s - rest * line.pace.unit_s[place]))
+        elif meet and held >= amounts[place]:
             next_s.append(head.next_s[place])  # the first slice has enough of it for this row
         else:
             beyond_s = max(0.0, head.carried[place] - held) * line.pace.unit_s[place]
-            at_s = following.next_s[place]
             next_s.append(max(at_s, min(at_s, head.ends_s[place]) + beyond_s))
     return left, next_s, -math.inf if meet else following.start_s
+
+
+def _beyond(following: Slice, left: list[float], amounts: Amounts) -> list[float]:
+    """What of a slice's rest will be sent later than it was booked for; nothing where the row begins in that slice."""
+    meet = any(following.joined)
+    return [
+        0.0 if joined or (meet and held >= amount) else min(held, amount)
+        for joined, held, amount in zip(following.joined, left, amounts, strict=True)
+    ]
 
 
 def _give_up(line: Line, piece: Slice, place: int, rest: tuple[float, float]) -> None:
@@ -192,7 +237,7 @@ def _give_up(line: Line, piece: Slice, place: int, rest: tuple[float, float]) ->
         return
     to_come = amount
     if line.pace.clocks[place]:
-        to_come = min(amount, max(0.0, piece.end_s - now_s) * line.pace.rates[place])
+        to_come = min(amount, piece.booked[place], max(0.0, piece.end_s - now_s) * line.pace.rates[place])
     line.unused[place] += to_come
     line.done[place] += amount - to_come
     line.used[place] += amount - to_come
@@ -204,6 +249,7 @@ def _void(line: Line, piece: Slice) -> None:
         for place, amount in enumerate(piece.left):
             line.done[place] += amount
             line.used[place] += amount
+    piece.left = [0.0] * line.pace.count
 
 
 def _count(line: Line, piece: Slice, taken: list[float], rows: int) -> None:

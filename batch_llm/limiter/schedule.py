@@ -32,6 +32,7 @@ ROWS_PER_SLICE = 20.0
 LIVE_MEMORY_S = 30.0  # so long after a live request the schedule stays shallow for the next one
 LIVE_ROUND_S = 0.05  # the shallowest
 LIVE_ROUND_SHARE = 0.8  # of the live burst that the schedule may be deep then
+RECLAIM_ROUNDS = 4.0  # times how far behind a lane is, up to 0.5: deeper than live requests may book
 OUTAGE_S = 1.2  # longer than a caller with work stays silent: its heartbeat is 0.9 s
 GRACE_S = 0.6  # after an outage: until everybody has noticed its end
 OVERHANG = 1.6  # a slice ends at most so many rounds ahead
@@ -173,6 +174,7 @@ def _set_round(step: Step) -> None:
         kept = (kept_s for kept_s, kind in zip(step.live_bursts, step.kinds, strict=True) if kind == CLOCK)
         reserve_s = min(kept, default=0.0)
         step.round_s = min(step.round_s, max(LIVE_ROUND_S, LIVE_ROUND_SHARE * reserve_s))
+        step.reclaim_s = RECLAIM_ROUNDS * step.round_s
 
 
 def _reply(step: Step, grants: list[list[Any]]) -> list[Any]:

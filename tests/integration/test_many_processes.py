@@ -29,13 +29,14 @@ SLOW = {"requests_per_minute": 600_000, "max_concurrency": 8}
 RUNNER = """
 import asyncio, sys
 from pathlib import Path
-from batch_llm.engine.events import Waiting
+from batch_llm.engine.events import RunStarted
 from tests.integration.lab import SCHEMA, Lab
 
 class Told(list):
     def append(self, event):
-        if isinstance(event, Waiting):
-            print("waiting:", event.reason, flush=True)
+        if isinstance(event, RunStarted) and sys.argv[4] == "retry":
+            print("begun", flush=True)
+            sys.stdin.readline()
 
 lab = Lab(Path(sys.argv[1]))
 lab.events = Told()
@@ -221,6 +222,9 @@ async def test_failed_rows_are_retried_once_by_two_retries_at_once(table: Lab, c
         await table.run(table.job(output=OUTPUT, slices={"rows": 30}, retries={"attempts": 1}))
         assert simulator.stats()["accepted"] == ROWS
         both = [await crew("retry", retries={"attempts": 1}) for _ in range(2)]
+        go(*both)
+        for one in both:
+            assert one.stdout is not None and await one.stdout.readline() == b"begun\n"
         go(*both)
         ends = [(await said(one))[-1].split() for one in both]
         assert simulator.stats()["accepted"] == 2 * ROWS

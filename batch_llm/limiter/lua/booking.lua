@@ -138,6 +138,7 @@ function pool.grant(step, line, item, slice_s, bursts)
     end
   end
   memory[ROWS] = memory[ROWS] + item[LISTED] * part
+  memory[STRUCK_ROWS] = memory[STRUCK_ROWS] + item[LISTED] * part
   pool.charge(step, line, given_s)
   local met = part >= 1 - ROUNDING_S and item[MORE] == 0
   if met then pool.leave(line) end
@@ -165,16 +166,17 @@ function pool.book(step, line, item)
   local first_s = pool.seconds_of(step, item[FIRST])
   pool.take_part(step, line, first_s)
   if now_s < memory[PAUSE_UNTIL_S] then return pool.denied(step, memory[PAUSE_UNTIL_S] - now_s, -1) end
+  local slice_s, of_lane, of_user, of_job = pool.lag(step, line, first_s)
   local bursts = step.bursts
-  if line.is_live then
+  if line.is_live or of_lane > NEUTRAL then
     bursts = {}
     for n = 1, step.count do bursts[n] = step.rules[n][BURST_S] end
   end
   local depth_s, binding, day_wait_s = pool.depth_of(step, item, bursts)
   if day_wait_s > 0 then return pool.denied(step, day_wait_s, binding) end
-  local slice_s, of_lane, of_user, of_job = pool.lag(step, line, first_s)
   local lane_part = math.min(1, 2 * of_lane)
-  local threshold_s = step.round_s * (0.5 + lane_part * of_user * (0.5 + 0.5 * of_job))
+  local of_round = 0.5 + lane_part * of_user * (0.5 + 0.5 * of_job)
+  local threshold_s = step.round_s * of_round + step.reclaim_s * max(0, of_lane - NEUTRAL)
   if line.is_live and of_lane > 0 then threshold_s = 1.5 * step.round_s end
   if depth_s > threshold_s then return pool.denied(step, depth_s - threshold_s + BREATH_S, binding) end
   slice_s = slice_s * (0.6 + 1.4 * of_user * lane_part)

@@ -9,6 +9,7 @@ local ROUND_MOST_S = 2
 local ROWS_PER_SLICE = 20
 local LIVE_ROUND_S = 0.05
 local LIVE_ROUND_SHARE = 0.8
+local RECLAIM_ROUNDS = 4
 local OUTAGE_S = 1.2
 local GRACE_S = 0.6
 local OVERHANG = 1.6
@@ -104,6 +105,7 @@ function pool.set_round(step)
     end
     if reserve_s == huge then reserve_s = 0 end
     step.round_s = min(step.round_s, max(LIVE_ROUND_S, LIVE_ROUND_SHARE * reserve_s))
+    step.reclaim_s = RECLAIM_ROUNDS * step.round_s
   end
 end
 

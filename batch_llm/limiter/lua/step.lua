@@ -6,6 +6,7 @@ function pool.new_step(rules, most, unknown)
   for n = 1, #rules do rules[n][PLACE] = rules[n][PLACE] + 1 end
   return {
     rules = rules, count = #rules, most = most, unknown = unknown, now_s = 0, wall_s = 0, elapsed_s = 0, round_s = 0,
+    reclaim_s = 0,
     at_work = redis.call('ZCARD', KEYS[BACKLOGGED]), limits = {}, rates = {}, bursts = {},
   }
 end

@@ -7,11 +7,12 @@ local LARGEST_DECREASE = 0.5
 local SMALLEST_FACTOR = 0.05
 local DECREASE_EVERY_S = 1
 local HOLD_S = 1.5
-local NEAR_CEILING = 0.99
+local NEAR_CEILING = 0.96
 local PROBE_BELOW_PER_S = 0.03
-local PROBE_ABOVE_PER_S = 0.003
+local PROBE_ABOVE_PER_S = 0.001
 local PROBE_QUIET_S = 10
-local PROBE_FASTEST = 4
+local PROBE_SLOWEST = 0.1
+local PROBE_FASTEST = 30
 local SLOW_START_PER_S = 0.1
 local UNKNOWN_PER_S = 0.01
 local LARGEST_FACTOR = 1e6
@@ -19,6 +20,7 @@ local MOST_STRIKES = 4
 local STRIKE_S = 6
 local STRAY_SHARE = 0.1
 local STRAY_ROOM = 2
+local STRAY_SPARE = 3
 local TOLERATED_FOR_S = 120
 local LOW_WATER = 0.005
 local MINUTE_BUCKET = 0.5
@@ -83,20 +85,24 @@ function pool.learn(step, throttles)
     if is_strike(share) then
       memory[STRIKES] = memory[STRIKES] + 1
     else
-      memory[STRIKES] = 1
+      memory[STRIKES], memory[STRUCK_ROWS], memory[STRUCK_REJECTED] = 1, 0, 0
       for place = 1, DIMENSIONS do memory[BEFORE_STRIKES + place] = memory[FACTOR + place] end
     end
     memory[DECREASED_S] = now_s
     memory[VERSION] = memory[VERSION] + 1
-    if memory[STRIKES] >= MOST_STRIKES and now_s - memory[TOLERATED_S] > TOLERATED_FOR_S then
-      for place = 1, DIMENSIONS do memory[FACTOR + place] = memory[BEFORE_STRIKES + place] end
-      memory[TOLERATED] = min(STRAY_SHARE, STRAY_ROOM * share)
+    if memory[STRIKES] >= MOST_STRIKES then
+      for place = 1, DIMENSIONS do
+        memory[FACTOR + place] = memory[BEFORE_STRIKES + place]
+        memory[CEILING + place] = memory[BEFORE_STRIKES + place]
+      end
+      local stray = memory[STRUCK_REJECTED] / max(LEAST_ROWS, memory[STRUCK_ROWS])
+      memory[TOLERATED] = min(STRAY_SHARE, STRAY_ROOM * stray)
       memory[TOLERATED_S] = now_s
       memory[STRIKES] = 0
       memory[PAUSE_UNTIL_S] = now_s
       return
     end
-    local decrease = min(LARGEST_DECREASE, max(SMALLEST_DECREASE, share))
+    local decrease = min(LARGEST_DECREASE, max(SMALLEST_DECREASE * memory[STRIKES], share))
     for i = 1, #hit do
       local place = hit[i][PLACE]
       memory[CEILING + place] = memory[FACTOR + place] * (1 - min(LARGEST_DECREASE, share))
@@ -136,9 +142,10 @@ function pool.learn(step, throttles)
 
   local function learn_one(n, count, wait_s)
     memory[REJECTED] = memory[REJECTED] + count
+    memory[STRUCK_REJECTED] = memory[STRUCK_REJECTED] + count
     memory[SLOW_START] = 0
     local share = memory[REJECTED] / max(LEAST_ROWS, memory[ROWS])
-    if share <= memory[TOLERATED] then return end
+    if memory[TOLERATED] > 0 and memory[REJECTED] <= STRAY_SPARE + memory[TOLERATED] * memory[ROWS] then return end
     if wait_s > 0 then pause(wait_s, -1) end
     local hit = n >= 0 and { rules[n + 1] } or clocks()
     for i = 1, #hit do
@@ -176,7 +183,8 @@ function pool.probe(step)
   if memory[TOLERATED] > 0 and now_s - memory[TOLERATED_S] > TOLERATED_FOR_S then memory[TOLERATED] = 0 end
   if quiet_s <= HOLD_S or step.elapsed_s <= 0 then return end
   local elapsed_s = min(step.elapsed_s, 1)
-  local pace = min(PROBE_FASTEST, 0.5 + (quiet_s - HOLD_S) / PROBE_QUIET_S)
+  local tens = quiet_s / PROBE_QUIET_S
+  local pace = min(PROBE_FASTEST, max(PROBE_SLOWEST, tens * tens))
   local busiest = step.unknown and step.at_work > 0 and pool.busiest_of(step) or 0
   for n = 1, step.count do
     local place = step.rules[n][PLACE]

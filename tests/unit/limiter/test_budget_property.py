@@ -133,8 +133,10 @@ class Money(RuleBasedStateMachine):
     def start(self) -> None:
         async def opened() -> None:
             process = Process(self.made())
+            opening = asyncio.create_task(process.budget.__aenter__())
+            await self.clock.advance(0.01 if self.ledger.mood == "well" else 11)
             try:
-                await process.budget.__aenter__()
+                opening.result()
             except LimiterUnreachable:
                 return
             self.processes.append(process)
