@@ -168,6 +168,7 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
         memory.tat[place] = begin_s + amount / step.rates[n]
     memory.rows += item[4] * part
     memory.struck_rows += item[4] * part
+    memory.quiet_rows += item[4] * part
     charge(step, line, given_s)
     met = part >= 1 - ROUNDING_S and not item[5]
     if met:

@@ -49,7 +49,7 @@ LANE_WEIGHTS = (64.0, 16.0, 4.0, 1.0)  # live, high, normal, low, where all of t
 LEAST_LANE_SHARE = 0.05  # of the pool, for any lane with work
 LEAST_QUANTUM_S = 0.02  # how far a newcomer may start behind the mean, at least
 CREDIT_S, CREDIT_QUANTA = 1.0, 4.0  # who cannot use its share saves up no more than this
-ABSENT_AT_ONCE = 16  # forgotten per call
+ABSENT_AT_ONCE, LOOK_EVERY_S = 16, 0.5  # looked after per call, and how often at most
 NEUTRAL = 0.5
 FLOW_FADE_S = 5.0
 SILENT_S = 3.0  # a caller with work that says nothing for so long counts as gone: three heartbeats
@@ -181,10 +181,11 @@ def forget_absent(step: Step) -> None:
                 expiries[key] = still_until_s
             else:
                 forget(memory, line)
-    memory.look_s = min(
+    soonest_s = min(
         (min(expiries.values()) for expiries in (memory.backlogged, memory.holders, memory.known) if expiries),
         default=now_s,
     )
+    memory.look_s = max(soonest_s, now_s + LOOK_EVERY_S)
 
 
 def _return_permits(memory: Memory, line: Lineage) -> None:

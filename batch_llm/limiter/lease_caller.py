@@ -157,13 +157,14 @@ class Caller:
         if items or beating or pool.throttles:
             await self._call(items, asked, now_s)
 
-    @staticmethod
-    def _question(line: Line, now_s: float) -> Question | None:
+    def _question(self, line: Line, now_s: float) -> Question | None:
         """What a line asks for in this call; a refund is a reason to ask again at once."""
         soon_s = now_s + COALESCE_S
         refunded = line.tell_at_s <= soon_s and bool(line.waiters) and not line.covered
         if ask_at_s(line, now_s) > soon_s and not refunded:
             return None
+        if line.alarm_at_s <= now_s + EPSILON_S:
+            self._let_go(line)  # so that no row is listed that goes in this very moment
         question = question_of(line, now_s)
         line.covered = question is None and not is_short_of_permits(line)
         line.met = line.met and question is None

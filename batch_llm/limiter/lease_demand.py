@@ -31,12 +31,13 @@ __all__ = [
 ]
 
 LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
+EASY = 0.5  # a dimension of which a slice takes less than this part of its time does not bind
 MOST_PERMITS = 4096
 IDLE_S = 0.05  # what nobody has wanted for so long is handed back
 FREE_S = 0.02  # permits likewise: so long, that requests which end together are reported together
 BACK_IN_S, BACK_AT_MOST_S = 0.5, 2.0  # so soon a consumer that said `more` is expected back
 ENDED_FOR_S = 0.5  # requests that ended in so many seconds tell how many will in the next
-MUCH_S, MUCH_OF_SLICE = 0.02, 0.25  # refunds and debts above this are told soon
+MUCH_S, MUCH_OF_SLICE, MOST_S = 0.02, 0.1, 0.05  # refunds and debts above this are told soon
 TINY = 1e-6  # units; floating point only
 
 
@@ -75,7 +76,9 @@ def ask_at_s(line: Line, now_s: float) -> float:
         return line.ask_at_s
     if not line.waiters and sum(_is_live(line, piece, now_s) for piece in line.slices) > 1:
         return math.inf  # it does not use what it has
-    return max(line.ask_at_s, line.slices[-1].begins_s)
+    last = line.slices[-1]
+    idle = last.spent and line.pace.seconds(last.left) > IDLE_S  # a long row does not fit, and time goes by
+    return max(line.ask_at_s, last.begins_s + (0.0 if idle else line.patience_s))
 
 
 def _is_live(line: Line, piece: Slice, now_s: float) -> bool:
@@ -118,7 +121,16 @@ def question_of(line: Line, now_s: float) -> Question | None:
     missing_s = line.slice_s - line.pace.seconds(question.cost)
     if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
         _fill_up(line, question, missing_s)
+    _ease(line, question)
     return question if question.rows else None
+
+
+def _ease(line: Line, question: Question) -> None:
+    """Ask for a row more of what does not bind: rows come whole, and it must not be what they wait for."""
+    binding_s = line.pace.seconds(question.cost)
+    for place, (unit_s, largest) in enumerate(zip(line.pace.unit_s, line.largest, strict=True)):
+        if 0 < question.cost[place] * unit_s < EASY * binding_s:
+            question.cost[place] += largest
 
 
 def _fill_up(line: Line, question: Question, missing_s: float) -> None:
@@ -168,7 +180,7 @@ def much_s(line: Line) -> float:
 
     Else waves arise: what is told late is booked by everybody at once.
     """
-    return max(MUCH_S, MUCH_OF_SLICE * line.slice_s)
+    return max(MUCH_S, min(MOST_S, MUCH_OF_SLICE * line.slice_s))
 
 
 def take_back(line: Line, item: Item) -> None:

@@ -96,7 +96,6 @@ class Slice:
         end_s: When all of it would have been sent; infinite without a limit per minute.
         ends_s: The same per dimension.
         booked: What was booked with it, units.
-        carried: What of ``left`` is the rest of the slice before it.
         joined: It follows the slice before it without a gap, per dimension: a row may stand across the seam.
         slack_s: How late a start may be and still count as on time, per dimension.
         spent: A row did not fit any more.
@@ -106,7 +105,6 @@ class Slice:
     __slots__ = (
         "begins_s",
         "booked",
-        "carried",
         "end_s",
         "ends_s",
         "epoch",
@@ -135,7 +133,6 @@ class Slice:
         self.end_s = begin_s + max(lengths_s) if any(lengths_s) else math.inf
         self.ends_s = [start_s + length_s for start_s, length_s in zip(starts_s, lengths_s, strict=True)]
         self.joined = [False] * len(amounts)
-        self.carried = [0.0] * len(amounts)
 
 
 class Waiter:
@@ -162,19 +159,24 @@ class Line:
         saved_s: Seconds of the pool that the report gives back (negative: takes).
         tell_at_s: When that is so much that it must be told; infinite while it is not.
         ask_at_s: When the schedule may be asked again.
+        patience_s: The schedule is asked so long after the last slice begins: earlier it would refuse.
+        ahead_s: So far ahead the last slice was booked.
+        first_try: Nothing was refused since the last slice was booked.
+        grants: Slices booked so far.
         covered: What is booked covers all rows waiting.
-        beyond: When the last slice ended and so long it was overdrawn, per dimension; None: it was not.
+        beyond: When the last slice ended and how long after it its last row pays for itself; None: not.
         booked_to: When the last slice ends per dimension, the schedule's clock.
         met: The last grant covered all demand, and nothing was asked since.
         binding: What made the last question wait, see `wire.Grant`.
     """
 
     __slots__ = (
-        "alarm", "alarm_at_s", "arrivals", "ask_at_s", "beyond", "binding", "booked_to", "covered", "done", "ended",
-        "ended_before", "ended_from_s", "free_from_s", "idle_from_s", "in_flight", "lane", "largest",
-        "largest_from_s", "largest_lately", "last_granted_s", "last_piece", "let_out", "mean_of", "mean_sum", "met",
-        "more_until_s", "owner", "pace", "permits", "permits_at_s", "reported_at_s", "samples", "saved_s",
-        "slice_rows", "slice_s", "slices", "tell_at_s", "tenant", "unused", "used", "waiters", "woke_s",
+        "ahead_s", "alarm", "alarm_at_s", "arrivals", "ask_at_s", "beyond", "binding", "booked_to", "covered",
+        "done", "ended", "ended_before", "ended_from_s", "first_try", "free_from_s", "grants", "idle_from_s",
+        "in_flight", "lane", "largest", "largest_from_s", "largest_lately", "last_granted_s", "last_piece",
+        "let_out", "mean_of", "mean_sum", "met", "more_until_s", "owner", "pace", "patience_s", "permits",
+        "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_rows", "slice_s", "slices", "tell_at_s",
+        "tenant", "unused", "used", "waiters", "woke_s",
     )  # fmt: skip
 
     def __init__(self, tenant: Tenant, pace: Pace, owner: object, *, limited: bool) -> None:
@@ -206,6 +208,8 @@ class Line:
         self.idle_from_s = -math.inf
         self.ask_at_s = -math.inf
         self.arrivals = 0
+        self.patience_s = self.ahead_s = 0.0
+        self.first_try, self.grants = True, 0
         self.covered = self.met = False
         self.booked_to: list[float] = []
         self.beyond: tuple[list[float], list[float]] | None = None

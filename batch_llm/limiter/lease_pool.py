@@ -42,6 +42,7 @@ class LeasedPool:
         factor: Of a scaled clock: its seconds per real second; lateness is scaled by it too.
         epoch, seq, version: Of the last reply.
         limits_per_s: In force, before slowing down after 429s.
+        refunds_much: Most of what is reserved comes back: the schedule may have room at any moment.
         stray: 429s come at any speed: they pause nobody.
         pause_dimension: The day's limit that the pause is about; -1: another reason.
         memory, memory_at_s: To be sent back, see `wire.Reply.memory`; when it came.
@@ -69,6 +70,7 @@ class LeasedPool:
         self.seq = 0
         self.version: int | None = None
         self.limits_per_s = [rule.per_s for rule in self.rules]
+        self.refunds_much = limits.debit == "input_plus_max_tokens_then_corrected"
         self.stray = False
         self.pause_dimension = -1
         self.paused_from_s = -math.inf

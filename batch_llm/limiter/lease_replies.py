@@ -23,6 +23,7 @@ HEARTBEAT_S = 0.9  # a change made by a person takes effect within a second
 SHORTEST_WAIT_S = 0.001
 PERMITS_EVERY_S = 0.25  # so often are missing permits asked for
 GATHER_S = 0.01  # where permits are what is scarce, those that come free within it are used together
+HURRY_EVERY = 8  # slices after which the next question comes sooner: the schedule may refuse later than it did
 SEAM_S = 1e-5  # slices that are no further apart were booked one behind the other
 UNKNOWN_PAUSE_S = 0.5  # after a 429 that did not say how long, until the schedule says
 
@@ -139,6 +140,9 @@ def _take_grant(pool: LeasedPool, asked: tuple[Line, int], grant: Grant, times: 
     if grant.served == Served.DENIED:
         line.binding = int(grant.binding)
         line.ask_at_s = received_s + min(HEARTBEAT_S, max(SHORTEST_WAIT_S, grant.wait_s))
+        if line.first_try and not pool.refunds_much:
+            line.patience_s = min(line.patience_s + grant.wait_s, line.ahead_s)
+        line.first_try = False
         error = quota_exhausted(pool, line.binding, grant.wait_s)
         if error is not None:
             fail(line, error)
@@ -165,6 +169,10 @@ def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, f
     line.booked_to = [
         at_s + amount * unit_s for at_s, amount, unit_s in zip(grant.starts_s, grant.amounts, pace.unit_s, strict=True)
     ]
+    line.grants += 1
+    line.first_try = True
+    line.ahead_s = max(0.0, piece.begins_s - received_s)
+    line.patience_s = min(line.ahead_s, line.patience_s * (0.5 if line.grants % HURRY_EVERY == 0 else 1.0))
     follow(line, piece)
     line.slice_s = pace.seconds(grant.amounts)
     rows = [

@@ -70,6 +70,7 @@ class Memory:
     strikes: float = 0.0  # decreases in a row that did not help
     struck_rows: float = 0.0  # granted since the first of them
     struck_rejected: float = 0.0  # 429s since then
+    quiet_rows: float = 0.0  # granted since the last 429
     before_strikes: list[float] = field(default_factory=lambda: _per_dimension(1.0))  # the factors then
     tolerated: float = 0.0  # share of 429s that come at any speed
     tolerated_s: float = NEVER_S  # since when
@@ -81,6 +82,7 @@ class Memory:
     permits: float = 0.0  # held by all
     tail: str = ""  # who booked last ..
     tail_tat: list[float] = field(default_factory=_per_dimension)  # .. and the clocks before it
+    round_s: float = 0.0  # of the last call
     look_s: float = 0.0  # before it nothing in `backlogged`, `holders` and `known` is due
     weights: dict[str, float] = field(default_factory=dict)  # of users, set by a person
     records: dict[str, Record] = field(default_factory=dict)  # users, jobs and callers, by key

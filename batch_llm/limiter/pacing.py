@@ -59,6 +59,8 @@ def _take_from_slices(line: Line, costs: Sequence[Cost], rows: list[Reservation]
         if now_s > piece.end_s + pace.slack_s and _holds(piece.left, pace.measures.reserved(costs[len(rows)])):
             if number + 1 < len(slices):
                 slices[number + 1].next_s = _behind(piece, slices[number + 1])
+            else:
+                _remember(line, piece)
             _void(line, piece)
             del slices[number]
             continue
@@ -170,11 +172,8 @@ def follow(line: Line, piece: Slice) -> None:
 
 
 def _remember(line: Line, piece: Slice) -> None:
-    """A slice goes that was overdrawn by the rest of the one before it."""
-    beyond_s = [
-        max(0.0, carried - left) * unit_s
-        for carried, left, unit_s in zip(piece.carried, piece.left, line.pace.unit_s, strict=True)
-    ]
+    """A slice goes whose last row is still paying for itself."""
+    beyond_s = [max(0.0, at_s - end_s) for at_s, end_s in zip(piece.next_s, piece.ends_s, strict=True)]
     if any(beyond_s):
         line.beyond = (piece.ends_s, beyond_s)
 
@@ -192,9 +191,7 @@ def _move_on(line: Line, number: int, amounts: Amounts, now_s: float) -> bool:
         return False
     del line.slices[number]
     following = line.slices[number]
-    carried = _beyond(following, head.left, amounts)
     following.left, following.next_s, following.start_s = _after(line, head, following, amounts)
-    following.carried = carried
     head.left = [0.0] * len(head.left)  # a row that comes back finds it empty
     return True
 
@@ -215,29 +212,23 @@ def _after(line: Line, head: Slice, following: Slice, amounts: Amounts) -> tuple
             next_s.append(max(head.next_s[place], at_s - rest * line.pace.unit_s[place]))
         elif meet and held >= amounts[place]:
             next_s.append(head.next_s[place])  # the first slice has enough of it for this row
+        elif following.left[place] < amounts[place]:  # the row needs the rest, whose time is the first slice's
+            next_s.append(max(at_s, head.next_s[place]))
         else:
-            beyond_s = max(0.0, head.carried[place] - held) * line.pace.unit_s[place]
-            next_s.append(max(at_s, min(at_s, head.ends_s[place]) + beyond_s))
+            end_s = head.ends_s[place]
+            next_s.append(max(at_s, min(at_s, end_s) + max(0.0, head.next_s[place] - end_s)))
     return left, next_s, -math.inf if meet else following.start_s
 
 
-def _beyond(following: Slice, left: list[float], amounts: Amounts) -> list[float]:
-    """What of a slice's rest will be sent later than it was booked for; nothing where the row begins in that slice."""
-    meet = any(following.joined)
-    return [
-        0.0 if joined or (meet and held >= amount) else min(held, amount)
-        for joined, held, amount in zip(following.joined, left, amounts, strict=True)
-    ]
-
-
 def _give_up(line: Line, piece: Slice, place: int, rest: tuple[float, float]) -> None:
-    """Report a part of a slice: not used where its time has not come at ``rest[1]``, else void."""
+    """Report a part of a slice: not used as far as it could still be sent after ``rest[1]``, else void."""
     amount, now_s = rest
     if piece.epoch != line.pace.epoch or amount <= 0:
         return
     to_come = amount
     if line.pace.clocks[place]:
-        to_come = min(amount, piece.booked[place], max(0.0, piece.end_s - now_s) * line.pace.rates[place])
+        left_s = max(0.0, piece.end_s - max(now_s, piece.next_s[place]))
+        to_come = min(amount, piece.booked[place], left_s * line.pace.rates[place])
     line.unused[place] += to_come
     line.done[place] += amount - to_come
     line.used[place] += amount - to_come

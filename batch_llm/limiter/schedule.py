@@ -31,11 +31,11 @@ ROUND_MOST_S = 2.0  # for slow pools and many callers, so that a slice holds som
 ROWS_PER_SLICE = 20.0
 LIVE_MEMORY_S = 30.0  # so long after a live request the schedule stays shallow for the next one
 LIVE_ROUND_S = 0.05  # the shallowest
-LIVE_ROUND_SHARE = 0.8  # of the live burst that the schedule may be deep then
+LIVE_ROUND_SHARE = 0.45  # of their reserve is a round then: slices end before the reserve does
 RECLAIM_ROUNDS = 4.0  # times how far behind a lane is, up to 0.5: deeper than live requests may book
 OUTAGE_S = 1.2  # longer than a caller with work stays silent: its heartbeat is 0.9 s
 GRACE_S = 0.6  # after an outage: until everybody has noticed its end
-OVERHANG = 1.6  # a slice ends at most so many rounds ahead
+OVERHANG = 2.2  # a slice ends at most so many rounds ahead: one caller alone books 1.3 of them at a depth of 0.88
 FADE_S = 1.0  # of the counts of granted and rejected rows
 FLOW_FADE_S = 5.0  # of what the view shows as used now
 
@@ -104,6 +104,7 @@ def _steady(memory: Memory, clock_s: float) -> float:
 def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool) -> bool:
     """Make the memory fit this call. False: what the caller holds was booked in another memory."""
     memory, now_s = step.memory, step.now_s
+    overhang_s = OVERHANG * max(ROUND_S, memory.round_s)
     memory.seq += 1
     if memory.epoch == 0:
         memory.epoch = max(math.floor(now_s * 1000), epoch + 1)
@@ -112,15 +113,15 @@ def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool)
             memory.tat[place] = now_s
         if epoch == 0:
             return True
-        _stand_still(step, max(depth_s, OVERHANG * ROUND_S))
+        _stand_still(step, max(depth_s, overhang_s))
         return False
     if epoch > memory.epoch or (epoch == memory.epoch and seq >= memory.seq):  # an older state came back
         memory.epoch = max(math.floor(now_s * 1000), epoch + 1)
         memory.seq = max(memory.seq, seq + 1)
-        _stand_still(step, max(depth_s, OVERHANG * ROUND_S))
+        _stand_still(step, max(depth_s, overhang_s))
         return False
     if outage or (now_s - memory.last_s > OUTAGE_S and memory.backlogged):
-        _stand_still(step, max(GRACE_S, depth_s if outage else OVERHANG * ROUND_S))
+        _stand_still(step, max(GRACE_S, depth_s if outage else overhang_s))
     if epoch in (0, memory.epoch):
         return True
     if depth_s > 0:  # what this caller holds of a lost memory must pass as well
@@ -175,6 +176,7 @@ def _set_round(step: Step) -> None:
         reserve_s = min(kept, default=0.0)
         step.round_s = min(step.round_s, max(LIVE_ROUND_S, LIVE_ROUND_SHARE * reserve_s))
         step.reclaim_s = RECLAIM_ROUNDS * step.round_s
+    memory.round_s = step.round_s
 
 
 def _reply(step: Step, grants: list[list[Any]]) -> list[Any]:

@@ -30,6 +30,7 @@ PROBE_QUIET_S, PROBE_SLOWEST, PROBE_FASTEST = 10.0, 0.1, 30.0  # above: times th
 SLOW_START_PER_S = 0.1  # of the rate: an unknown limit before its first 429
 UNKNOWN_PER_S = 0.01  # of the limit: an unknown limit after it
 LARGEST_FACTOR = 1e6
+LONE_REJECTED, LONE_ROWS = 1.2, 100.0  # one 429 among so many rows says nothing
 STRIKES = 4  # decreases within STRIKE_S of each other, each with few 429s: they come at any speed
 STRIKE_S = 6.0
 STRAY_SHARE = 0.1  # 429s above this share are always taken seriously
@@ -88,6 +89,8 @@ def learn(step: Step, throttles: list[list[float]]) -> None:
         memory.rejected += count
         memory.struck_rejected += count
         memory.slow_start = 0.0
+        is_lone = memory.rejected < LONE_REJECTED and memory.quiet_rows > LONE_ROWS
+        memory.quiet_rows = 0.0
         share = memory.rejected / max(LEAST_ROWS, memory.rows)
         if memory.tolerated > 0 and memory.rejected <= STRAY_SPARE + memory.tolerated * memory.rows:
             continue
@@ -95,6 +98,8 @@ def learn(step: Step, throttles: list[list[float]]) -> None:
             memory.pause_until_s = step.now_s + wait_s
             memory.pause_dimension = -1.0
             memory.version += 1
+        if is_lone:
+            continue
         hit = [n] if n >= 0 else [m for m in range(len(step.kinds)) if step.kinds[m] == CLOCK]
         for m in hit:  # the provider's bucket is empty: so is ours
             place = step.places[m]

@@ -8,13 +8,6 @@ local ROUNDING_S = 1e-9
 local PLAY_S = 0.1
 local WINDOW_PLAY = 0.005
 
-function pool.give_back(step, n, tat, seconds, mine)
-  local max, min = math.max, math.min
-  if step.rules[n][KIND] ~= CLOCK then return tat - seconds end
-  if mine then return max(tat - seconds, min(tat, pool.memory[TAIL_TAT + step.rules[n][PLACE]])) end
-  return max(tat - min(seconds, step.bursts[n]), min(tat, step.now_s))
-end
-
 function pool.settle(step, line, item)
   local memory = pool.memory
   local abs, max, min = math.abs, math.max, math.min
@@ -56,11 +49,6 @@ function pool.seconds_of(step, amounts)
     end
   end
   return most or 0
-end
-
-function pool.left_of(step, n)
-  local rule = step.rules[n]
-  return step.limits[n] * rule[PERIOD_S] - pool.memory[TAT + rule[PLACE]]
 end
 
 -- How deep the schedule is booked, the dimension that is deepest, and how long a day's limit makes one wait.
@@ -139,6 +127,7 @@ function pool.grant(step, line, item, slice_s, bursts)
   end
   memory[ROWS] = memory[ROWS] + item[LISTED] * part
   memory[STRUCK_ROWS] = memory[STRUCK_ROWS] + item[LISTED] * part
+  memory[QUIET_ROWS] = memory[QUIET_ROWS] + item[LISTED] * part
   pool.charge(step, line, given_s)
   local met = part >= 1 - ROUNDING_S and item[MORE] == 0
   if met then pool.leave(line) end
@@ -181,4 +170,19 @@ function pool.book(step, line, item)
   if depth_s > threshold_s then return pool.denied(step, depth_s - threshold_s + BREATH_S, binding) end
   slice_s = slice_s * (0.6 + 1.4 * of_user * lane_part)
   return pool.grant(step, line, item, max(slice_s, first_s), bursts)
+end
+
+-- What few calls need is made when it is needed.
+function pool.rare_in_booking()
+  function pool.give_back(step, n, tat, seconds, mine)
+    local max, min = math.max, math.min
+    if step.rules[n][KIND] ~= CLOCK then return tat - seconds end
+    if mine then return max(tat - seconds, min(tat, pool.memory[TAIL_TAT + step.rules[n][PLACE]])) end
+    return max(tat - min(seconds, step.bursts[n]), min(tat, step.now_s))
+  end
+
+  function pool.left_of(step, n)
+    local rule = step.rules[n]
+    return step.limits[n] * rule[PERIOD_S] - pool.memory[TAT + rule[PLACE]]
+  end
 end

@@ -20,29 +20,31 @@ local DECREASED_S = 8
 local STRIKES = 9
 local STRUCK_ROWS = 10
 local STRUCK_REJECTED = 11
-local TOLERATED = 12
-local TOLERATED_S = 13
-local SLOW_START = 14
-local PAUSE_UNTIL_S = 15
-local PAUSE_DIMENSION = 16
-local LIVE_SEEN_S = 17
-local STARVED_AT = 18
-local PERMITS_OUT = 19
-local LOOK_S = 20
-local WEIGHTED = 21 -- how many users have a weight set by a person
-local TAT = 21
-local PERIOD = 27
-local FACTOR = 33
-local CEILING = 39
-local LEARNED = 45
-local CHANGED = 51
-local BY_MINUTE = 57
-local LARGEST = 63
-local FLOWS = 69
-local BEFORE_STRIKES = 75
-local TAIL_TAT = 81
-local LANES = 87 -- four places each
-local NUMBERS = 103
+local QUIET_ROWS = 12
+local TOLERATED = 13
+local TOLERATED_S = 14
+local SLOW_START = 15
+local PAUSE_UNTIL_S = 16
+local PAUSE_DIMENSION = 17
+local LIVE_SEEN_S = 18
+local STARVED_AT = 19
+local PERMITS_OUT = 20
+local LAST_ROUND_S = 21
+local LOOK_S = 22
+local WEIGHTED = 23 -- how many users have a weight set by a person
+local TAT = 23
+local PERIOD = 29
+local FACTOR = 35
+local CEILING = 41
+local LEARNED = 47
+local CHANGED = 53
+local BY_MINUTE = 59
+local LARGEST = 65
+local FLOWS = 71
+local BEFORE_STRIKES = 77
+local TAIL_TAT = 83
+local LANES = 89 -- four places each
+local NUMBERS = 105
 local DIMENSIONS = 6
 local NEVER_S = -1e9
 
@@ -111,25 +113,26 @@ local WEIGHTS = 6
 
 -- What the parts share, and all their functions: one name to catch, so that a function costs little to make.
 local pool = {
-  memory = nil, -- numbers
+  memory = false, -- numbers
   tail = '', -- who booked last
   records = {}, -- key -> record: those read or made in this call
-  forgotten = nil, -- keys of records
-  looks = nil, -- place in KEYS -> caller -> when to look after it, or false: no more
+  forgotten = false, -- keys of records
+  looks = false, -- place in KEYS -> callers to look after from now on, and no more
 }
 
-function pool.fresh_memory()
-  local fresh = {}
-  for place = 1, NUMBERS do fresh[place] = 0 end
-  for place = 1, DIMENSIONS do
-    fresh[FACTOR + place] = 1
-    fresh[BEFORE_STRIKES + place] = 1
-  end
-  fresh[VERSION], fresh[SLOW_START], fresh[PAUSE_DIMENSION] = 1, 1, -1
-  fresh[DECREASED_S], fresh[TOLERATED_S], fresh[PAUSE_UNTIL_S] = NEVER_S, NEVER_S, NEVER_S
-  fresh[LIVE_SEEN_S], fresh[STARVED_AT] = NEVER_S, NEVER_S
-  return fresh
-end
+setmetatable(pool, {
+  __index = function(_, name)
+    pool.rare_in_fair_share() -- the least rare
+    if rawget(pool, name) then return rawget(pool, name) end
+    pool.rare_in_memory()
+    pool.rare_in_step()
+    pool.rare_in_throttling()
+    pool.rare_in_booking()
+    pool.rare_in_permits()
+    pool.rare_in_schedule()
+    return rawget(pool, name)
+  end,
+})
 
 function pool.load_memory()
   local packed = redis.call('GET', KEYS[STATE])
@@ -164,34 +167,10 @@ function pool.keys_of(lane, user, job, worker)
   return 'u' .. of_user, 'j' .. of_job, 'c' .. of_job .. SEPARATOR .. worker
 end
 
--- See after this caller at that time; false: no more.
-function pool.look_at(set, key, at_s)
-  pool.looks = pool.looks or {}
-  pool.looks[set] = pool.looks[set] or {}
-  pool.looks[set][key] = at_s
-end
-
 function pool.in_parts(command, set, arguments)
   for first = 1, #arguments, MANY do
     redis.call(command, KEYS[set], unpack(arguments, first, math.min(#arguments, first + MANY - 1)))
   end
-end
-
-function pool.save_looks()
-  for set, times in pairs(pool.looks) do
-    local added, out = {}, {}
-    for key, at_s in pairs(times) do
-      if at_s then
-        added[#added + 1] = at_s
-        added[#added + 1] = key
-      else
-        out[#out + 1] = key
-      end
-    end
-    pool.in_parts('ZREM', set, out)
-    pool.in_parts('ZADD', set, added)
-  end
-  pool.looks = nil
 end
 
 function pool.save_records()
@@ -213,12 +192,43 @@ function pool.save_state()
   redis.call('SET', KEYS[STATE], struct.pack(ALL, unpack(pool.memory, 1, NUMBERS)) .. pool.tail, 'KEEPTTL')
 end
 
--- Write everything back. The keys go when they are not used for `kept_s`; that is renewed now and then.
-function pool.save_memory(elapsed_s, kept_s)
+-- Write everything back. The keys go when they are not used for long; that is renewed now and then.
+function pool.save_memory(step)
   if pool.looks then pool.save_looks() end
   pool.save_records()
   pool.save_state()
-  if pool.memory[SEQ] % KEEP_EVERY_CALLS == 1 or elapsed_s > KEEP_AFTER_S then
+  if pool.memory[SEQ] % KEEP_EVERY_CALLS == 1 or step.elapsed_s > KEEP_AFTER_S then
+    local kept_s = pool.kept_s(step)
     for n = 1, #KEYS do redis.call('EXPIRE', KEYS[n], kept_s) end
+  end
+end
+
+-- What few calls need is made when it is needed.
+function pool.rare_in_memory()
+  function pool.fresh_memory()
+    local fresh = {}
+    for place = 1, NUMBERS do fresh[place] = 0 end
+    for place = 1, DIMENSIONS do
+      fresh[FACTOR + place] = 1
+      fresh[BEFORE_STRIKES + place] = 1
+    end
+    fresh[VERSION], fresh[SLOW_START], fresh[PAUSE_DIMENSION] = 1, 1, -1
+    fresh[DECREASED_S], fresh[TOLERATED_S], fresh[PAUSE_UNTIL_S] = NEVER_S, NEVER_S, NEVER_S
+    fresh[LIVE_SEEN_S], fresh[STARVED_AT] = NEVER_S, NEVER_S
+    return fresh
+  end
+
+  function pool.save_looks()
+    for set, changes in pairs(pool.looks) do
+      local added, gone = {}, {}
+      for key in pairs(changes.gone) do gone[#gone + 1] = key end
+      for key, at_s in pairs(changes.added) do
+        added[#added + 1] = at_s
+        added[#added + 1] = key
+      end
+      pool.in_parts('ZREM', set, gone)
+      pool.in_parts('ZADD', set, added)
+    end
+    pool.looks = false
   end
 end

@@ -2,16 +2,6 @@
 
 local STARVED_S = 1
 
-function pool.fair_permits(step, line)
-  local max = math.max
-  local lane, user, job = line.lane, line.user, line.job
-  local users = pool.memory[lane + W] + (user[ACTIVE] ~= 0 and 0 or user[WEIGHT])
-  local jobs = user[W] + (job[ACTIVE] ~= 0 and 0 or job[WEIGHT])
-  local callers = job[CALLERS] + (line.caller[AT_WORK] ~= 0 and 0 or 1)
-  local part = pool.lane_share(lane) * (user[WEIGHT] / users) * (job[WEIGHT] / jobs) / max(1, callers)
-  return max(1, math.floor(step.most * part + 1e-9))
-end
-
 function pool.give_permits(step, line, item)
   local memory = pool.memory
   local min = math.min
@@ -35,4 +25,17 @@ function pool.give_permits(step, line, item)
     pool.look_at(HOLDERS, line.key, false)
   end
   return math.floor(given)
+end
+
+-- What few calls need is made when it is needed.
+function pool.rare_in_permits()
+  function pool.fair_permits(step, line)
+    local max = math.max
+    local lane, user, job = line.lane, line.user, line.job
+    local users = pool.memory[lane + W] + (user[ACTIVE] ~= 0 and 0 or user[WEIGHT])
+    local jobs = user[W] + (job[ACTIVE] ~= 0 and 0 or job[WEIGHT])
+    local callers = job[CALLERS] + (line.caller[AT_WORK] ~= 0 and 0 or 1)
+    local part = pool.lane_share(lane) * (user[WEIGHT] / users) * (job[WEIGHT] / jobs) / max(1, callers)
+    return max(1, math.floor(step.most * part + 1e-9))
+  end
 end

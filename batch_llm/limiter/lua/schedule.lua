@@ -8,11 +8,11 @@ local ROUND_S = 0.4
 local ROUND_MOST_S = 2
 local ROWS_PER_SLICE = 20
 local LIVE_ROUND_S = 0.05
-local LIVE_ROUND_SHARE = 0.8
+local LIVE_ROUND_SHARE = 0.45
 local RECLAIM_ROUNDS = 4
 local OUTAGE_S = 1.2
 local GRACE_S = 0.6
-local OVERHANG = 1.6
+local OVERHANG = 2.2
 local FADE_S = 1
 local KEPT_S = 86400
 local KEPT_LONG_S = 604800 -- when a day's limit or a person's change is in it
@@ -30,52 +30,28 @@ function pool.remember(step, epoch, seq, depth_s, outage)
   local memory = pool.memory
   local floor, max = math.floor, math.max
   local now_s = step.now_s
-
-  local function stand_still(duration_s)
-    memory[VERSION] = memory[VERSION] + 1
-    for n = 1, step.count do
-      local rule = step.rules[n]
-      local tat = TAT + rule[PLACE]
-      if rule[KIND] == CLOCK then memory[tat] = max(memory[tat], now_s + rule[BURST_S] + duration_s) end
-    end
-  end
-
+  local overhang_s = OVERHANG * max(ROUND_S, memory[LAST_ROUND_S])
   memory[SEQ] = memory[SEQ] + 1
   if memory[EPOCH] == 0 then
     memory[EPOCH] = max(floor(now_s * 1000), epoch + 1)
     memory[LAST_S] = now_s
     for place = 1, DIMENSIONS do memory[TAT + place] = now_s end
     if epoch == 0 then return true end
-    stand_still(max(depth_s, OVERHANG * ROUND_S))
+    pool.stand_still(step, max(depth_s, overhang_s))
     return false
   end
   if epoch > memory[EPOCH] or (epoch == memory[EPOCH] and seq >= memory[SEQ]) then
     memory[EPOCH] = max(floor(now_s * 1000), epoch + 1)
     memory[SEQ] = max(memory[SEQ], seq + 1)
-    stand_still(max(depth_s, OVERHANG * ROUND_S))
+    pool.stand_still(step, max(depth_s, overhang_s))
     return false
   end
   if outage or (now_s - memory[LAST_S] > OUTAGE_S and step.at_work > 0) then
-    stand_still(max(GRACE_S, outage and depth_s or OVERHANG * ROUND_S))
+    pool.stand_still(step, max(GRACE_S, outage and depth_s or overhang_s))
   end
   if epoch == 0 or epoch == memory[EPOCH] then return true end
-  if depth_s > 0 then stand_still(depth_s) end
+  if depth_s > 0 then pool.stand_still(step, depth_s) end
   return false
-end
-
-function pool.recall_days(step, days, age_s)
-  local memory = pool.memory
-  local max = math.max
-  if #days ~= step.count then return end
-  for n = 1, step.count do
-    local rule = step.rules[n]
-    local tat = TAT + rule[PLACE]
-    if rule[KIND] == ROLLING then
-      memory[tat] = max(memory[tat], step.now_s + days[n] - age_s)
-    elseif rule[KIND] == FIXED and rule[PERIOD_S] - pool.period_ends_in_s(step, rule) >= age_s then
-      memory[tat] = max(memory[tat], days[n])
-    end
-  end
 end
 
 function pool.fade(step)
@@ -107,6 +83,7 @@ function pool.set_round(step)
     step.round_s = min(step.round_s, max(LIVE_ROUND_S, LIVE_ROUND_SHARE * reserve_s))
     step.reclaim_s = RECLAIM_ROUNDS * step.round_s
   end
+  memory[LAST_ROUND_S] = step.round_s
 end
 
 function pool.reply_of(step, grants)
@@ -121,17 +98,6 @@ function pool.reply_of(step, grants)
     memory[EPOCH], memory[SEQ], now_s, memory[VERSION], step.rates, step.limits, max(0, memory[PAUSE_UNTIL_S] - now_s),
     memory[PAUSE_DIMENSION], memory[TOLERATED] > 0 and 1 or 0, days, grants,
   }
-end
-
-function pool.kept_s(step)
-  local memory = pool.memory
-  for n = 1, step.count do
-    if step.rules[n][KIND] ~= CLOCK then return KEPT_LONG_S end
-  end
-  for place = CHANGED + 1, CHANGED + DIMENSIONS do
-    if memory[place] > 0 then return KEPT_LONG_S end
-  end
-  return memory[WEIGHTED] > 0 and KEPT_LONG_S or KEPT_S
 end
 
 function pool.call(clock_s, request)
@@ -154,7 +120,7 @@ function pool.call(clock_s, request)
   pool.set_speed(step)
   pool.set_round(step)
   local keys, weights = pool.load_lineages(worker, items)
-  pool.forget_absent(step)
+  if step.now_s >= memory[LOOK_S] then pool.forget_absent(step) end
   local grants = {}
   for i = 1, #items do
     local item = items[i]
@@ -164,37 +130,76 @@ function pool.call(clock_s, request)
     grants[i] = pool.book(step, line, item)
     grants[i][6] = permits
   end
-  pool.save_memory(step.elapsed_s, pool.kept_s(step))
+  pool.save_memory(step)
   return pool.reply_of(step, grants)
 end
 
-function pool.change(clock_s, changed, weights, resume)
-  pool.load_memory()
-  local memory = pool.memory
-  for i = 1, #changed do memory[CHANGED + changed[i][1] + 1] = changed[i][2] end
-  for i = 1, #weights do
-    local user, weight = weights[i][1], weights[i][2]
-    if weight > 0 then redis.call('HSET', KEYS[WEIGHTS], user, weight) else redis.call('HDEL', KEYS[WEIGHTS], user) end
+-- What few calls need is made when it is needed.
+function pool.rare_in_schedule()
+  function pool.stand_still(step, duration_s)
+    local memory = pool.memory
+    memory[VERSION] = memory[VERSION] + 1
+    for n = 1, step.count do
+      local rule = step.rules[n]
+      local tat = TAT + rule[PLACE]
+      if rule[KIND] == CLOCK then memory[tat] = math.max(memory[tat], step.now_s + rule[BURST_S] + duration_s) end
+    end
   end
-  memory[WEIGHTED] = redis.call('HLEN', KEYS[WEIGHTS])
-  if resume ~= 0 then
-    memory[PAUSE_UNTIL_S] = pool.steady(clock_s)
-    memory[PAUSE_DIMENSION] = -1
-    for place = FACTOR + 1, FACTOR + DIMENSIONS do memory[place] = 1 end
-  end
-  memory[VERSION] = memory[VERSION] + 1
-  pool.save_state()
-  for n = 1, #KEYS do redis.call('EXPIRE', KEYS[n], KEPT_LONG_S) end
-  return 1
-end
 
-function pool.read(clock_s)
-  pool.load_memory()
-  local flat = redis.call('HGETALL', KEYS[RECORDS])
-  for n = 2, #flat, 2 do flat[n] = pool.record_of(flat[n]) end
-  local times = {}
-  for set = BACKLOGGED, KNOWN do times[#times + 1] = redis.call('ZRANGE', KEYS[set], 0, -1, 'WITHSCORES') end
-  return { clock_s, pool.memory, pool.tail, redis.call('HGETALL', KEYS[WEIGHTS]), flat, times }
+  function pool.recall_days(step, days, age_s)
+    local memory = pool.memory
+    local max = math.max
+    if #days ~= step.count then return end
+    for n = 1, step.count do
+      local rule = step.rules[n]
+      local tat = TAT + rule[PLACE]
+      if rule[KIND] == ROLLING then
+        memory[tat] = max(memory[tat], step.now_s + days[n] - age_s)
+      elseif rule[KIND] == FIXED and rule[PERIOD_S] - pool.period_ends_in_s(step, rule) >= age_s then
+        memory[tat] = max(memory[tat], days[n])
+      end
+    end
+  end
+
+  function pool.kept_s(step)
+    local memory = pool.memory
+    for n = 1, step.count do
+      if step.rules[n][KIND] ~= CLOCK then return KEPT_LONG_S end
+    end
+    for place = CHANGED + 1, CHANGED + DIMENSIONS do
+      if memory[place] > 0 then return KEPT_LONG_S end
+    end
+    return memory[WEIGHTED] > 0 and KEPT_LONG_S or KEPT_S
+  end
+
+  function pool.change(clock_s, changed, weights, resume)
+    pool.load_memory()
+    local memory = pool.memory
+    for i = 1, #changed do memory[CHANGED + changed[i][1] + 1] = changed[i][2] end
+    for i = 1, #weights do
+      local user, weight = weights[i][1], weights[i][2]
+      if weight > 0 then redis.call('HSET', KEYS[WEIGHTS], user, weight) else redis.call('HDEL', KEYS[WEIGHTS], user) end
+    end
+    memory[WEIGHTED] = redis.call('HLEN', KEYS[WEIGHTS])
+    if resume ~= 0 then
+      memory[PAUSE_UNTIL_S] = pool.steady(clock_s)
+      memory[PAUSE_DIMENSION] = -1
+      for place = FACTOR + 1, FACTOR + DIMENSIONS do memory[place] = 1 end
+    end
+    memory[VERSION] = memory[VERSION] + 1
+    pool.save_state()
+    for n = 1, #KEYS do redis.call('EXPIRE', KEYS[n], KEPT_LONG_S) end
+    return 1
+  end
+
+  function pool.read(clock_s)
+    pool.load_memory()
+    local flat = redis.call('HGETALL', KEYS[RECORDS])
+    for n = 2, #flat, 2 do flat[n] = pool.record_of(flat[n]) end
+    local times = {}
+    for set = BACKLOGGED, KNOWN do times[#times + 1] = redis.call('ZRANGE', KEYS[set], 0, -1, 'WITHSCORES') end
+    return { clock_s, pool.memory, pool.tail, redis.call('HGETALL', KEYS[WEIGHTS]), flat, times }
+  end
 end
 
 local what, now_us, argument = unpack(cmsgpack.unpack(ARGV[1]))

@@ -11,14 +11,6 @@ function pool.new_step(rules, most, unknown)
   }
 end
 
-function pool.period_number(step, rule)
-  return math.floor((step.wall_s - rule[OFFSET_S]) / rule[PERIOD_S])
-end
-
-function pool.period_ends_in_s(step, rule)
-  return (pool.period_number(step, rule) + 1) * rule[PERIOD_S] + rule[OFFSET_S] - step.wall_s
-end
-
 function pool.begin_days(step)
   local memory = pool.memory
   for n = 1, step.count do
@@ -27,5 +19,16 @@ function pool.begin_days(step)
       memory[PERIOD + rule[PLACE]] = pool.period_number(step, rule)
       memory[TAT + rule[PLACE]] = 0
     end
+  end
+end
+
+-- What few calls need is made when it is needed.
+function pool.rare_in_step()
+  function pool.period_number(step, rule)
+    return math.floor((step.wall_s - rule[OFFSET_S]) / rule[PERIOD_S])
+  end
+
+  function pool.period_ends_in_s(step, rule)
+    return (pool.period_number(step, rule) + 1) * rule[PERIOD_S] + rule[OFFSET_S] - step.wall_s
   end
 end

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from batch_llm.limiter.debit import rules_of
 from batch_llm.limiter.schedule import PoolSchedule
 from batch_llm.limiter.wire import Call, Grant, Item, Reply, Served
 
-__all__ = ["Lab", "Sent", "Tenant", "excess", "jain"]
+__all__ = ["START_S", "Bucket", "Lab", "Sent", "Tenant", "excess", "jain", "rows_of", "shares", "use"]
 
 START_S = 1_790_000_000.0
 HEARTBEAT_S = 0.9
@@ -82,6 +82,7 @@ class _Caller:
     unused: list[float] = field(default_factory=list)
     rest: list[float] = field(default_factory=list)
     throttles: dict[float, int] = field(default_factory=dict)
+    leads_s: deque[float] = field(default_factory=lambda: deque(maxlen=5))  # how far ahead slices ended lately
     calls: int = 0  # the number of the call that is due: an older one does not happen
 
 
@@ -170,12 +171,11 @@ class Lab:
             caller.unused,
             len(listed),
         )
-        ends_s = [piece.ends_s - self.now_s for piece in caller.slices]
         call = Call(
             tenant.worker + tenant.user + tenant.job,
             caller.epoch,
             caller.seq,
-            max([0.0, *ends_s]),
+            max(caller.leads_s, default=0.0),
             self._rules,
             [item],
             throttles=[(-1, number, wait_s) for wait_s, number in caller.throttles.items()],
@@ -237,6 +237,7 @@ class Lab:
                 next_s[n] += amount / reply.rates[n] if reply.rates[n] > 0 else 0.0
         piece.ends_s = max(next_s)
         caller.slices.append(piece)
+        caller.leads_s.append(piece.ends_s - self.now_s)
         if grant.served == Served.MET:
             self._return(caller, left)
             left = [0.0] * len(left)
@@ -265,7 +266,44 @@ class Lab:
             return
         part = caller.tenant.used if used is None else used
         caller.done = [was + amount for was, amount in zip(caller.done, row, strict=True)]
-        caller.used = [was + (amount * part if n else amount) for n, (was, amount) in enumerate(zip(caller.used, row, strict=True))]
+        taken = [amount * part if n else amount for n, amount in enumerate(row)]  # a request stays one request
+        caller.used = [was + amount for was, amount in zip(caller.used, taken, strict=True)]
+
+
+class Bucket:
+    """A provider with a bucket of ``depth_s``; what it rejects takes nothing from it."""
+
+    def __init__(
+        self, per_s: float, depth_s: float = 1.0, *, stray: float = 0.0, says: bool = False, seed: int = 1
+    ) -> None:
+        """``stray``: share of rows rejected at any speed; ``says``: it tells how long to wait."""
+        self.per_s = per_s
+        self._depth_s, self._stray, self._says = depth_s, stray, says
+        self._random = random.Random(seed)
+        self._level = self._at_s = 0.0
+
+    def __call__(self, at_s: float, amounts: list[float]) -> tuple[bool, float]:
+        """The judge of a `Lab`."""
+        self._level = max(0.0, self._level - self.per_s * (at_s - self._at_s))
+        self._at_s = at_s
+        if self._random.random() < self._stray:
+            return False, -1.0
+        beyond = self._level + amounts[0] - self.per_s * self._depth_s
+        if beyond > 0:
+            return False, beyond / self.per_s if self._says else -1.0
+        self._level += amounts[0]
+        return True, -1.0
+
+
+def rows_of(*amounts: float) -> Callable[[random.Random], list[float]]:
+    """Every row takes the same."""
+    return lambda _: list(amounts)
+
+
+def use(sent: list[Sent], per_s: float, from_s: float, until_s: float, dimension: int = 0) -> float:
+    """The part of a limit that was used by accepted rows in a stretch of time."""
+    used = sum(each.amounts[dimension] for each in sent if each.accepted and from_s <= each.at_s < until_s)
+    return used / (per_s * (until_s - from_s))
 
 
 def excess(sent: list[Sent], dimension: int, per_s: float) -> float:

@@ -65,7 +65,7 @@ def test_only_a_store_that_is_down_for_everybody_lets_rows_go_without_it(error: 
 
     lab = run(lambda: OutageLab(TEN_PER_S), scenario)
     assert sum(5 <= at_s < 15 for at_s in lab.times) == pytest.approx(100, abs=1)
-    assert sum(25 <= at_s < 35 for at_s in lab.times) == pytest.approx(most * 100, abs=1)
+    assert sum(25 <= at_s < 35 for at_s in lab.times) == pytest.approx(most * 100, abs=3)
 
 
 def test_going_on_alone_ends_in_time_and_is_told_afterwards() -> None:

@@ -220,7 +220,7 @@ def test_what_is_used_is_what_the_limit_allows_when_answers_are_shorter_than_res
         await limiter.aclose()
         return sum(tokens for at_s, tokens in used if at_s >= 1_040) / (1_000 * 50)
 
-    assert asyncio.run(main()) >= 0.97
+    assert asyncio.run(main()) >= 0.95
 
 
 @pytest.mark.parametrize("processes", [1, 3])
