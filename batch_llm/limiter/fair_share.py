@@ -34,6 +34,7 @@ __all__ = [
     "HEARTBEAT_S",
     "NEUTRAL",
     "SILENT_S",
+    "Lag",
     "Lineage",
     "charge",
     "forget_absent",

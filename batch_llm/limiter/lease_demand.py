@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
+FEW_ROWS = 8  # a slice of fewer rows may end in the middle of one
 EASY = 0.5  # a dimension of which a slice takes less than this part of its time does not bind
 MOST_PERMITS = 4096
 IDLE_S = 0.05  # what nobody has wanted for so long is handed back
@@ -116,12 +117,15 @@ def question_of(line: Line, now_s: float) -> Question | None:
     question = _listed(line, now_s, room)
     if room >= LISTED_ROWS:
         question.more = question.more or says_more(line, now_s)
+    if line.pace.seconds(question.cost if question.rows else line.mean_sum) <= 0:
+        question.more = False  # only a limit per minute bounds a slice: else it would be all that is left of the day
     if not question.more:
         return _without_what_is_held(line, now_s, question)
     missing_s = line.slice_s - line.pace.seconds(question.cost)
     if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
         _fill_up(line, question, missing_s)
-    _ease(line, question)
+    if question.rows < FEW_ROWS:
+        _ease(line, question)
     return question if question.rows else None
 
 

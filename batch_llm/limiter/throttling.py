@@ -34,7 +34,8 @@ LONE_REJECTED, LONE_ROWS = 1.2, 100.0  # one 429 among so many rows says nothing
 STRIKES = 4  # decreases within STRIKE_S of each other, each with few 429s: they come at any speed
 STRIKE_S = 6.0
 STRAY_SHARE = 0.1  # 429s above this share are always taken seriously
-STRAY_ROOM, STRAY_SPARE = 2.0, 3.0  # tolerated: so many times the share seen, and so many rows more
+STRAY_ROOM = 2.0  # tolerated: so many times the share seen ..
+STRAY_SPARE, STRAY_SPARE_SHARE = 3.0, 0.03  # .. and so many rows more, at most this share
 TOLERATED_FOR_S = 120.0
 LOW_WATER = 0.005  # of the limit per minute: below it the provider's bucket is as good as empty
 MINUTE_BUCKET = 0.5  # a `remaining` above this share shows that the provider counts by the minute
@@ -92,7 +93,7 @@ def learn(step: Step, throttles: list[list[float]]) -> None:
         is_lone = memory.rejected < LONE_REJECTED and memory.quiet_rows > LONE_ROWS
         memory.quiet_rows = 0.0
         share = memory.rejected / max(LEAST_ROWS, memory.rows)
-        if memory.tolerated > 0 and memory.rejected <= STRAY_SPARE + memory.tolerated * memory.rows:
+        if memory.tolerated > 0 and memory.rejected <= _tolerated(memory):
             continue
         if wait_s > 0 and step.now_s + wait_s > memory.pause_until_s:
             memory.pause_until_s = step.now_s + wait_s
@@ -106,6 +107,11 @@ def learn(step: Step, throttles: list[list[float]]) -> None:
             memory.tat[place] = max(memory.tat[place], step.now_s + step.full_bursts[m])
         if step.now_s - memory.decreased_s > DECREASE_EVERY_S:
             _slow_down(step, hit, share)
+
+
+def _tolerated(memory: Memory) -> float:
+    """How many 429s say nothing of the rate; a few more than their share, as chance has it."""
+    return memory.tolerated * memory.rows + min(STRAY_SPARE, STRAY_SPARE_SHARE * memory.rows)
 
 
 def _slow_down(step: Step, hit: list[int], share: float) -> None:

@@ -23,6 +23,7 @@ local STRIKE_S = 6
 local STRAY_SHARE = 0.1
 local STRAY_ROOM = 2
 local STRAY_SPARE = 3
+local STRAY_SPARE_SHARE = 0.03
 local TOLERATED_FOR_S = 120
 local LOW_WATER = 0.005
 local MINUTE_BUCKET = 0.5
@@ -195,7 +196,8 @@ function pool.rare_in_throttling()
       local is_lone = memory[REJECTED] < LONE_REJECTED and memory[QUIET_ROWS] > LONE_ROWS
       memory[QUIET_ROWS] = 0
       local share = memory[REJECTED] / max(LEAST_ROWS, memory[ROWS])
-      if memory[TOLERATED] > 0 and memory[REJECTED] <= STRAY_SPARE + memory[TOLERATED] * memory[ROWS] then return end
+      local tolerated = memory[TOLERATED] * memory[ROWS] + min(STRAY_SPARE, STRAY_SPARE_SHARE * memory[ROWS])
+      if memory[TOLERATED] > 0 and memory[REJECTED] <= tolerated then return end
       if wait_s > 0 then pause(wait_s, -1) end
       if is_lone then return end
       local hit = n >= 0 and { rules[n + 1] } or clocks()

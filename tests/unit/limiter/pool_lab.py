@@ -72,6 +72,7 @@ class _Caller:
     epoch: int = 0
     seq: int = 0
     version: int = 0
+    is_stray: bool = False
     days: list[float] = field(default_factory=list)
     heard_s: float = 0.0
     waiting: list[list[float]] = field(default_factory=list)
@@ -202,16 +203,20 @@ class Lab:
                     for row in piece.rows:
                         self._return(caller, row if known else [0.0] * size)
         if reply.pause_s > 0:
-            for piece in caller.slices:
-                if not piece.is_void:
-                    piece.is_void = True
-                    caller.waiting = piece.rows + caller.waiting
+            self._void_begun(caller)
         caller.slices = [piece for piece in caller.slices if piece.ends_s > self.now_s and not piece.is_void]
         caller.epoch, caller.seq, caller.version = reply.epoch, reply.seq, reply.version
-        caller.days, caller.heard_s = reply.memory, self.now_s
+        caller.days, caller.heard_s, caller.is_stray = reply.memory, self.now_s, reply.stray
 
     def _return(self, caller: _Caller, amounts: list[float]) -> None:
         caller.unused = [was + amount for was, amount in zip(caller.unused, amounts, strict=True)]
+
+    def _void_begun(self, caller: _Caller) -> None:
+        """After a 429 nothing of what has begun is sent any more; its time is lost."""
+        for piece in caller.slices:
+            if piece.begins_s <= self.now_s and not piece.is_void:
+                piece.is_void = True
+                caller.waiting = piece.rows + caller.waiting
 
     def _plan(self, caller: _Caller, reply: Reply, grant: Grant) -> float:
         """Every row of a slice gets its time; returns the first."""
@@ -257,6 +262,8 @@ class Lab:
             self._at(self.now_s + caller.tenant.answer_s, lambda: self._answered(caller, row, epoch))
             return
         caller.waiting.insert(0, row)
+        if not caller.is_stray:
+            self._void_begun(caller)
         caller.throttles[wait_s] = caller.throttles.get(wait_s, 0) + 1
         self._answered(caller, row, epoch, used=1.0)
         self._call_at(caller, self.now_s)

@@ -183,7 +183,7 @@ def test_what_nobody_wants_is_handed_back_as_far_as_its_time_has_not_come() -> N
     lab = run(lambda: ten_per_s(granted(10, served=Served.MET)), scenario)
     report = next(call for call in lab.schedule.asked[1:] if call.items)
     assert round(report.at_s - 1_000, 3) == 0.05
-    assert lab.schedule.reported("unused") == [9]
+    assert lab.schedule.reported("unused") == pytest.approx([9])
 
 
 def test_closing_hands_back_slices_and_settlements_in_a_last_call() -> None:
@@ -194,8 +194,8 @@ def test_closing_hands_back_slices_and_settlements_in_a_last_call() -> None:
         lab.limiter.settle(lab.rows[0], ROW)
 
     lab = run(lambda: ten_per_s(granted(10, after_s=0), granted(5, after_s=1)), scenario)
-    assert lab.schedule.reported("done") == [1]
-    assert lab.schedule.reported("unused") == [9]
+    assert lab.schedule.reported("done") == pytest.approx([1])
+    assert lab.schedule.reported("unused") == pytest.approx([9])
 
 
 def test_who_waits_when_the_limiter_is_closed_is_told() -> None:
@@ -272,7 +272,8 @@ def test_no_more_rows_are_listed_than_the_last_slice_held() -> None:
     limits = Limits("p", requests_per_minute=600, tokens_per_minute=6_000)
     lab = run(lambda: Lab(limits, [10.0, 100.0], granted(2, 100)), scenario)
     item = lab.schedule.rows_asked()[1]
-    assert (item["rows"], item["more"], item["cost"]) == (4, 1, [4, 160])
+    assert (item["rows"], item["more"]) == (4, 1)
+    assert item["cost"] == [5, 160]  # and a request more: so few rows must not wait for what does not bind
 
 
 def test_a_consumer_with_more_rows_gets_the_mixture_of_its_mean_row() -> None:
@@ -287,6 +288,7 @@ def test_a_consumer_with_more_rows_gets_the_mixture_of_its_mean_row() -> None:
     lab = run(lambda: Lab(limits, [10.0, 1e3], granted(10, 300)), scenario)
     item = lab.schedule.rows_asked()[-1]
     assert item["more"] == 1
+    assert item["rows"] == 10
     assert item["cost"] == pytest.approx([10, 90 + 9 * 30])  # a slice like the last one: this row and nine mean ones
 
 

@@ -259,6 +259,15 @@ def test_a_429_about_the_day_parks_everybody() -> None:
     run(lambda: Lab(DAILY, [10.0, 0.01], granted(1, 1), park_after_s=60), scenario)
 
 
+def test_nobody_books_the_rest_of_the_day_because_more_rows_will_follow() -> None:
+    async def scenario(lab: Lab) -> None:
+        lab.feed(ROW, listed=3)
+        await lab.clock.advance(0.1)
+
+    lab = run(lambda: Lab(Limits("p", requests_per_day=1_000), [0.01], granted(3)), scenario)
+    assert [(item["rows"], item["more"]) for item in lab.schedule.rows_asked()][:2] == [(3, 0), (3, 0)]
+
+
 # -- permits ----------------------------------------------------------------------------------------------------------
 
 FOUR = Limits("p", requests_per_minute=600, max_concurrency=4)

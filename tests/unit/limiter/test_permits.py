@@ -1,0 +1,81 @@
+"""Requests in flight, where a pool limits them."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_llm.limiter.schedule import PoolSchedule
+
+START_S = 1_790_000_000.0
+RULES = [[0, 0, 1000.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
+NONE = [0.0]
+
+
+def _permits(
+    pool: PoolSchedule, at_s: float, user: str, *, wanted: int, in_flight: int = 0, most: int = 10, worker: str = "w"
+) -> int:
+    rows = 16 if wanted else 0
+    item = [user, "j", 2, 1.0, rows, 1, [float(rows)], [1.0], [1.0], NONE, NONE, NONE, rows, in_flight, wanted]
+    reply = pool.call(START_S + at_s, [worker, 0, 0, 0.0, RULES, [item], most, 0, [], [], 0, [], 0.0])
+    return int(reply[10][0][5])
+
+
+@settings(max_examples=100)
+@given(
+    asks=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from(["w1", "w2"]), st.integers(0, 12), st.floats(0, 0.2)),
+        max_size=40,
+    ),
+    most=st.integers(1, 10),
+)
+def test_never_more_in_flight_than_the_pool_allows(asks: list[tuple[str, str, int, float]], most: int) -> None:
+    """Callers that use all they were given, and whose requests do not end before they ask for fewer."""
+    pool, at_s = PoolSchedule(), 0.0
+    given_to: dict[tuple[str, str], int] = {}
+    for user, worker, wanted, later_s in asks:
+        at_s += later_s
+        in_flight = min(given_to.get((user, worker), 0), wanted)
+        given_to[user, worker] = _permits(
+            pool, at_s, user, wanted=wanted, in_flight=in_flight, most=most, worker=worker
+        )
+        assert sum(given_to.values()) <= most
+        assert pool.memory.permits == sum(given_to.values())
+
+
+def test_a_pool_without_the_limit_gives_no_number() -> None:
+    assert _permits(PoolSchedule(), 0, "a", wanted=5, most=0) == -1
+
+
+def test_one_who_had_all_gives_back_when_another_goes_without() -> None:
+    """It keeps what is in flight; the other gets its share within a second or as these end."""
+    pool = PoolSchedule()
+    assert _permits(pool, 0.0, "a", wanted=10) == 10
+    assert _permits(pool, 0.1, "b", wanted=10) == 0
+    assert _permits(pool, 0.2, "a", wanted=10, in_flight=7) == 7
+    assert _permits(pool, 0.3, "b", wanted=10) == 3
+    assert _permits(pool, 0.4, "a", wanted=10, in_flight=4) == 5
+    assert _permits(pool, 0.5, "b", wanted=10, in_flight=3) == 5
+
+
+def test_permits_of_one_without_work_are_free_at_once() -> None:
+    pool = PoolSchedule()
+    _permits(pool, 0.0, "a", wanted=10)
+    assert _permits(pool, 0.1, "a", wanted=0) == 0
+    assert _permits(pool, 0.2, "b", wanted=10) == 10
+
+
+def test_permits_of_a_crashed_caller_return_after_its_heartbeat() -> None:
+    pool = PoolSchedule()
+    _permits(pool, 0.0, "a", wanted=10)
+    for second in range(1, 10):
+        assert _permits(pool, float(second), "b", wanted=10) == 0
+    assert _permits(pool, 10.5, "b", wanted=10) == 10
+    assert list(pool.memory.holders) == ["c2\x1fb\x1fj\x1fw"]
+
+
+def test_permits_of_a_caller_that_lives_do_not_return() -> None:
+    pool = PoolSchedule()
+    for second in range(40):
+        assert _permits(pool, float(second), "a", wanted=10, in_flight=10) == 10
+        assert _permits(pool, second + 0.5, "b", wanted=10) == 0
