@@ -170,11 +170,15 @@ class Pipeline:
         except QuotaExhausted as error:
             self.stop(error.error_class, _until(error))
         except LimiterError as error:
-            if not self._meter.requests:  # it never worked: the caller's own error, nothing was spent
-                raise
-            self.stop(ErrorClass.RATE_LIMITED, f"the rate limiter cannot go on: {error}")
+            self._cannot_go_on(error, ErrorClass.RATE_LIMITED, "the rate limiter")
         await asyncio.sleep(0)  # the cancellation of this very task arrives here
         return []
+
+    def _cannot_go_on(self, error: LimiterError, error_class: ErrorClass, what: str) -> None:
+        """Stop resumably; but what never worked is the caller's own error, and nothing was spent."""
+        if not self._meter.requests:
+            raise error
+        self.stop(error_class, f"{what} cannot go on: {error}")
 
     def _note_sent(self, work: Work, hold: Hold) -> None:
         """Where money is capped, the intent is in the journal before the call."""
@@ -195,9 +199,7 @@ class Pipeline:
         except BudgetExhausted as error:
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
-            if not self._meter.requests:  # it never worked: the caller's own error, nothing was spent
-                raise
-            self.stop(ErrorClass.BUDGET, f"the ledger of money cannot go on: {error}")
+            self._cannot_go_on(error, ErrorClass.BUDGET, "the ledger of money")
         await asyncio.sleep(0)  # the cancellation of this very task arrives here
         return None
 

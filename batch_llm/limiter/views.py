@@ -21,14 +21,7 @@ __all__ = ["CHANGEABLE", "checked_change", "view_of"]
 MINUTE_S = 60.0
 DAY_S = 86_400.0
 LARGEST_LIMIT, LARGEST_WEIGHT = 1e15, 1e6
-CHANGEABLE = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "input_tokens_per_minute",
-    "output_tokens_per_minute",
-    "requests_per_day",
-    "tokens_per_day",
-)
+CHANGEABLE = tuple(name if name.endswith("_per_day") else f"{name}_per_minute" for name in DIMENSIONS)
 
 
 def checked_change(limits: Limits, change: PoolChange) -> list[Any]:
