@@ -165,7 +165,8 @@ class ProviderError(BatchLLMError):
     Attributes:
         error_class: What kind of failure; ``engine/retry.py`` says what follows from it.
         retry_after_s: What the provider asked us to wait, seconds; None when it did not say.
-        scope: For a 429: ``requests`` or ``tokens`` if the provider said which limit, else None.
+        scope: Of a rate-limited 429, which limit was met: ``requests``, ``tokens``, ``input_tokens`` or
+            ``output_tokens`` (per minute), ``requests_per_day`` or ``tokens_per_day``; None when nobody said.
         maybe_paid: The provider may have done the work (the outcome is unknown); the budget counts it as spent.
     """
 

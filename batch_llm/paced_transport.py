@@ -1,7 +1,8 @@
 """The openai SDK behind our limiter: an HTTP transport that reserves before it sends and settles after.
 
 Belongs here: what the SDK's requests take from the limits, and where they are sent. Not here: pacing, money
-(paced_client.py). The SDK sees neither the provider's address nor its key: both are put in here.
+(paced_client.py), what an error answer means (providers/openai_refusals.py). The SDK sees neither the provider's
+address nor its key: both are put in here.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import httpx2
 import orjson
 from openai import AsyncOpenAI
 
-from batch_llm.errors import ConfigurationError, NotYetAvailable
+from batch_llm.errors import ConfigurationError, ErrorClass, NotYetAvailable, ProviderError
 from batch_llm.providers.base import Usage
+from batch_llm.providers.openai_refusals import refusal
 from batch_llm.wiring import PacedProvider
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ RATE_LIMITED_ATTEMPTS = 5  # a 429 despite pacing is waited out, but not for eve
 CALL_S = 600.0  # the longest call
 PLACEHOLDER_URL = "https://paced.invalid/v1"
 PLACEHOLDER_KEY = "kept-by-batch-llm"
-QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 DROPPED_HEADERS = {"content-encoding", "content-length", "transfer-encoding"}  # the body is handed on whole and plain
 
 
@@ -50,7 +51,7 @@ class PacedTransport(httpx2.AsyncBaseTransport):
         self._calls = calls
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request; a 429 that says how fast is waited out and sent again.
+        """Send one request; a 429 about a rate or a day's limit is waited out and sent again.
 
         Raises `ConfigurationError` for another model than the limiter's, `NotYetAvailable` for embeddings.
         """
@@ -79,15 +80,16 @@ class PacedTransport(httpx2.AsyncBaseTransport):
                 call.refused(maybe_paid=True)
                 raise
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            if answer.status_code == 429 and not _is_quota(answer.content):
-                call.throttled(_retry_after_s(headers), _scope(answer.content))
-                if attempt < RATE_LIMITED_ATTEMPTS:
-                    continue
-            elif answer.status_code >= 300:
-                call.refused(maybe_paid=False)
-            else:
+            if answer.status_code < 300:
                 call.answered(_usage(answer.content), headers)
-            return answer
+                return answer
+            failure = refusal(answer.status_code, headers, answer.content)
+            if not isinstance(failure, ProviderError) or failure.error_class is not ErrorClass.RATE_LIMITED:
+                call.refused(maybe_paid=False)
+                return answer
+            call.throttled(failure.retry_after_s, failure.scope)
+            if attempt == RATE_LIMITED_ATTEMPTS:
+                return answer
         raise AssertionError("unreachable: the last attempt returns")
 
 
@@ -156,33 +158,6 @@ def _usage(content: bytes) -> Usage | None:
         return Usage(int(usage[names[0]]), int(usage[names[1]]))
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
-
-
-def _error(content: bytes) -> Mapping[str, Any]:
-    try:
-        error = orjson.loads(content)["error"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return {}
-    return error if isinstance(error, Mapping) else {}
-
-
-def _is_quota(content: bytes) -> bool:
-    error = _error(content)
-    return error.get("code") in QUOTA_CODES or error.get("type") in QUOTA_CODES
-
-
-def _scope(content: bytes) -> str | None:
-    kind = _error(content).get("type")
-    return kind if kind in ("requests", "tokens") else None
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers[name]) * unit_s)
-        except (KeyError, ValueError):
-            continue
-    return None
 
 
 def _plain(answer: httpx2.Response, request: httpx2.Request) -> httpx2.Response:

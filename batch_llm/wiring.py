@@ -9,12 +9,15 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from batch_llm.clock import Clock, SystemClock
+from batch_llm.config.problems import explain
 from batch_llm.config.providers_file import (
     PoolSpec,
     ProviderSpec,
@@ -25,17 +28,19 @@ from batch_llm.config.providers_file import (
     load_providers,
 )
 from batch_llm.config.settings import Settings
+from batch_llm.config.yaml_source import Problem, Source, dotted
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
-from batch_llm.errors import ConfigurationError
+from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.debit import midnight_s
 from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
@@ -47,10 +52,24 @@ from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
+if TYPE_CHECKING:
+    from batch_llm.simulator import SimulatorConfig
+
 __all__ = ["PacedProvider", "Store", "engine", "open_store", "paced_provider", "planner"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
+SIMULATED_LIMITS = (  # what the simulator calls by the same names
+    "requests_per_minute",
+    "tokens_per_minute",
+    "input_tokens_per_minute",
+    "output_tokens_per_minute",
+    "requests_per_day",
+    "tokens_per_day",
+    "max_concurrency",
+    "window_s",
+    "debit",
+)
 PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
 
 
@@ -152,6 +171,16 @@ class _Target:
     model_name: str
     provider: ProviderSpec
     pool: PoolSpec
+    source: Source  # of the providers file
+
+    def __post_init__(self) -> None:
+        if self.is_simulated_here:
+            _simulator_config(self, datetime.now(UTC))  # what is wrong with it is told before a run begins
+
+    @property
+    def is_simulated_here(self) -> bool:
+        """Whether the provider is a simulator that is to be started in this process."""
+        return self.provider.kind == "simulator" and base_url_of(self.provider, self.pool) is None
 
     @property
     def limits(self) -> Limits:
@@ -160,13 +189,13 @@ class _Target:
 
 def _target(settings: Settings, model: str) -> _Target:
     provider_name, _, model_name = model.partition("/")
-    provider, pool = find_pool(load_providers(settings.providers_path), provider_name, model_name)
-    return _Target(provider_name, model_name, provider, pool)
+    file = load_providers(settings.providers_path)
+    return _Target(provider_name, model_name, *find_pool(file, provider_name, model_name), file.source)
 
 
 def _job_target(settings: Settings, declared: DeclaredJob) -> _Target:
-    provider, pool = declared.pool(load_providers(settings.providers_path))
-    return _Target(declared.job.provider_name, declared.job.model_name, provider, pool)
+    file = load_providers(settings.providers_path)
+    return _Target(declared.job.provider_name, declared.job.model_name, *declared.pool(file), file.source)
 
 
 def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock: Clock) -> JobParts:
@@ -206,7 +235,7 @@ async def _calling(
         api_key = SecretStr("simulator")  # no secret: it takes any key but wants one, as the real service does
     async with AsyncExitStack() as stack:
         base_url = base_url_of(target.provider, target.pool)
-        if target.provider.kind == "simulator" and base_url is None:
+        if target.is_simulated_here:
             base_url = await stack.enter_async_context(_simulated(target, clock))
         endpoint = OpenAIEndpoint(base_url or OPENAI_URL, api_key, _cap_parameter(target), _prefix(target))
         provider = await stack.enter_async_context(OpenAIChatProvider(target.provider_name, endpoint))
@@ -220,19 +249,34 @@ async def _calling(
 @asynccontextmanager
 async def _simulated(target: _Target, clock: Clock) -> AsyncIterator[str]:
     """The provider simulator in this process, held to the pool's own limits."""
-    from batch_llm.simulator import Simulator, SimulatorConfig
+    from batch_llm.simulator import Simulator
 
-    limits = target.limits
-    declared = {
-        "requests_per_minute": limits.requests_per_minute,
-        "tokens_per_minute": limits.tokens_per_minute,
-        "debit": limits.debit,
-        **({"burst_s": limits.burst_s} if limits.burst_s else {}),
-        **(target.provider.simulator or {}),
-    }
-    config = SimulatorConfig.model_validate({name: value for name, value in declared.items() if value is not None})
-    async with Simulator(config, clock=clock) as simulator:
+    async with Simulator(_simulator_config(target, clock.now()), clock=clock) as simulator:
         yield simulator.base_url
+
+
+def _simulator_config(target: _Target, now: datetime) -> SimulatorConfig:
+    """An account with the pool's limits, and what the file says of the simulator. Raises `ProvidersFileError`."""
+    from batch_llm.simulator import SimulatorConfig
+
+    limits, own = target.limits, target.provider.simulator or {}
+    declared = {name: getattr(limits, name) for name in SIMULATED_LIMITS}
+    if limits.day_resets is not None:
+        declared["day_resets_s"] = midnight_s(limits.day_resets, now)
+    if limits.burst_s:
+        declared["burst_s"] = limits.burst_s
+    try:
+        return SimulatorConfig.model_validate({n: value for n, value in (declared | own).items() if value is not None})
+    except ValidationError as error:
+        problems = explain(error, SimulatorConfig)
+    here = ("providers", target.provider_name)
+    placed = [
+        replace(each, path=(*here, "simulator", *each.path))
+        if each.path[:1] and each.path[0] in own
+        else Problem((*here, "pools"), f"the simulator cannot do this: {dotted(each.path)} {each.reason}")
+        for each in problems
+    ]
+    raise ProvidersFileError(target.source.message(placed))
 
 
 def _keyless(target: _Target) -> Provider:

@@ -52,7 +52,7 @@ class Check:
 
 
 def check_redis(settings: Settings) -> Check:
-    """The Redis of the limits answers and is new enough; starts nothing; the URL's password is never shown."""
+    """The Redis of the limits can hold them; starts nothing; the URL's password is never shown."""
     from batch_llm.config.settings import IN_PROCESS
     from batch_llm.limiter.private_redis import private_redis_executable, private_redis_url
 
@@ -72,11 +72,12 @@ def check_redis(settings: Settings) -> Check:
 
 
 async def _ask_redis(url: str, which: str) -> Check:
+    from batch_llm.limiter.opening import try_out
     from batch_llm.limiter.redis_link import RedisLink
 
     try:
         async with RedisLink(url) as link:
-            await link.connect()
+            await try_out(link)
     except (LimiterError, ConfigurationError) as error:
         return Check("redis", Verdict.FAILED, f"{which}{error}")
     if link.warnings:

@@ -13,7 +13,7 @@ from batch_llm.cli.jobs import declared_job
 from batch_llm.cli.speech import duration, number, print_json, say, usd
 
 if TYPE_CHECKING:
-    from batch_llm.engine.planning import Plan
+    from batch_llm.engine.planning import DayNeed, Plan
 
 __all__ = ["plan_in_words", "print_plan"]
 
@@ -42,6 +42,7 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         f"cost      {_range(plan.cost_low_usd, plan.cost_high_usd)}{_of_budget(budget_usd)}",
         *_lanes(plan),
         f"time      {_time(plan)}",
+        *(f"          {_day(need)}" for need in plan.days),
         f"slices    {plan.slices:,}",
         *(f"warning   {warning}" for warning in plan.warnings),
     ]
@@ -75,7 +76,16 @@ def _lanes(plan: Plan) -> list[str]:
 def _time(plan: Plan) -> str:
     if plan.minutes is None:
         return "no limit is declared"
-    return f"{duration(plan.minutes * 60)} at the current limits; what binds: {plan.binding}"
+    days = next((need.days for need in plan.days if need.limit == plan.binding and need.days > 1), None)
+    time = duration(plan.minutes * 60) if days is None else f"{days:,} days"
+    return f"{time} at the current limits; what binds: {plan.binding}"
+
+
+def _day(need: DayNeed) -> str:
+    """200 requests per day: 600 take 3 days."""
+    counted = "rows" if need.limit == "requests_per_day" else "tokens"
+    takes = f"take {need.days:,} days" if need.days > 1 else "fit into one day"
+    return f"{need.per_day:,.0f} {need.limit.replace('_', ' ')}: {number(need.needed)} {counted} {takes}"
 
 
 def _range(low: Decimal | None, high: Decimal | None) -> str:

@@ -5,6 +5,7 @@ Belongs here: the Plan and how it is estimated. Not here: freezing for real (sta
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass
 from decimal import Decimal
@@ -18,12 +19,40 @@ from batch_llm.engine.rows import Rows, RowStatus
 from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.limiter.base import Limits
 from batch_llm.warehouse.base import FrozenInput
 
-__all__ = ["Plan", "Planner"]
+__all__ = ["DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
 COUNTED_ROWS = 2_000  # rows whose tokens are counted; the rest is extrapolated
 SHOWN_PROMPTS = 2
+MINUTES_PER_DAY = 24 * 60
+PER_MINUTE = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
+PER_DAY = ("requests_per_day", "tokens_per_day")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the rows to ask take from the limits."""
+
+    requests: int
+    input_tokens: int
+    output_tokens: int
+
+    def of(self, limit: str) -> int:
+        """From the limit with this name, such as ``tokens_per_day``."""
+        counted = limit.partition("_per_")[0]
+        return self.input_tokens + self.output_tokens if counted == "tokens" else int(getattr(self, counted))
+
+
+@dataclass(frozen=True, slots=True)
+class DayNeed:
+    """What the rows to ask take from one limit per day."""
+
+    limit: str  # requests_per_day | tokens_per_day
+    per_day: float
+    needed: int  # in all, requests or tokens
+    days: int  # it takes, when nothing of today's is used up yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +78,7 @@ class Plan:
     lanes: dict[str, tuple[Decimal, Decimal | None] | None]
     minutes: float | None  # at the declared limits; None without any
     binding: str | None  # the limit that decides that
+    days: list[DayNeed]  # of each declared limit per day
     prompts: list[str]  # two rendered prompts
     warnings: list[str]
 
@@ -133,7 +163,7 @@ class Planner:
         output = min(predicted, cap) * to_ask if cap else predicted * to_ask
         low = parts.price.cost(total, output, 0, requests=to_ask) if parts.price else None
         high = parts.price.cost(total, cap * to_ask, 0, requests=to_ask) if parts.price and cap else None
-        minutes, binding = self._time(to_ask, total, output)
+        minutes, binding = time_needed(parts.limits, Needs(to_ask, total, output))
         return Plan(
             job=job.name,
             source=frozen.source,
@@ -154,24 +184,10 @@ class Planner:
             lanes={"standard": None if low is None else (low, high)},
             minutes=minutes,
             binding=binding,
+            days=days_needed(parts.limits, Needs(to_ask, total, output)),
             prompts=tally.prompts,
             warnings=self._warnings(tally, low),
         )
-
-    def _time(self, rows: int, input_tokens: int, output_tokens: int) -> tuple[float | None, str | None]:
-        """Minutes at the declared limits, and which of them decides."""
-        limits = self.parts.limits
-        needs = {
-            "requests_per_minute": (rows, limits.requests_per_minute),
-            "tokens_per_minute": (input_tokens + output_tokens, limits.tokens_per_minute),
-            "input_tokens_per_minute": (input_tokens, limits.input_tokens_per_minute),
-            "output_tokens_per_minute": (output_tokens, limits.output_tokens_per_minute),
-        }
-        minutes = {name: amount / limit for name, (amount, limit) in needs.items() if limit}
-        if not minutes:
-            return None, None
-        binding = max(minutes, key=lambda name: minutes[name])
-        return minutes[binding], binding
 
     def _warnings(self, tally: _Tally, low: Decimal | None) -> list[str]:
         job = self.parts.declared.job
@@ -190,6 +206,34 @@ class Planner:
         if tally.unrendered:
             found.append(f"{tally.unrendered} rows cannot be rendered and will fail without a call")
         return found
+
+
+def time_needed(limits: Limits, needs: Needs) -> tuple[float | None, str | None]:
+    """Minutes at the declared limits, and which of them decides; None without any.
+
+    A limit per day makes nobody wait for what fits into one day.
+    """
+    minutes = {}
+    for name in PER_MINUTE:
+        limit = getattr(limits, name)
+        if limit is not None:
+            minutes[name] = needs.of(name) / limit
+    for need in days_needed(limits, needs):
+        minutes[need.limit] = need.needed / need.per_day * MINUTES_PER_DAY if need.days > 1 else 0.0
+    if not minutes:
+        return None, None
+    binding = max(minutes, key=lambda name: minutes[name])
+    return minutes[binding], binding
+
+
+def days_needed(limits: Limits, needs: Needs) -> list[DayNeed]:
+    """How long each declared limit per day makes it."""
+    declared = [(name, getattr(limits, name)) for name in PER_DAY]
+    return [
+        DayNeed(name, limit, needs.of(name), math.ceil(needs.of(name) / limit))
+        for name, limit in declared
+        if limit is not None
+    ]
 
 
 class _Tally:

@@ -31,6 +31,7 @@ BINDING_WORDS = {
     "output_tokens": "the limit on output tokens per minute",
     "requests_per_day": "the limit on requests per day",
     "tokens_per_day": "the limit on tokens per day",
+    "limits_per_day": "a limit per day that the pool does not declare",
     "concurrency": "the limit on concurrent requests",
     "pause": "the provider's pause (429)",
     "unreachable": "the store of the limits, which does not answer",

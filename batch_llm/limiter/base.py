@@ -91,7 +91,8 @@ class Throttle:
     """The provider said 429: for how long, and which limit if it told.
 
     ``scope``: requests | tokens | input_tokens | output_tokens | requests_per_day | tokens_per_day. A ``.._per_day``
-    scope pauses the pool until the provider's day is over (``retry_after_s``, else the next reset) and slows nothing.
+    scope pauses the pool until the provider's day is over (``retry_after_s``, else the next reset) and slows nothing,
+    whether the pool declares such a limit or not.
     """
 
     retry_after_s: float | None = None
@@ -108,7 +109,7 @@ class PoolState:
     waiting: int  # requests of this process waiting in `reserve`
     paused_for_s: float  # 0 when not paused
     # what makes requests wait: requests | tokens | input_tokens | output_tokens | requests_per_day | tokens_per_day |
-    # concurrency | pause | unreachable; None: nobody waits
+    # limits_per_day (one that the pool does not declare) | concurrency | pause | unreachable; None: nobody waits
     binding: str | None
     why: str = ""  # one sentence for people, when paused or unreachable
 

@@ -11,11 +11,12 @@ from typing import Any
 from batch_llm.limiter.fair_share import NEUTRAL, Lag, Lineage, charge, lag, leave, take_part
 from batch_llm.limiter.memory import CALLER
 from batch_llm.limiter.step import Step
-from batch_llm.limiter.wire import CLOCK, FIXED, Served
+from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING, Served
 
 __all__ = ["book", "settle"]
 
 LIVE = 0
+AHEAD_S = 2.0  # a slice of a day that refills evenly holds what comes in the round ahead, the longest of which this is
 BREATH_S = 0.0005  # a denied caller asks this much later than its moment, so that it is not denied again
 ROUNDING_S = 1e-9
 PLAY_S = 0.1
@@ -23,6 +24,7 @@ PLAY_S = 0.1
 of long ones would take turns on the whole pool: of limits of 1,000 rows and 100,000 tokens per second 64 % and 76 %
 were used with rows of 50 and 3,000 tokens; with 0.05 s of play 82 % and 100 %."""
 WINDOW_PLAY = 0.005  # of a fixed window of the provider, whose free 1 % covers it
+WITH_SPARE = 1.5  # times what the listed rows need of a dimension that lags behind
 
 
 def settle(step: Step, line: Lineage, item: list[Any], *, known: bool) -> None:
@@ -72,14 +74,15 @@ def _give_back(step: Step, n: int, clock: tuple[float, float], *, mine: bool) ->
 def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
     """Book a slice for one item: served, wait_s, binding, starts_s, amounts (see `wire.Grant`)."""
     nothing = [0.0] * len(step.places)
-    if item[4] <= 0:
-        leave(step.memory, line)  # nobody of this caller waits
-        line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
-        return [Served.DENIED, 0.0, -1, nothing, nothing]
     memory, now_s = step.memory, step.now_s
+    if item[4] <= 0 and line.is_short:
+        take_part(step, line, 0.0)
+    elif item[4] <= 0:
+        leave(memory, line)  # nobody of this caller waits
     line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
-    for n, place in enumerate(step.places):
-        memory.largest[place] = max(memory.largest[place], item[8][n])
+    if item[4] <= 0:
+        return [Served.DENIED, 0.0, -1, nothing, nothing]
+    _make_room(step, item)
     if line.lane_number == LIVE:
         memory.live_seen_s = now_s
     first_s = _seconds(step, item[7])
@@ -96,6 +99,16 @@ def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
     if depth_s > threshold_s:
         return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing]
     return _grant(step, line, item, (standing, first_s, bursts))
+
+
+def _make_room(step: Step, item: list[Any]) -> None:
+    """Remember the largest row. A day that refills evenly keeps room for it: else the day and one row would go."""
+    largest = step.memory.largest
+    for n, place in enumerate(step.places):
+        largest[place] = max(largest[place], item[8][n])
+        if step.kinds[n] == ROLLING:
+            burst_s = max(0.0, step.periods[n] - AHEAD_S - largest[place] / step.rates[n])
+            step.full_bursts[n] = step.bursts[n] = burst_s
 
 
 def _seconds(step: Step, amounts: list[float]) -> float:
@@ -139,7 +152,8 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
     """Take a slice from the schedule.
 
     Every clock goes on from the slice's start, at most `PLAY_S` before it: else the dimensions that do not bind would
-    bunch behind the one that does.
+    bunch behind the one that does. Of one that lags further behind, the slice gets more than its rows need, out of time
+    that nobody can book any more: the rows that go may be smaller, and more, than those listed.
     """
     standing, first_s, bursts = terms
     memory, now_s = step.memory, step.now_s
@@ -149,28 +163,31 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
         if item[6][n] > 0 and step.kinds[n] != FIXED:
             start_s = max(start_s, memory.tat[place] - bursts[n])
     memory.tail, memory.tail_tat = line.key, list(memory.tat)
-    starts, amounts, given_s = [], [], 0.0
+    amounts = [max(total * part, first) for total, first in zip(item[6], item[7], strict=True)]
+    given_s = _seconds(step, amounts)
+    starts = [start_s] * len(amounts)
     for n, place in enumerate(step.places):
-        amount = max(item[6][n] * part, item[7][n])
-        starts.append(start_s)
-        amounts.append(amount)
+        amount = amounts[n]
         if amount <= 0:
             continue
-        line.caller[CALLER.OUT + place] += amount
         memory.flow[place] += amount
         if step.kinds[n] == FIXED:
             memory.tat[place] += amount
-            continue
-        begin_s = max(memory.tat[place], now_s, start_s - _play_s(step, n))
-        if step.kinds[n] == CLOCK:
-            starts[n] = begin_s - bursts[n]
-            given_s = max(given_s, amount / step.rates[n])
-        memory.tat[place] = begin_s + amount / step.rates[n]
+        else:
+            play_s = _play_s(step, n)
+            begin_s = max(memory.tat[place], now_s, start_s - play_s)
+            if step.kinds[n] == CLOCK:
+                starts[n] = begin_s - bursts[n]
+                if memory.tat[place] < start_s - play_s:
+                    spare = (start_s + given_s - play_s - begin_s) * step.rates[n]
+                    amounts[n] = amount = max(amount, min(WITH_SPARE * amount, spare))
+            memory.tat[place] = begin_s + amount / step.rates[n]
+        line.caller[CALLER.OUT + place] += amount
     memory.rows += item[4] * part
     memory.struck_rows += item[4] * part
     memory.quiet_rows += item[4] * part
     charge(step, line, given_s)
-    met = part >= 1 - ROUNDING_S and not item[5]
+    met = part >= 1 - ROUNDING_S and not item[5] and not line.is_short
     if met:
         leave(memory, line)
     return [Served.MET if met else Served.GRANTED, 0.0, -1, starts, amounts]

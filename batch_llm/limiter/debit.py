@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, ROLLING, Rule
 
-__all__ = ["Debit", "is_corrected", "rules_of"]
+__all__ = ["DAY_S", "Debit", "is_corrected", "midnight_s", "rules_of"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -38,8 +38,14 @@ def rules_of(limits: Limits, now: datetime) -> list[Rule]:
         if limits.day_resets is None:
             rules.append(Rule(name, ROLLING, per_day / DAY_S, DAY_S, 0.0, DAY_S))
         else:
-            rules.append(Rule(name, FIXED, per_day / DAY_S, 0.0, 0.0, DAY_S, _midnight_s(limits.day_resets, now)))
+            rules.append(Rule(name, FIXED, per_day / DAY_S, 0.0, 0.0, DAY_S, midnight_s(limits.day_resets, now)))
     return rules
+
+
+def midnight_s(zone: str, now: datetime) -> float:
+    """Seconds after midnight UTC at which the day begins in ``zone``."""
+    offset = now.astimezone(ZoneInfo(zone)).utcoffset()
+    return 0.0 if offset is None else -offset.total_seconds() % DAY_S
 
 
 def is_corrected(limits: Limits) -> bool:
@@ -72,9 +78,3 @@ class Debit:
         given, output = actual.input_tokens, actual.output_tokens
         every = (cost.requests, given + output, given, output, cost.requests, given + output)
         return [float(every[place]) for place in self._places]
-
-
-def _midnight_s(zone: str, now: datetime) -> float:
-    """Seconds after midnight UTC at which the day begins in ``zone``."""
-    offset = now.astimezone(ZoneInfo(zone)).utcoffset()
-    return 0.0 if offset is None else -offset.total_seconds() % DAY_S

@@ -37,6 +37,7 @@ __all__ = [
     "Lag",
     "Lineage",
     "charge",
+    "faded",
     "forget_absent",
     "lag",
     "lane_shares",
@@ -52,7 +53,7 @@ LEAST_QUANTUM_S = 0.02  # how far a newcomer may start behind the mean, at least
 CREDIT_S, CREDIT_QUANTA = 1.0, 4.0  # who cannot use its share saves up no more than this
 ABSENT_AT_ONCE, LOOK_EVERY_S = 16, 0.5  # looked after per call, and how often at most
 NEUTRAL = 0.5
-FLOW_FADE_S = 5.0
+FLOW_FADE_S = 5.0  # of the parts that the view shows
 SILENT_S = 3.0  # a caller with work that says nothing for so long counts as gone: three heartbeats
 HEARTBEAT_S = 10.0  # .. and its permits return
 REMEMBERED_S = 600.0  # an idle caller, its job and its user
@@ -71,6 +72,8 @@ class Lineage:
     caller: Record
     key: str  # the caller's
     lane_number: int
+    unseen_s: float = 0.0  # since the caller's last call
+    is_short: bool = False  # rows wait for permits
 
 
 def lineage(step: Step, item: list[Any]) -> Lineage:
@@ -82,14 +85,14 @@ def lineage(step: Step, item: list[Any]) -> Lineage:
     owner = records.setdefault(user_key(lane_number, user), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     own = records.setdefault(job_key(lane_number, user, job), [0.0, 0.0, 0.0, step.now_s, 1.0, 0.0])
     if key not in records:
-        records[key] = [0.0, step.now_s, 0.0, 0.0, 0.0, *([0.0] * len(memory.tat))]
+        records[key] = [0.0, step.now_s, *([0.0] * (CALLER.OUT - 2 + len(memory.tat)))]
         look_again(memory, memory.known, key, step.now_s + REMEMBERED_S)
     caller = records[key]
     _weigh(owner, memory.lanes[lane_number], memory.weights.get(user, 1.0))
     if own[JOB.ACTIVE] == 0:
         own[JOB.WEIGHT] = weight
-    caller[CALLER.SEEN] = step.now_s
-    return Lineage(memory.lanes[lane_number], owner, own, caller, key, lane_number)
+    unseen_s, caller[CALLER.SEEN] = step.now_s - caller[CALLER.SEEN], step.now_s
+    return Lineage(memory.lanes[lane_number], owner, own, caller, key, lane_number, unseen_s)
 
 
 def _weigh(user: Record, lane: Record, weight: float) -> None:
@@ -171,7 +174,7 @@ def forget_absent(step: Step) -> None:
     if now_s < memory.look_s:
         return
     for expiries, after_s, forget in (
-        (memory.backlogged, SILENT_S, leave),
+        (memory.backlogged, SILENT_S, _give_up),
         (memory.holders, HEARTBEAT_S, _return_permits),
         (memory.known, REMEMBERED_S, _forget),
     ):
@@ -189,6 +192,13 @@ def forget_absent(step: Step) -> None:
     memory.look_s = max(soonest_s, now_s + LOOK_EVERY_S)
 
 
+def _give_up(memory: Memory, line: Lineage) -> None:
+    """Nobody waits for this caller, nor for what it was to give back."""
+    leave(memory, line)
+    memory.missing -= line.caller[CALLER.MISSES]
+    line.caller[CALLER.MISSES] = 0.0
+
+
 def _return_permits(memory: Memory, line: Lineage) -> None:
     if line.caller[CALLER.PERMITS] > 0:
         memory.permits = max(0.0, memory.permits - line.caller[CALLER.PERMITS])
@@ -198,7 +208,7 @@ def _return_permits(memory: Memory, line: Lineage) -> None:
 
 def _forget(memory: Memory, line: Lineage) -> None:
     """Drop a caller that was not heard of for long, and its job and user when nothing of them is left."""
-    leave(memory, line)
+    _give_up(memory, line)
     _return_permits(memory, line)
     _, user, job, _ = line.key[1:].split(SEPARATOR)
     del memory.known[line.key], memory.records[line.key]
@@ -298,5 +308,13 @@ def charge(step: Step, line: Lineage, seconds: float) -> None:
     if job[JOB.ACTIVE] > 0:
         user[USER.M] += seconds
     age_s = max(0.0, step.now_s - job[JOB.FLOW_AT])
-    job[JOB.FLOW] = max(0.0, job[JOB.FLOW] * FLOW_FADE_S / (FLOW_FADE_S + age_s) + seconds)
+    job[JOB.FLOW] = max(0.0, job[JOB.FLOW] * faded(age_s, FLOW_FADE_S) + seconds)
     job[JOB.FLOW_AT] = step.now_s
+
+
+def faded(age_s: float, over_s: float) -> float:
+    """The part that is left after a while: nearly ``exp(-age_s / over_s)``, which differs between machines."""
+    part = over_s / (over_s + age_s / 8)
+    part *= part
+    part *= part
+    return part * part

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
+from threading import Lock
 
 from batch_llm.clock import Clock
 from batch_llm.limiter.ledger import (
@@ -111,7 +112,10 @@ class _Survey:
 
 
 class InProcessLedger:
-    """Money shared by what runs in this process; implements `Ledger`. Forgets everything with the process."""
+    """Money shared by what runs in this process, in any of its threads; implements `Ledger`.
+
+    Forgets everything with the process.
+    """
 
     def __init__(self, clock: Clock, *, settling_s: float = 0.0) -> None:
         """``clock`` says which day it is, and who is alive; ``settling_s``: see `RedisLedger`, to try it here."""
@@ -124,13 +128,43 @@ class InProcessLedger:
         self._users: dict[str, int] = {}
         self._days: dict[str, int] = {}
         self._caps: dict[str, int] = {}
+        self._turn = Lock()  # never held across an await: threads have event loops of their own
         self._lost: dict[str, int] = {}  # by run: charged for a dead writer, not yet found in the journals
 
     async def call(self, call: LedgerCall) -> LedgerReply:
         """See `Ledger.call`."""
+        with self._turn:
+            return self._call(call)
+
+    async def settle_now(self) -> None:
+        """See `RedisLedger.settle_now`."""
+        with self._turn:
+            now = self._now_us()
+            self._open(now)
+            self._settled_us = min(self._settled_us, now)
+
+    async def set_caps(self, caps: Mapping[str, Decimal | None]) -> None:
+        """See `Ledger.set_caps`."""
+        checked = checked_caps(caps)
+        with self._turn:
+            for name, nano in checked.items():
+                if nano is None:
+                    self._caps.pop(name, None)
+                else:
+                    self._caps[name] = nano
+
+    async def view(self) -> tuple[ScopeView, ...]:
+        """See `Ledger.view`."""
+        with self._turn:
+            writers = [(each.run, each.user, each.reserve, each.cap, each.run_spent) for each in self._writers.values()]
+            return Accounts(self._now_us(), writers, self._users, self._days, self._caps).views()
+
+    async def aclose(self) -> None:
+        """See `Ledger.aclose`; there is nothing to close."""
+
+    def _call(self, call: LedgerCall) -> LedgerReply:
         now = self._now_us()
-        if not self._epoch:
-            self._epoch, self._settled_us = now, now + self._settling_us
+        self._open(now)
         run = self._runs.setdefault(call.run, _Run())
         known = call.epoch == self._epoch and (call.cap_nano is None or run.epoch == self._epoch)
         known = known and call.run not in self._lost
@@ -159,24 +193,12 @@ class InProcessLedger:
             self._epoch, known, now, reserve, run.spent, bool(scopes), survey.starved, survey.reseed, denial
         )
 
-    async def set_caps(self, caps: Mapping[str, Decimal | None]) -> None:
-        """See `Ledger.set_caps`."""
-        for name, nano in checked_caps(caps).items():
-            if nano is None:
-                self._caps.pop(name, None)
-            else:
-                self._caps[name] = nano
-
-    async def view(self) -> tuple[ScopeView, ...]:
-        """See `Ledger.view`."""
-        writers = [(each.run, each.user, each.reserve, each.cap, each.run_spent) for each in self._writers.values()]
-        return Accounts(self._now_us(), writers, self._users, self._days, self._caps).views()
-
-    async def aclose(self) -> None:
-        """See `Ledger.aclose`; there is nothing to close."""
-
     def _now_us(self) -> int:
         return round(self._clock.now().timestamp() * 1_000_000)
+
+    def _open(self, now: int) -> None:
+        if not self._epoch:
+            self._epoch, self._settled_us = now, now + self._settling_us
 
     # -- what was spent --------------------------------------------------------------------------------------------
 

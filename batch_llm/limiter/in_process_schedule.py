@@ -1,11 +1,13 @@
 """A pool's schedule inside one process.
 
 Belongs here: giving the algorithm a clock. Not here: the algorithm (schedule.py), several processes
-(redis_schedule.py). Two limiters of one process share a limit when they share this object.
+(redis_schedule.py). Limiters of one process share a limit when they share this object; they may live in several
+threads, each in an event loop of its own, so one call is made after the other.
 """
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 from batch_llm.clock import Clock
@@ -23,19 +25,23 @@ class InProcessSchedule:
         """``clock``: its monotonic seconds are the schedule's, but a day's reset follows its wall clock."""
         self._clock = clock
         self._pool = PoolSchedule()
+        self._turn = Lock()  # never held across an await
         self._wall_offset_s = clock.now().timestamp() - clock.monotonic()
 
     async def call(self, request: list[Any]) -> list[Any]:
         """See `Schedule.call`; never fails."""
-        return self._pool.call(self._now_s(), request)
+        with self._turn:
+            return self._pool.call(self._now_s(), request)
 
     async def view(self, limits: Limits) -> PoolView:
         """See `Schedule.view`."""
-        return view_of(self._pool.memory, limits, self._now_s())
+        with self._turn:
+            return view_of(self._pool.memory, limits, self._now_s())
 
     async def change(self, limits: Limits, change: PoolChange) -> None:
         """See `Schedule.change`."""
-        self._pool.change(self._now_s(), checked_change(limits, change))
+        with self._turn:
+            self._pool.change(self._now_s(), checked_change(limits, change))
 
     async def aclose(self) -> None:
         """See `Schedule.aclose`; nothing to close."""

@@ -111,7 +111,8 @@ class Caller:
             return now_s
         at_s, alive = math.inf, False
         for line in self._pool.lines.values():
-            at_s = min(at_s, ask_at_s(line, now_s), hand_back_at_s(line, now_s), line.tell_at_s)
+            due_s = ask_at_s(line, now_s) if has_demand(line, now_s) else hand_back_at_s(line, now_s)
+            at_s = min(at_s, due_s, line.tell_at_s)
             alive = alive or bool(line.slices or line.waiters) or line.permits > 0 or _has_report(line)
         alive = alive or self._pool.outage.is_on
         return min(at_s, self._called_s + HEARTBEAT_S) if alive else at_s
@@ -145,8 +146,9 @@ class Caller:
         items: list[Item] = []
         asked: list[Asked] = []
         for line in list(pool.lines.values()):
-            question = self._question(line, now_s)
-            returned = hand_back_at_s(line, now_s) <= now_s + COALESCE_S
+            wants = has_demand(line, now_s)
+            question = self._question(line, now_s) if wants else None
+            returned = not wants and hand_back_at_s(line, now_s) <= now_s + COALESCE_S
             if returned:
                 hand_back(line, now_s, begun=True)
             if question is not None or _is_due(line, now_s, returned=returned):
@@ -184,8 +186,8 @@ class Caller:
                 pool.note_throttle(place, count, wait_s)
             self._failed(error)
             return
-        apply_reply(pool, asked, reply, pool.clock.monotonic())
-        for line in list(pool.lines.values()):
+        concerns_all = apply_reply(pool, asked, reply, pool.clock.monotonic())
+        for line in list(pool.lines.values()) if concerns_all else [line for line, _, _ in asked]:
             self._let_go(line)
 
     def _new_call(self, items: list[Item], now_s: float) -> Call:
@@ -197,7 +199,7 @@ class Caller:
             worker=self._worker,
             epoch=pool.pace.epoch,
             seq=pool.seq,
-            depth_s=pool.depth_s(now_s),
+            depth_s=max(pool.leads_s, default=0.0),
             rules=pool.rules,
             items=items,
             max_concurrency=pool.limits.max_concurrency or 0,
@@ -212,7 +214,7 @@ class Caller:
     def _failed(self, error: LimiterError) -> None:
         pool = self._pool
         now_s = pool.clock.monotonic()
-        self._retry_s = now_s + pool.outage.failed(error)
+        self._retry_s = now_s + pool.outage.failed(error, now_s)
         never = pool.pace.epoch == 0 and isinstance(error, LimiterStoreError)
         for line in list(pool.lines.values()):
             if never:

@@ -31,13 +31,14 @@ __all__ = [
 ]
 
 LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
-FEW_ROWS = 8  # a slice of fewer rows may end in the middle of one
-EASY = 0.5  # a dimension of which a slice takes less than this part of its time does not bind
 MOST_PERMITS = 4096
+OF_PERMITS = (
+    1 / 6
+)  # so many of its permits one slice uses up: in longer ones rows would miss their moment for want of one
 IDLE_S = 0.05  # what nobody has wanted for so long is handed back
 FREE_S = 0.02  # permits likewise: so long, that requests which end together are reported together
 BACK_IN_S, BACK_AT_MOST_S = 0.5, 2.0  # so soon a consumer that said `more` is expected back
-ENDED_FOR_S = 0.5  # requests that ended in so many seconds tell how many will in the next
+ENDED_FOR_S = 0.5  # requests that ended in so many seconds tell how many will until a slice begins
 MUCH_S, MUCH_OF_SLICE, MOST_S = 0.02, 0.1, 0.05  # refunds and debts above this are told soon
 TINY = 1e-6  # units; floating point only
 
@@ -117,6 +118,8 @@ def question_of(line: Line, now_s: float) -> Question | None:
     question = _listed(line, now_s, room)
     if room >= LISTED_ROWS:
         question.more = question.more or says_more(line, now_s)
+    elif question.rows < room and line.mean_of and says_more(line, now_s):
+        _add_rows(line, question, room - question.rows)
     if line.pace.seconds(question.cost if question.rows else line.mean_sum) <= 0:
         question.more = False  # only a limit per minute bounds a slice: else it would be all that is left of the day
     if not question.more:
@@ -124,24 +127,17 @@ def question_of(line: Line, now_s: float) -> Question | None:
     missing_s = line.slice_s - line.pace.seconds(question.cost)
     if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
         _fill_up(line, question, missing_s)
-    if question.rows < FEW_ROWS:
-        _ease(line, question)
     return question if question.rows else None
-
-
-def _ease(line: Line, question: Question) -> None:
-    """Ask for a row more of what does not bind: rows come whole, and it must not be what they wait for."""
-    binding_s = line.pace.seconds(question.cost)
-    for place, (unit_s, largest) in enumerate(zip(line.pace.unit_s, line.largest, strict=True)):
-        if 0 < question.cost[place] * unit_s < EASY * binding_s:
-            question.cost[place] += largest
 
 
 def _fill_up(line: Line, question: Question, missing_s: float) -> None:
     """Rows that are not here yet will be like those before."""
+    mean_s = line.pace.seconds(line.mean_sum) / line.mean_of
+    _add_rows(line, question, max(0.0 if question.rows else 1.0, missing_s / mean_s if mean_s > 0 else 0.0))
+
+
+def _add_rows(line: Line, question: Question, count: float) -> None:
     mean = [total / line.mean_of for total in line.mean_sum]
-    mean_s = line.pace.seconds(mean)
-    count = max(0.0 if question.rows else 1.0, missing_s / mean_s if mean_s > 0 else 0.0)
     if not question.rows:
         question.first = mean
     question.rows += max(1, round(min(count, LISTED_ROWS)))
@@ -153,13 +149,13 @@ def item_of(line: Line, now_s: float, question: Question | None) -> Item:
     nothing = [0.0] * line.pace.count
     question = question or Question(0, False, nothing, nothing)
     waiting = line.rows_waiting()
-    wanted = line.in_flight + waiting
-    if now_s < line.more_until_s:
-        wanted = max(wanted, line.permits)
+    wanted = MOST_PERMITS if says_more(line, now_s) else line.in_flight + waiting
+    if line.permits >= 0:
+        line.permits = min(line.permits, line.in_flight)  # until the reply: the schedule may give the others away
     done, used, unused = line.done, line.used, line.unused
     line.done, line.used, line.unused = list(nothing), list(nothing), list(nothing)
     line.reported_at_s = now_s
-    line.saved_s, line.tell_at_s = 0.0, math.inf
+    line.tell_at_s = math.inf
     return Item(
         user=line.tenant.user,
         job=line.tenant.job,
@@ -204,7 +200,7 @@ def _listed(line: Line, now_s: float, room: int) -> Question:
     more = False
     every = (cost for waiter in line.waiters if not waiter.future.done() for cost in waiter.costs)
     for amounts in map(measure, every):
-        if rows == room or (rows and line.pace.seconds(cost) >= line.slice_s > 0):
+        if rows == room or (room == LISTED_ROWS and rows and line.pace.seconds(cost) >= line.slice_s > 0):
             more = True
             break
         if any(amount > limit for amount, limit in zip(amounts, most, strict=True)):
@@ -219,9 +215,9 @@ def _listed(line: Line, now_s: float, room: int) -> Question:
 
 
 def _room(line: Line, now_s: float) -> int:
-    """How many rows are worth a booking: where permits are scarce, those that will get one.
+    """How many rows are worth a booking: those that will have a permit when the slice begins.
 
-    Else the slices would go by unused, and the rate would seem to be used up.
+    Else the slice would go by unused, and the rate would seem to be used up.
     """
     if line.permits < 0:
         return LISTED_ROWS
@@ -229,8 +225,9 @@ def _room(line: Line, now_s: float) -> int:
         line.ended_before, line.ended, line.ended_from_s = line.ended, 0, now_s
     if line.reported_at_s == -math.inf:
         return 1  # nobody knows yet how many permits there will be
-    room = line.permits - line.in_flight + max(line.ended, line.ended_before)
-    return LISTED_ROWS if room >= 2 * line.slice_rows > 0 else max(0, room)
+    ended_per_s = max(line.ended, line.ended_before) / ENDED_FOR_S
+    free = line.permits - line.in_flight + math.floor(ended_per_s * line.ahead_s)
+    return max(0, min(LISTED_ROWS, math.ceil(line.permits * OF_PERMITS), free))
 
 
 def _without_what_is_held(line: Line, now_s: float, question: Question) -> Question | None:

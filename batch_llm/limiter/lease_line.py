@@ -35,7 +35,6 @@ class Pace:
         rates: Units per second; 0 for a limit per day.
         slack_s: So late a start may be and still count as on time.
         most: The largest request that can ever fit, units; infinite while the limit is a guess.
-        paced_tokens: Places of limits per minute whose use may differ from what was reserved.
         play_s: How much earlier than its time a row smaller than the largest may start.
     """
 
@@ -45,7 +44,6 @@ class Pace:
         "epoch",
         "measures",
         "most",
-        "paced_tokens",
         "paused_until_s",
         "play_s",
         "rates",
@@ -59,7 +57,6 @@ class Pace:
         self.measures = Measures(limits, rules)
         self.most = [math.inf] * self.count if limits.unknown else list(self.measures.most)
         self.clocks = [rule.kind == CLOCK for rule in rules]
-        self.paced_tokens = [n for n, rule in enumerate(rules) if rule.kind == CLOCK and rule.name != "requests"]
         self.slack_s = max(slack_s, limits.burst_s)
         self.play_s = PLAY_S if sum(self.clocks) > 1 and limits.window_s is None else 0.0
         self.epoch = 0  # no reply yet
@@ -76,13 +73,6 @@ class Pace:
     def seconds(self, amounts: Sequence[float]) -> float:
         """Seconds of the whole pool, of the dimension it takes most of."""
         return max([amount * unit_s for amount, unit_s in zip(amounts, self.unit_s, strict=True)], default=0.0)
-
-    def saved_s(self, reserved: Amounts, used: Amounts) -> float:
-        """Seconds of the whole pool that a request gives back by taking less than was reserved; negative: takes."""
-        if len(self.paced_tokens) == 1:
-            (place,) = self.paced_tokens
-            return (reserved[place] - used[place]) * self.unit_s[place]
-        return sum([(reserved[place] - used[place]) * self.unit_s[place] for place in self.paced_tokens])
 
 
 class Slice:
@@ -156,8 +146,7 @@ class Line:
         permits: Requests it may have in flight; -1: no limit.
         more_until_s: So long the consumer is believed to come back for more.
         arrivals: Waiters so far.
-        saved_s: Seconds of the pool that the report gives back (negative: takes).
-        tell_at_s: When that is so much that it must be told; infinite while it is not.
+        tell_at_s: When the report gives back, or takes, so much that it must be told; infinite while it does not.
         ask_at_s: When the schedule may be asked again.
         patience_s: The schedule is asked so long after the last slice begins: earlier it would refuse.
         ahead_s: So far ahead the last slice was booked.
@@ -175,7 +164,7 @@ class Line:
         "done", "ended", "ended_before", "ended_from_s", "first_try", "free_from_s", "grants", "idle_from_s",
         "in_flight", "lane", "largest", "largest_from_s", "largest_lately", "last_granted_s", "last_piece",
         "let_out", "mean_of", "mean_sum", "met", "more_until_s", "owner", "pace", "patience_s", "permits",
-        "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_rows", "slice_s", "slices", "tell_at_s",
+        "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_s", "slices", "tell_at_s",
         "tenant", "unused", "used", "waiters", "woke_s",
     )  # fmt: skip
 
@@ -190,14 +179,13 @@ class Line:
         self.slices: deque[Slice] = deque()
         self.done, self.used, self.unused = list(nothing), list(nothing), list(nothing)
         self.reported_at_s = -math.inf
-        self.saved_s, self.tell_at_s = 0.0, math.inf
+        self.tell_at_s = math.inf
         self.in_flight = 0
         self.permits = 0 if limited else -1
         self.permits_at_s = -math.inf  # when more may be asked for
         self.free_from_s = math.inf  # since when permits lie idle
         self.ended = self.ended_before = 0  # requests, in this and the last stretch
         self.ended_from_s = -math.inf
-        self.slice_rows = 0.0  # mean rows in the last slice
         self.slice_s = 0.0  # of the whole pool, in the last slice
         self.let_out = list(nothing)
         self.last_granted_s = -math.inf
@@ -217,7 +205,7 @@ class Line:
         self.alarm: Alarm | None = None
         self.alarm_at_s = math.inf
         self.woke_s = -math.inf
-        self.samples: deque[tuple[float, list[float]]] = deque()  # of `let_out`, at good replies
+        self.samples: deque[tuple[float, list[float], float]] = deque()  # see `lease_outage.Sample`
 
     def count_rows(self, taken: list[float], rows: int) -> None:
         """Rows left: keep the totals and the mean row."""
@@ -228,6 +216,25 @@ class Line:
         for place, amount in enumerate(taken):
             self.let_out[place] += amount
             self.mean_sum[place] += amount
+
+    def count_ended(self, reserved: Amounts, used: Amounts) -> float:
+        """A request was answered; returns the seconds of the pool that the report gives back so far (below 0: takes).
+
+        Run for every row of every table.
+        """
+        done, taken, unit_s = self.done, self.used, self.pace.unit_s
+        if len(reserved) == 2:  # most pools
+            done[0] += reserved[0]
+            done[1] += reserved[1]
+            taken[0] += used[0]
+            taken[1] += used[1]
+            return (done[0] - taken[0]) * unit_s[0] + (done[1] - taken[1]) * unit_s[1]
+        saved_s = 0.0
+        for place, amount in enumerate(reserved):
+            done[place] += amount
+            taken[place] += used[place]
+            saved_s += (done[place] - taken[place]) * unit_s[place]
+        return saved_s
 
     def note_largest(self, amounts: Amounts, now_s: float) -> None:
         """Remember the largest row for one to two times `LARGEST_FOR_S`."""

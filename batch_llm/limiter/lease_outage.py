@@ -4,7 +4,8 @@ Belongs here: for how long and how fast a process goes on alone. Not here: notic
 
 Slices in hand are used to their end. If the store is down for everybody (nobody listens there), each process then goes
 on at a part of what it let out lately: all of them together stay below the limit. If only this process cannot reach it,
-it waits: others may be using the whole limit.
+it waits: others may be using the whole limit. Nobody is told afterwards what went meanwhile: the time that passed has
+paid for it, and the schedule starts nothing until everybody has noticed that it is back.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ PATIENCE_S = 1.0  # a shorter outage is waited out
 ALONE_SLACK_S = 0.005  # for late timers; no burst is caught up meanwhile
 RETRY_FIRST_S, RETRY_LAST_S = 0.05, 0.25
 STORE_RETRY_S = 1.0
+Sample = tuple[float, list[float], float]
+"""Of a line, at a good reply: when, `Line.let_out`, and how far ahead its last slice ended when it was booked."""
 
 
 class Outage:
@@ -34,6 +37,7 @@ class Outage:
         self._pool = pool
         self._degraded_for_s = degraded_for_s
         self._good_s = -math.inf
+        self._since_s = -math.inf  # the first call failed
         self._tries = 0
         self._error: LimiterError | None = None
         self.sent_alone = False  # rows left that no call has reported yet
@@ -48,8 +52,10 @@ class Outage:
         """One sentence for people; empty while the store answers."""
         return "" if self._error is None else f"pool {self._pool} waits for the store of its limits: {self._error}"
 
-    def failed(self, error: LimiterError) -> float:
+    def failed(self, error: LimiterError, now_s: float) -> float:
         """A call failed; returns the seconds after which to try again."""
+        if self._error is None:
+            self._since_s = now_s
         self._error = error
         if not isinstance(error, LimiterUnreachable):
             return STORE_RETRY_S
@@ -64,7 +70,7 @@ class Outage:
             if ended:
                 _drop_alone(line)
             if not line.samples or now_s - line.samples[-1][0] >= SAMPLE_EVERY_S:
-                line.samples.append((now_s, list(line.let_out)))
+                line.samples.append((now_s, list(line.let_out), line.ahead_s + line.slice_s))
             while len(line.samples) > 1 and line.samples[1][0] <= now_s - SHARE_OF_S:
                 line.samples.popleft()
 
@@ -75,7 +81,10 @@ class Outage:
         if not down or now_s >= until_s:
             _drop_alone(line)
             return
-        if now_s <= self._good_s + PATIENCE_S or not pace.count or not all(pace.clocks):
+        others_end_s = self._since_s + max((reach_s for _, _, reach_s in line.samples), default=0.0)
+        if now_s <= max(self._good_s + PATIENCE_S, others_end_s):
+            return
+        if not pace.count or not all(pace.clocks):
             return  # what is left of a day's limit is not known without the store
         if any(piece.epoch == DEGRADED or now_s <= piece.end_s + pace.slack_s for piece in line.slices):
             return
@@ -95,7 +104,7 @@ def _share(line: Line, until_s: float) -> list[float]:
     """Units per second let out in the last seconds of ordinary work, and a part of it kept for safety."""
     if not line.samples or line.samples[-1][0] < until_s - 2 * SAMPLE_EVERY_S:
         return [0.0] * line.pace.count
-    (first_s, first), (last_s, last) = line.samples[0], line.samples[-1]
+    (first_s, first, _), (last_s, last, _) = line.samples[0], line.samples[-1]
     if first_s > until_s - SHARE_OF_S:  # the line is younger than that: before it let out nothing
         first = [0.0] * line.pace.count
     share = SHARE_KEPT / max(SHARE_OF_S, last_s - first_s)

@@ -7,6 +7,7 @@ Belongs here: the record and its options. Not here: what a reply changes (lease_
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 from batch_llm.clock import Clock
@@ -17,9 +18,11 @@ from batch_llm.limiter.lease_headers import HeaderReports
 from batch_llm.limiter.lease_line import Line, Pace
 from batch_llm.limiter.lease_outage import Outage
 from batch_llm.limiter.schedule_time import ScheduleTime
-from batch_llm.limiter.wire import CLOCK
+from batch_llm.limiter.wire import CLOCK, UNDECLARED_DAY
 
 __all__ = ["LeasedPool", "LeasingOptions"]
+
+LEADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,11 @@ class LeasedPool:
         limits_per_s: In force, before slowing down after 429s.
         refunds_much: Most of what is reserved comes back: the schedule may have room at any moment.
         stray: 429s come at any speed: they pause nobody.
-        pause_dimension: The day's limit that the pause is about; -1: another reason.
+        pause_dimension: The day's limit that the pause is about, or `UNDECLARED_DAY`; -1: another reason.
+        leads_s: So long after they were booked its last slices ended. Not what is held now: who has just used up its
+            slice holds little, but others may hold as much as it did.
         memory, memory_at_s: To be sent back, see `wire.Reply.memory`; when it came.
-        throttles: To be told: place in the rules (-1: not said) -> count, longest wait (-1: not said).
+        throttles: To be told: place in the rules (or `UNDECLARED_DAY`; -1: not said) -> count, longest wait (-1: same).
     """
 
     def __init__(self, limits: Limits, clock: Clock, options: LeasingOptions) -> None:
@@ -74,6 +79,7 @@ class LeasedPool:
         self.stray = False
         self.pause_dimension = -1
         self.paused_from_s = -math.inf
+        self.leads_s: deque[float] = deque(maxlen=LEADS)
         self.memory: list[float] = []
         self.memory_at_s = 0.0
         self.throttles: dict[int, tuple[int, float]] = {}
@@ -85,14 +91,8 @@ class LeasedPool:
 
     def is_of_a_day(self, place: int) -> bool:
         """Whether the rule at this place (-1: none) is a limit per day."""
-        return place >= 0 and self.rules[place].kind != CLOCK
+        return place == UNDECLARED_DAY or (place >= 0 and self.rules[place].kind != CLOCK)
 
-    def depth_s(self, now_s: float) -> float:
-        """How far beyond now the slices of this process reach."""
-        ends_s = [
-            piece.end_s
-            for line in self.lines.values()
-            for piece in line.slices
-            if piece.end_s < math.inf and piece.epoch == self.pace.epoch
-        ]
-        return max(0.0, max(ends_s, default=now_s) - now_s)
+    def name_of(self, place: int) -> str:
+        """The limit at this place."""
+        return "limits_per_day" if place == UNDECLARED_DAY else self.rules[place].name

@@ -11,13 +11,14 @@ from datetime import timedelta
 
 from batch_llm.errors import QuotaExhausted
 from batch_llm.limiter.base import Throttle
+from batch_llm.limiter.debit import DAY_S, midnight_s
 from batch_llm.limiter.lease_line import Leased, Line, Slice
 from batch_llm.limiter.lease_pool import LeasedPool
 from batch_llm.limiter.measures import span_of
 from batch_llm.limiter.pacing import follow, hand_back, void_begun
-from batch_llm.limiter.wire import Grant, Reply, Served
+from batch_llm.limiter.wire import UNDECLARED_DAY, Grant, Reply, Served
 
-__all__ = ["HEARTBEAT_S", "Asked", "apply_reply", "fail", "quota_exhausted", "take_throttle"]
+__all__ = ["GATHER_S", "HEARTBEAT_S", "Asked", "apply_reply", "fail", "quota_exhausted", "take_throttle"]
 
 HEARTBEAT_S = 0.9  # a change made by a person takes effect within a second
 SHORTEST_WAIT_S = 0.001
@@ -26,14 +27,16 @@ GATHER_S = 0.01  # where permits are what is scarce, those that come free within
 HURRY_EVERY = 8  # slices after which the next question comes sooner: the schedule may refuse later than it did
 SEAM_S = 1e-5  # slices that are no further apart were booked one behind the other
 UNKNOWN_PAUSE_S = 0.5  # after a 429 that did not say how long, until the schedule says
+LONGEST_PAUSE_S = 60.0  # whatever a 429 about a limit per minute says: after a minute that limit is there again
 
 Asked = tuple[Line, bool, int]
 """A line of a call, whether it asked for a slice, and `Line.arrivals` then."""
 
 
-def apply_reply(pool: LeasedPool, asked: list[Asked], reply: Reply, received_s: float) -> None:
-    """Take over what the schedule said; ``asked``: the items of the call."""
+def apply_reply(pool: LeasedPool, asked: list[Asked], reply: Reply, received_s: float) -> bool:
+    """Take over what the schedule said; ``asked``: items of the call. True: it concerns all lines, not just theirs."""
     pace = pool.pace
+    before = (pool.outage.is_on, pace.epoch, pool.version, list(pace.rates), pace.paused_until_s)
     lines = list(pool.lines.values())
     pool.outage.succeeded(lines, received_s)
     pool.time.sample(received_s, reply.now_s)
@@ -56,6 +59,7 @@ def apply_reply(pool: LeasedPool, asked: list[Asked], reply: Reply, received_s: 
         line.permits_at_s = received_s + PERMITS_EVERY_S
         if wanted:
             _take_grant(pool, (line, arrivals), grant, (reply.now_s, received_s))
+    return before != (False, pace.epoch, pool.version, pace.rates, pace.paused_until_s)
 
 
 def take_throttle(pool: LeasedPool, row: Leased, throttle: Throttle, now_s: float) -> None:
@@ -64,11 +68,23 @@ def take_throttle(pool: LeasedPool, row: Leased, throttle: Throttle, now_s: floa
     if wait_s is None or not math.isfinite(wait_s) or wait_s < 0:
         # a request that was on its way when the pause began says nothing new about its length
         wait_s = -1.0 if row.granted_at_s >= pool.paused_from_s else 0.0
-    names = [rule.name for rule in pool.rules]
-    place = names.index(throttle.scope) if throttle.scope in names else -1
+    place = _place_of(pool, throttle.scope)
+    if place == UNDECLARED_DAY and wait_s < 0 and pool.limits.day_resets is not None:
+        now = pool.clock.now()
+        wait_s = (midnight_s(pool.limits.day_resets, now) - now.timestamp()) % DAY_S
+    if not pool.is_of_a_day(place):
+        wait_s = min(wait_s, LONGEST_PAUSE_S)
     pool.note_throttle(place, 1, wait_s)
     if not pool.stray or pool.is_of_a_day(place):
         _pause(pool, now_s + (UNKNOWN_PAUSE_S if wait_s < 0 else wait_s), place, now_s)
+
+
+def _place_of(pool: LeasedPool, scope: str | None) -> int:
+    """The place of the limit that a 429 is about; -1: some limit per minute."""
+    names = [rule.name for rule in pool.rules]
+    if scope in names:
+        return names.index(scope)
+    return UNDECLARED_DAY if scope is not None and scope.endswith("_per_day") else -1
 
 
 def quota_exhausted(pool: LeasedPool, place: int, wait_s: float) -> QuotaExhausted | None:
@@ -77,10 +93,13 @@ def quota_exhausted(pool: LeasedPool, place: int, wait_s: float) -> QuotaExhaust
     if bearable_s is None or wait_s <= bearable_s or not pool.is_of_a_day(place):
         return None
     until = pool.clock.now() + timedelta(seconds=wait_s)
-    name = pool.rules[place].name.replace("_per_day", " per day")
+    name = pool.name_of(place).replace("_per_day", " per day")
+    advice = ", or raise the limit with `batch-llm limits set`."
+    if place == UNDECLARED_DAY:
+        advice = ". The pool declares none: name them under `limits` in the providers file, and it keeps to them."
     return QuotaExhausted(
         f"pool {pool.limits.pool} has used up its {name}; the next request may go at {until:%Y-%m-%d %H:%M} UTC. "
-        "What is paid is kept: run the same command then, or raise the limit with `batch-llm limits set`.",
+        f"What is paid is kept: run the same command then{advice}",
         until=until,
     )
 
@@ -158,7 +177,10 @@ def _take_grant(pool: LeasedPool, asked: tuple[Line, int], grant: Grant, times: 
 def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, float]) -> None:
     pace, (told_s, received_s) = pool.pace, times
     starts_s = [pool.time.ours(at_s, received_s, told_s) for at_s in grant.starts_s]
-    piece = Slice(pace, starts_s, list(grant.amounts), pool.time.ours(told_s, received_s, told_s))
+    booked_s = pool.time.ours(told_s, received_s, told_s)
+    piece = Slice(pace, starts_s, list(grant.amounts), booked_s)
+    if piece.end_s < math.inf:
+        pool.leads_s.append(piece.end_s - booked_s)
     if line.slices and line.slices[-1].epoch == piece.epoch and line.booked_to:
         piece.joined = [
             clock and amount > 0 and abs(at_s - end_s) <= SEAM_S
@@ -175,7 +197,3 @@ def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, f
     line.patience_s = min(line.ahead_s, line.patience_s * (0.5 if line.grants % HURRY_EVERY == 0 else 1.0))
     follow(line, piece)
     line.slice_s = pace.seconds(grant.amounts)
-    rows = [
-        amount * line.mean_of / total for amount, total in zip(grant.amounts, line.mean_sum, strict=True) if total > 0
-    ]
-    line.slice_rows = min(rows, default=line.slice_rows)

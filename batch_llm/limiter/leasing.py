@@ -23,7 +23,8 @@ from batch_llm.limiter.lease_caller import Caller
 from batch_llm.limiter.lease_demand import MUCH_S, ask_at_s, is_short_of_permits, keep_more, much_s
 from batch_llm.limiter.lease_line import DEGRADED, Leased, Line, Waiter
 from batch_llm.limiter.lease_pool import LeasedPool, LeasingOptions
-from batch_llm.limiter.lease_replies import fail, quota_exhausted, take_throttle
+from batch_llm.limiter.lease_replies import GATHER_S, fail, quota_exhausted, take_throttle
+from batch_llm.limiter.memory import SEPARATOR
 from batch_llm.limiter.pacing import is_to_come, put_back, ready_at_s, take
 from batch_llm.limiter.wire import CLOCK
 
@@ -32,7 +33,7 @@ __all__ = ["LeasingOptions", "LeasingRateLimiter"]
 MINUTE_S = 60.0
 TELL_EVERY_S = 0.02  # large refunds and debts of a line are told at most so often
 LEAST_BREAK_S = 0.001  # between two wake-ups of a line
-BREAK_SHARE = 0.35  # of the slack that late alarms leave
+BREAK_SHARE = 0.6  # of the slack that late alarms leave; the rest is for one that is later than those before it
 LATENESS_KEPT = 0.98  # per wake-up: how fast a late one is forgotten
 
 
@@ -95,15 +96,10 @@ class LeasingRateLimiter:
         line, reserved = row.line, row.amounts
         used = self._used(reserved, actual)
         if row.epoch == self._pace.epoch:
-            done, taken = line.done, line.used
-            for place, amount in enumerate(reserved):
-                done[place] += amount
-                taken[place] += used[place]
-            if used is not reserved:
-                line.saved_s += self._pace.saved_s(reserved, used)
-                if line.tell_at_s == math.inf and abs(line.saved_s) > MUCH_S:
-                    self._tell(line)
-        elif row.epoch == DEGRADED:  # reported as used when it was let out
+            saved_s = line.count_ended(reserved, used)
+            if line.tell_at_s == math.inf and abs(saved_s) > MUCH_S:
+                self._tell(line, saved_s)
+        elif row.epoch == DEGRADED:  # what was reserved, the time of the outage has paid
             for place, amount in enumerate(reserved):
                 line.used[place] += max(0.0, used[place] - amount)
         line.in_flight -= 1
@@ -195,6 +191,9 @@ class LeasingRateLimiter:
             raise LimiterError(f"the limiter of pool {self._pool.limits.pool} is closed")
         line = self._lines.get(tenant)
         if line is None:
+            for what, name in (("user", tenant.user), ("job", tenant.job)):
+                if SEPARATOR in name:
+                    raise LimiterError(f"the name of a {what} must not contain the character {SEPARATOR!r}: {name!r}")
             limited = self._pool.limits.max_concurrency is not None
             line = self._lines[tenant] = Line(tenant, self._pace, self, limited=limited)
         return line
@@ -286,9 +285,9 @@ class LeasingRateLimiter:
         reservation.is_open = False
         return reservation
 
-    def _tell(self, line: Line) -> None:
+    def _tell(self, line: Line, saved_s: float) -> None:
         """What this line gives back, or took too much, is so much that others should know."""
-        if abs(line.saved_s) > much_s(line):
+        if abs(saved_s) > much_s(line):
             line.tell_at_s = max(self._clock.monotonic(), line.reported_at_s + TELL_EVERY_S)
             self._caller.nudge(line.tell_at_s)
 
@@ -302,6 +301,8 @@ class LeasingRateLimiter:
     def _freed(self, line: Line) -> None:
         """A permit is free: for the next row of this line, else to be handed back."""
         line.ended += 1
+        if line.in_flight >= line.permits:  # it belongs to others now
+            line.permits_at_s = min(line.permits_at_s, self._clock.monotonic() + GATHER_S)
         if line.waiters:
             self._let_go(line)
         elif line.free_from_s == math.inf:
@@ -316,7 +317,7 @@ class LeasingRateLimiter:
             return "unreachable"
         if paused_for_s > 0:
             place = pool.pause_dimension
-            return pool.rules[place].name if pool.is_of_a_day(place) else "pause"
+            return pool.name_of(place) if pool.is_of_a_day(place) else "pause"
         line = next(line for line in self._lines.values() if line.rows_waiting())
         if is_short_of_permits(line) or not pool.rules:
             return "concurrency"
@@ -330,7 +331,7 @@ class LeasingRateLimiter:
         place = self._pool.pause_dimension
         what = "429: too many requests"
         if self._pool.is_of_a_day(place):
-            what = f"that its {self._pool.rules[place].name.replace('_per_day', ' per day')} are used up"
+            what = f"that its {self._pool.name_of(place).replace('_per_day', ' per day')} are used up"
         return f"the provider said {what}; pool {self._pool.limits.pool} pauses for {paused_for_s:.0f} s"
 
 

@@ -9,6 +9,8 @@ may have a cap: the run, its user in total, its user today, everybody today (day
 
 A ledger that was emptied or put back to an older state has a new *epoch*: its writers say everything again, and until
 it has settled (`SETTLING_S`) it promises nobody new money, because it does not know yet what it had promised before.
+Only living writers can tell it: what a dead one had in flight is in the journals. Where no other can be alive there is
+nothing to wait for (`RedisLedger.settle_now`).
 """
 
 from __future__ import annotations

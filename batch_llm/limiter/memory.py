@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from batch_llm.limiter.wire import DIMENSIONS, LANES
 
-__all__ = ["CALLER", "JOB", "LANE", "USER", "Memory", "Record", "caller_key", "job_key", "user_key"]
+__all__ = ["CALLER", "JOB", "LANE", "SEPARATOR", "USER", "Memory", "Record", "caller_key", "job_key", "user_key"]
 
 Record = list[float]
-SEPARATOR = "\x1f"
+SEPARATOR = "\x1f"  # in keys; no name of a user or a job contains it
 NEVER_S = -1e9
 
 
@@ -36,9 +36,13 @@ class JOB:
 
 
 class CALLER:
-    """Places in the record of one job in one process; from ``OUT`` on the amounts it holds per dimension."""
+    """Places in the record of one job in one process; from ``OUT`` on the amounts it holds per dimension.
 
-    ACTIVE, SEEN, WAITING, IN_FLIGHT, PERMITS, OUT = range(6)
+    ``MISSES``: permits it lacks of what it is entitled to; below 0: those it is to give back. ``CREDIT``: how many
+    permit-seconds it had less than its share.
+    """
+
+    ACTIVE, SEEN, WAITING, IN_FLIGHT, PERMITS, MISSES, CREDIT, OUT = range(8)
 
 
 def _per_dimension(value: float = 0.0) -> list[float]:
@@ -78,12 +82,13 @@ class Memory:
     pause_until_s: float = NEVER_S
     pause_dimension: float = -1.0
     live_seen_s: float = NEVER_S
-    starved_s: float = NEVER_S  # when somebody went without a permit
+    missing: float = 0.0  # the sum of what callers miss
     permits: float = 0.0  # held by all
     tail: str = ""  # who booked last ..
     tail_tat: list[float] = field(default_factory=_per_dimension)  # .. and the clocks before it
     round_s: float = 0.0  # of the last call
     look_s: float = 0.0  # before it nothing in `backlogged`, `holders` and `known` is due
+    decrease: float = 0.0  # share by which the factors were lowered last
     weights: dict[str, float] = field(default_factory=dict)  # of users, set by a person
     records: dict[str, Record] = field(default_factory=dict)  # users, jobs and callers, by key
     backlogged: dict[str, float] = field(

@@ -22,14 +22,15 @@ from batch_llm.limiter.in_process_schedule import InProcessSchedule
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.private_redis import private_redis, private_redis_url
 from batch_llm.limiter.redis_ledger import RedisLedger
-from batch_llm.limiter.redis_link import RedisLink
+from batch_llm.limiter.redis_link import RedisLink, load_script
 from batch_llm.limiter.redis_schedule import RedisSchedule
 
-__all__ = ["LimiterStore", "limiter_store", "running_store"]
+__all__ = ["LimiterStore", "limiter_store", "running_store", "try_out"]
 
 PATIENCE_S: Final = 10.0  # a Redis that is being restarted is waited for
 RETRY_S: Final = 0.5
 PRIVATE: Final = "the home's private Redis"
+PROBE: Final = load_script("probe", ["probe"])
 
 
 class LimiterStore(Protocol):
@@ -69,9 +70,11 @@ async def limiter_store(redis_url: str | None, home: Path, clock: Clock | None =
         try:
             url, place = redis_url, None
             if url is None:
-                url, place = await stack.enter_async_context(private_redis(home)), PRIVATE
+                url, place = await stack.enter_async_context(private_redis(home, _settle)), PRIVATE
             store = await stack.enter_async_context(_redis_store(url, place))
             await store.until_it_answers(PATIENCE_S)
+        except LimiterUnreachable as error:
+            raise ConfigurationError(f"{error}; waited {PATIENCE_S:g} s for it. Nothing was spent") from error
         except LimiterError as error:
             raise ConfigurationError(f"{error}. Nothing was spent") from error
         yield store
@@ -94,8 +97,18 @@ async def running_store(redis_url: str | None, home: Path) -> AsyncIterator[Limi
         yield store
 
 
+async def try_out(link: RedisLink) -> None:
+    """See that a server answers and can hold the limits: that it is new enough and takes what is written.
+
+    Raises:
+        LimiterUnreachable: It does not answer.
+        LimiterStoreError: It answers with an error, or is older than Redis 6.2.
+    """
+    await link.run(PROBE, ["batch_llm:probe"], None)
+
+
 class _InProcessStore:
-    """Limits and money shared by what runs in this process."""
+    """Limits and money shared by what runs in this process, in any of its threads."""
 
     where = "this process only (memory://)"
 
@@ -113,12 +126,14 @@ class _InProcessStore:
 
 _SYSTEM_CLOCK: Final = SystemClock()
 # as long as the process lives: a second engine in it must not begin with a limit of its own
-_STORES: Final[dict[tuple[Path, Clock], _InProcessStore]] = {}
+_STORES: Final[dict[tuple[str, Clock], _InProcessStore]] = {}
 
 
 def _in_process(home: Path, clock: Clock) -> _InProcessStore:
     clock = _SYSTEM_CLOCK if isinstance(clock, SystemClock) else clock
-    return _STORES.setdefault((home.absolute(), clock), _InProcessStore(clock))
+    return _STORES.setdefault(
+        (str(home.absolute()), clock), _InProcessStore(clock)
+    )  # one step, whatever other threads do
 
 
 class _RedisStore:
@@ -137,12 +152,12 @@ class _RedisStore:
         return RedisLedger(self._link())
 
     async def until_it_answers(self, patience_s: float) -> None:
-        """Return when the server answers and can hold the limits; raises as `RedisLink.connect` when it does not."""
+        """Return when the server answers and can hold the limits; raises as `try_out` when it does not."""
         link = self._link()
         end_s = time.monotonic() + patience_s
         while True:
             try:
-                await link.connect()
+                await try_out(link)
             except LimiterUnreachable:
                 if time.monotonic() > end_s:
                     raise
@@ -155,6 +170,13 @@ class _RedisStore:
         link = RedisLink(self._url)
         self._stack.push_async_callback(link.aclose)
         return link
+
+
+async def _settle(url: str) -> None:
+    """Nobody else uses this Redis: its ledger has nobody to wait for."""
+    async with _redis_store(url, PRIVATE) as store:
+        await store.until_it_answers(PATIENCE_S)
+        await store.ledger().settle_now()
 
 
 @asynccontextmanager

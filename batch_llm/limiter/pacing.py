@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from batch_llm.limiter.base import Cost, Reservation
-from batch_llm.limiter.lease_line import DEGRADED, EPSILON_S, Leased, Line, Slice
+from batch_llm.limiter.lease_line import EPSILON_S, Leased, Line, Slice
 from batch_llm.limiter.measures import Amounts
 
 __all__ = ["follow", "hand_back", "is_to_come", "put_back", "ready_at_s", "take", "void_begun"]
@@ -69,7 +69,8 @@ def _take_from_slices(line: Line, costs: Sequence[Cost], rows: list[Reservation]
         before, had = len(rows), list(piece.left)
         waits = walk(line, piece, (costs, rows), until)
         if len(rows) > before:
-            _count(line, piece, [was - left for was, left in zip(had, piece.left, strict=True)], len(rows) - before)
+            line.count_rows([was - left for was, left in zip(had, piece.left, strict=True)], len(rows) - before)
+            line.last_piece = piece
         if waits or not _move_on(line, number, pace.measures.reserved(costs[len(rows)]), now_s):
             number += 1
 
@@ -241,14 +242,6 @@ def _void(line: Line, piece: Slice) -> None:
             line.done[place] += amount
             line.used[place] += amount
     piece.left = [0.0] * line.pace.count
-
-
-def _count(line: Line, piece: Slice, taken: list[float], rows: int) -> None:
-    line.count_rows(taken, rows)
-    line.last_piece = piece
-    if piece.epoch == DEGRADED:
-        for place, amount in enumerate(taken):
-            line.used[place] += amount
 
 
 def _holds(left: Sequence[float], amounts: Amounts) -> bool:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,8 +39,12 @@ ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TZ")
 
 
 @asynccontextmanager
-async def private_redis(home: Path) -> AsyncIterator[str]:
+async def private_redis(home: Path, when_alone: Callable[[str], Awaitable[None]] | None = None) -> AsyncIterator[str]:
     """Use the home's private Redis while the body runs; yields its URL (``unix://``).
+
+    Args:
+        home: The home.
+        when_alone: Awaited with the URL first, if nobody else is inside `private_redis`; nobody comes in meanwhile.
 
     Raises:
         LimiterError: It cannot be started, or is not ready after `WAIT_S`.
@@ -48,9 +52,13 @@ async def private_redis(home: Path) -> AsyncIterator[str]:
     folder, users = _entered(home)
     try:
         with _told(folder):
-            # not at once only while a guardian stops its server
-            await _lock(users, fcntl.LOCK_SH, folder, "a private Redis that is stopping")
-            url = await _join_or_start(folder)
+            if guard.try_lock(users, fcntl.LOCK_EX):
+                url = await _join_or_start(folder)
+                if when_alone is not None:
+                    await when_alone(url)
+            # not at once only while a guardian stops its server, or while another process starts one and is alone
+            await _lock(users, fcntl.LOCK_SH, folder, "a private Redis that is starting or stopping")
+            url = await _join_or_start(folder)  # even after the first time: a lock may be lost while it is changed
         watch = asyncio.create_task(_keep_guarded(folder))
         try:
             yield url

@@ -7,7 +7,8 @@ in ``<home>/redis``): nothing of batch_llm is imported.
 
 Locks (flock), all in ``<home>/redis``:
     start.lock    exclusive while somebody finds or starts a server (private_redis.py)
-    users.lock    shared, by each process that uses the server; the guardian stops only while it has it exclusively
+    users.lock    shared, by each process that uses the server; exclusive, by the first one until it has joined: so it
+                  knows that it is alone; the guardian stops only while it has it exclusively
     guard.lock    exclusive, by the guardian; inherited from the process that starts it, so there are never two
     server.lock   exclusive, by guardian and redis-server together: while a server lives, even one whose guardian was
                   killed, no second one is started on its file

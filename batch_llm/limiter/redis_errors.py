@@ -105,14 +105,14 @@ def limiter_error(error: Exception, place: str) -> LimiterError:
     inner = error.__cause__ if type(error) is exceptions.ConnectionError else None
     meant = inner if isinstance(inner, exceptions.RedisError) else error
     meaning = _meaning(meant)
-    said = str(meant).strip() or type(meant).__name__
+    said = str(meant).strip().rstrip(".") or type(meant).__name__
     if meaning != UNREACHABLE:
         return LimiterStoreError(f"Redis at {place} answers with an error: {said}; {meaning}")
     refused = any(map(_refused, _causes(error)))
     if refused:
         said = "nobody listens there (is it running, is BATCH_LLM_REDIS_URL right?)"
     elif isinstance(error, TimeoutError):
-        said = "no answer in time"
+        said = "no answer in time (is it overloaded or behind a firewall, is BATCH_LLM_REDIS_URL right?)"
     return LimiterUnreachable(f"Redis at {place} does not answer: {said}", refused=refused)
 
 

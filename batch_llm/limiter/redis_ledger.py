@@ -17,30 +17,34 @@ __all__ = ["RedisLedger"]
 
 PREFIX: Final = "batch_llm:{ledger}:"
 KEYS: Final = tuple(PREFIX + name for name in ("meta", "writers", "users", "days", "caps", "lost"))
+SETTLING_US: Final = round(SETTLING_S * 1_000_000)
 SCRIPT: Final = load_script("ledger", ["ledger"])
 
 
 class RedisLedger:
     """Money shared by all that use this Redis; implements `Ledger`."""
 
-    def __init__(
-        self, link: RedisLink, *, settling_s: float = SETTLING_S, now_us: Callable[[], int] | None = None
-    ) -> None:
+    def __init__(self, link: RedisLink, *, now_us: Callable[[], int] | None = None) -> None:
         """Takes over the link: `aclose` closes it.
 
         Args:
             link: The Redis.
-            settling_s: How long an emptied or restarted Redis promises nobody new money. 0 only where it is certain
-                that no other process uses this Redis, e.g. by the one that has just started it for itself.
             now_us: A test's clock; without one, Redis' own time counts.
         """
         self._link = link
-        self._settling_us = round(settling_s * 1_000_000)
         self._now_us = now_us
 
     async def call(self, call: LedgerCall) -> LedgerReply:
         """See `Ledger.call`."""
         return LedgerReply.from_wire(await self._run("call", call.run, call.to_wire()))
+
+    async def settle_now(self) -> None:
+        """Promise money from now on, without waiting `SETTLING_S` for writers of an older state to speak.
+
+        Only while it is certain that nobody else uses this Redis. It holds for the server as it runs now: one that is
+        restarted or emptied later, when others may hold money, settles again.
+        """
+        await self._run("settle", "", [])
 
     async def set_caps(self, caps: Mapping[str, Decimal | None]) -> None:
         """See `Ledger.set_caps`."""
@@ -61,4 +65,4 @@ class RedisLedger:
     async def _run(self, what: str, run: str, said: list[Any]) -> Any:
         now_us = -1 if self._now_us is None else self._now_us()
         keys = (*KEYS, f"{PREFIX}run:{run}")
-        return await self._link.run(SCRIPT, keys, [what, now_us, self._settling_us, said])
+        return await self._link.run(SCRIPT, keys, [what, now_us, SETTLING_US, said])

@@ -106,26 +106,38 @@ class RedisLink:
     async def run(self, script: Script, keys: Sequence[bytes | str], argument: Any) -> Any:
         """Run a script with one argument and return its reply, both packed with msgpack on the way.
 
+        Raises:
+            LimiterUnreachable: As `run_packed`.
+            LimiterStoreError: As `run_packed`; the reply cannot be read.
+        """
+        reply = await self.run_packed(script, keys, msgpack.packb(argument))
+        try:
+            return msgpack.unpackb(reply, use_list=True, raw=False, strict_map_key=False)
+        except (ValueError, TypeError) as error:
+            raise self.unreadable(script, error) from error
+
+    async def run_packed(self, script: Script, keys: Sequence[bytes | str], *arguments: bytes | str) -> Any:
+        """Run a script with arguments that are packed already, and return its reply as it comes.
+
         After `LimiterUnreachable` the script may have run, unless ``refused``.
 
         Raises:
             LimiterUnreachable: No answer in time.
             LimiterStoreError: Redis or the script answers with an error.
         """
-        packed = msgpack.packb(argument)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S + ANSWER_TIMEOUT_S), self._turn:
                 await self._connect()
-                reply = await self._evaluate(script, keys, packed)
+                return await self._evaluate(script, keys, arguments)
         except _FAILURES as error:
             raise limiter_error(error, self.place) from error
-        try:
-            return msgpack.unpackb(reply, use_list=True, raw=False, strict_map_key=False)
-        except (ValueError, TypeError) as error:
-            raise LimiterStoreError(
-                f"Redis at {self.place} gave a reply to the script {script.name} that cannot be read: {error}; "
-                "check that it is a Redis of batch_llm's own"
-            ) from error
+
+    def unreadable(self, script: Script, error: Exception) -> LimiterStoreError:
+        """The error for a reply that is not what the script gives."""
+        return LimiterStoreError(
+            f"Redis at {self.place} gave a reply to the script {script.name} that cannot be read: {error}; "
+            "check that it is a Redis of batch_llm's own"
+        )
 
     async def aclose(self) -> None:
         """Close the connection; a later call opens it again."""
@@ -147,13 +159,13 @@ class RedisLink:
             await self._connection.disconnect(nowait=True)
             raise
 
-    async def _evaluate(self, script: Script, keys: Sequence[bytes | str], packed: bytes) -> Any:
+    async def _evaluate(self, script: Script, keys: Sequence[bytes | str], arguments: Sequence[bytes | str]) -> Any:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 try:
-                    return await self._ask("EVALSHA", script.sha1, len(keys), *keys, packed)
+                    return await self._ask("EVALSHA", script.sha1, len(keys), *keys, *arguments)
                 except NoScriptError:
-                    return await self._ask("EVAL", script.text, len(keys), *keys, packed)
+                    return await self._ask("EVAL", script.text, len(keys), *keys, *arguments)
         except ReadOnlyError:  # a failover: the name in the URL may lead to another server by now
             await self._connection.disconnect(nowait=True)
             raise

@@ -7,12 +7,13 @@ as schedule.py and its parts), the connection (redis_link.py).
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any, Final
 
 from batch_llm.limiter.base import Limits, PoolChange, PoolView
-from batch_llm.limiter.memory import Memory
+from batch_llm.limiter.memory import CALLER, Memory, caller_key, job_key, user_key
 from batch_llm.limiter.redis_link import RedisLink, Script, load_script
 from batch_llm.limiter.views import checked_change, view_of
 from batch_llm.limiter.wire import DIMENSIONS
@@ -22,6 +23,7 @@ __all__ = ["RedisSchedule"]
 PARTS: Final = ("memory", "step", "throttling", "fair_share", "booking", "permits", "schedule")
 KEYS: Final = ("state", "records", "backlogged", "holders", "known", "weights")
 REDIS_TIME: Final = -1
+FIRST_RECORD: Final = 3  # place in ARGV of the first key of a record
 CONSTANT: Final = re.compile(r"^local ([A-Z][A-Z0-9_]*) = (-?[\d.e-]+|'[^']*')(?: --.*)?$", re.MULTILINE)
 
 
@@ -52,8 +54,12 @@ class RedisSchedule:
 
     async def call(self, request: list[Any]) -> list[Any]:
         """See `Schedule.call`. Raises `LimiterUnreachable` or `LimiterStoreError`."""
-        reply: list[Any] = await self._run("call", request)
-        return reply
+        records, numbers = _numbers_of(request, self._now())
+        packed = await self._link.run_packed(SCRIPT, self._keys, "call", _doubles(numbers), *records)
+        try:
+            return _reply_of(packed, rules=len(request[4]), items=len(request[5]))
+        except (struct.error, TypeError) as error:
+            raise self._link.unreadable(SCRIPT, error) from error
 
     async def view(self, limits: Limits) -> PoolView:
         """See `Schedule.view`. Raises as `call` does."""
@@ -74,8 +80,51 @@ class RedisSchedule:
         await self._link.aclose()
 
     async def _run(self, what: str, argument: list[Any]) -> Any:
-        now_us = REDIS_TIME if self._now_us is None else self._now_us()
-        return await self._link.run(SCRIPT, self._keys, [what, now_us, argument])
+        return await self._link.run(SCRIPT, self._keys, [what, self._now(), argument])
+
+    def _now(self) -> int:
+        return REDIS_TIME if self._now_us is None else self._now_us()
+
+
+def _numbers_of(request: list[Any], now_us: int) -> tuple[list[str], list[float]]:
+    """A call as the script takes it: the keys of the records it is about, and its numbers.
+
+    The numbers: `lua/memory.lua` names the first of them; then each rule, each item (where its records' keys are in
+    ARGV, what it is, six per dimension), each throttle, each observation, the days.
+    """
+    worker, epoch, seq, depth_s, rules, items, most, unknown, throttles, observed, outage, days, age_s = request
+    counts = [len(rules), len(items), len(throttles), len(observed), len(days)]
+    numbers = [now_us, epoch, seq, depth_s, most, unknown, outage, age_s, *counts]
+    for place, *rule in rules:
+        numbers += [place + 1, *rule]
+    at: dict[str, int] = {}  # key -> its place in ARGV
+    for user, job, lane, weight, rows, more, *amounts, waiting, in_flight, permits_wanted in items:
+        for key in (user_key(lane, user), job_key(lane, user, job), caller_key(lane, user, job, worker)):
+            numbers.append(at.setdefault(key, FIRST_RECORD + len(at)))
+        numbers += [lane, weight, rows, more, waiting, in_flight, permits_wanted]
+        numbers += [amount for six in zip(*amounts, strict=True) for amount in six]
+    for triple in (*throttles, *observed):
+        numbers += triple
+    return list(at), [*numbers, *days]
+
+
+def _reply_of(packed: bytes, *, rules: int, items: int) -> list[Any]:
+    """`wire.Reply` as a list, from the script's numbers: seven, three per rule, and a grant per item."""
+    length = 4 + 2 * rules
+    numbers = list(struct.unpack(f"<{7 + 3 * rules + items * length}d", packed))
+    epoch, seq, now_s, version, pause_s, pause_dimension, stray = numbers[:7]
+    per_rule = numbers[7 : 7 + 3 * rules]
+    rates, limits, days = per_rule[:rules], per_rule[rules : 2 * rules], per_rule[2 * rules :]
+    grants = []
+    for start in range(7 + 3 * rules, len(numbers), length):
+        served, wait_s, binding, permits, *slices = numbers[start : start + length]
+        grants.append([int(served), wait_s, int(binding), slices[::2], slices[1::2], int(permits)])
+    pause = [pause_s, pause_dimension]
+    return [int(epoch), int(seq), now_s, int(version), rates, limits, *pause, int(stray), days, grants]
+
+
+def _doubles(numbers: list[float]) -> bytes:
+    return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def _memory_of(
@@ -93,7 +142,8 @@ def _memory_of(
     memory.tail = tail
     memory.weights = {user: float(weight) for user, weight in _pairs(weights)}
     # struct.unpack tells where it stopped, as one number more
-    memory.records = {key: record[: 11 if key[0] == "c" else 6] for key, record in _pairs(records)}
+    of_caller = CALLER.OUT + len(DIMENSIONS)
+    memory.records = {key: record[: of_caller if key[0] == "c" else 6] for key, record in _pairs(records)}
     memory.backlogged, memory.holders, memory.known = (
         {caller: float(at_s) for caller, at_s in _pairs(each)} for each in times
     )

@@ -17,14 +17,14 @@ import math
 from typing import Any
 
 from batch_llm.limiter.booking import book, settle
-from batch_llm.limiter.fair_share import forget_absent, lineage
+from batch_llm.limiter.fair_share import faded, forget_absent, lineage
 from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.permits import give_permits
 from batch_llm.limiter.step import Step
 from batch_llm.limiter.throttling import learn, listen, probe, set_speed
 from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING
 
-__all__ = ["PoolSchedule"]
+__all__ = ["USE_FADE_S", "PoolSchedule", "flow_after"]
 
 ROUND_S = 0.4  # how far ahead the schedule is booked; every tenant gets its slice once in it
 ROUND_MOST_S = 2.0  # for slow pools and many callers, so that a slice holds some ROWS_PER_SLICE rows
@@ -34,10 +34,10 @@ LIVE_ROUND_S = 0.05  # the shallowest
 LIVE_ROUND_SHARE = 0.45  # of their reserve is a round then: slices end before the reserve does
 RECLAIM_ROUNDS = 4.0  # times how far behind a lane is, up to 0.5: deeper than live requests may book
 OUTAGE_S = 1.2  # longer than a caller with work stays silent: its heartbeat is 0.9 s
-GRACE_S = 0.6  # after an outage: until everybody has noticed its end
+GRACE_S = 0.6  # after an outage: until everybody has noticed its end; at least a round, so that the first is not alone
 OVERHANG = 2.2  # a slice ends at most so many rounds ahead: one caller alone books 1.3 of them at a depth of 0.88
 FADE_S = 1.0  # of the counts of granted and rejected rows
-FLOW_FADE_S = 5.0  # of what the view shows as used now
+USE_FADE_S = 3.0  # of what the view shows as used now
 
 
 class PoolSchedule:
@@ -62,6 +62,7 @@ class PoolSchedule:
         learn(step, throttles)
         probe(step)
         set_speed(step)
+        _fade_flow(step)
         _set_round(step)
         forget_absent(step)
         grants = []
@@ -120,12 +121,16 @@ def _remember(step: Step, epoch: int, seq: int, depth_s: float, *, outage: bool)
         memory.seq = max(memory.seq, seq + 1)
         _stand_still(step, max(depth_s, overhang_s))
         return False
-    if outage or (now_s - memory.last_s > OUTAGE_S and memory.backlogged):
-        _stand_still(step, max(GRACE_S, depth_s if outage else overhang_s))
+    silent = now_s - memory.last_s > OUTAGE_S and bool(memory.backlogged)
+    if silent:  # the schedule was away, not its callers: for what it counts no time has passed
+        memory.last_s = now_s
+    if outage or silent:
+        _stand_still(step, max(GRACE_S, memory.round_s, 0.0 if outage else overhang_s))
     if epoch in (0, memory.epoch):
         return True
-    if depth_s > 0:  # what this caller holds of a lost memory must pass as well
-        _stand_still(step, depth_s)
+    ago_s = max(0.0, now_s - memory.epoch / 1000)  # what callers hold was booked before this memory began
+    if depth_s > ago_s:
+        _stand_still(step, depth_s - ago_s)
     return False
 
 
@@ -161,9 +166,26 @@ def _fade(step: Step) -> None:
         keep = FADE_S / (FADE_S + elapsed_s)
         memory.rows *= keep
         memory.rejected *= keep
-        keep = FLOW_FADE_S / (FLOW_FADE_S + elapsed_s)
-        for place, flow in enumerate(memory.flow):
-            memory.flow[place] = flow * keep
+
+
+def _fade_flow(step: Step) -> None:
+    """What the view shows as used now: only what was sent fades, not what is booked ahead."""
+    if step.elapsed_s > 0:
+        memory, before_s = step.memory, step.now_s - step.elapsed_s
+        for n, place in enumerate(step.places):
+            if step.kinds[n] == CLOCK:
+                booked_to_s = memory.tat[place] - step.full_bursts[n]
+                rate = step.rates[n]
+                ahead = max(0.0, booked_to_s - before_s) * rate, max(0.0, booked_to_s - step.now_s) * rate
+                memory.flow[place] = flow_after(memory.flow[place], ahead, step.elapsed_s)
+
+
+def flow_after(flow: float, ahead: tuple[float, float], elapsed_s: float) -> float:
+    """Units sent, fading, and those booked ``ahead`` (before, now). What was sent meanwhile, was sent evenly."""
+    before = min(flow, ahead[0])
+    now = min(before, ahead[1])
+    keep = faded(elapsed_s, USE_FADE_S)
+    return now + (flow - before) * keep + (before - now) * USE_FADE_S * (1 - keep) / elapsed_s
 
 
 def _set_round(step: Step) -> None:

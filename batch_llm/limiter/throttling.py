@@ -3,9 +3,10 @@
 Belongs here: limits and rates in force, pauses, slowing down, probing. Not here: reading headers (headers.py), who gets
 what (fair_share.py).
 
-A 429 lowers the rate at once by the share that was rejected. Where 429s came, there is the ceiling: below it the rate
-comes back fast, above it slowly. 429s that keep coming at the same small share although the rate went down several
-times have nothing to do with the rate: they are tolerated, and only the row that met one waits.
+A 429 lowers the rate at once; those of the same wave lower it further, by the share that they are of what went
+meanwhile. Where 429s came, there is the ceiling: below it the rate comes back fast, above it slowly. 429s that keep
+coming at the same small share although the rate went down several times have nothing to do with the rate: they are
+tolerated, and only the row that met one waits.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ import math
 
 from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.step import Step
-from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING
+from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING, UNDECLARED_DAY
 
 __all__ = ["learn", "listen", "probe", "set_speed"]
 
 MINUTE_S = 60.0
 LEAST_ROWS = 20.0  # fewer rows than this say little about the share rejected
 SMALLEST_DECREASE, LARGEST_DECREASE = 0.07, 0.5  # share of the rate; the smallest times the strikes
+LARGEST_AT_ONCE = 0.3  # of one wave of 429s; a larger cut shows in the next one
 SMALLEST_FACTOR = 0.05  # of the limit
 DECREASE_EVERY_S = 1.0
+FADE_S = 1.0  # of the counts of granted and rejected rows
 HOLD_S = 1.5  # after a 429, before probing
 NEAR_CEILING = 0.96  # of the ceiling: below it fast, above it slowly
 PROBE_BELOW_PER_S, PROBE_ABOVE_PER_S = 0.03, 0.001  # share of the limit won back per second
@@ -40,8 +43,9 @@ TOLERATED_FOR_S = 120.0
 LOW_WATER = 0.005  # of the limit per minute: below it the provider's bucket is as good as empty
 MINUTE_BUCKET = 0.5  # a `remaining` above this share shows that the provider counts by the minute
 WINDOW_SHARE_KEPT_FREE = 0.01  # of a provider's fixed window; covers the jitter between our clock and its clock
+CARRIED_S = 0.01  # of the limit: besides the largest row, what callers carry from one slice into the next one
 LARGEST_SHARE_KEPT_FREE = 0.5  # rows above half a window are spaced by two rows' time: never two in one window
-DAY_PAUSE_S = 60.0  # a day's limit that refills evenly and did not say when
+DAY_PAUSE_S = 60.0  # a day's limit that refills evenly, or is not declared, and did not say when
 
 
 def listen(step: Step, observed: list[list[float]]) -> None:
@@ -81,32 +85,40 @@ def _compare_level(step: Step, n: int, remaining: float) -> None:
 
 def learn(step: Step, throttles: list[list[float]]) -> None:
     """React to 429s: place in the rules (-1: not said), how many, seconds to wait (-1: not said)."""
-    memory = step.memory
     for n_, count, wait_s in throttles:
         n = int(n_)
+        if n == UNDECLARED_DAY:
+            _pause(step, wait_s if wait_s >= 0 else DAY_PAUSE_S, n)
+            continue
         if n >= 0 and step.kinds[n] != CLOCK:
             _day_is_over(step, n, wait_s)
             continue
-        memory.rejected += count
-        memory.struck_rejected += count
-        memory.slow_start = 0.0
-        is_lone = memory.rejected < LONE_REJECTED and memory.quiet_rows > LONE_ROWS
-        memory.quiet_rows = 0.0
-        share = memory.rejected / max(LEAST_ROWS, memory.rows)
-        if memory.tolerated > 0 and memory.rejected <= _tolerated(memory):
-            continue
-        if wait_s > 0 and step.now_s + wait_s > memory.pause_until_s:
-            memory.pause_until_s = step.now_s + wait_s
-            memory.pause_dimension = -1.0
-            memory.version += 1
-        if is_lone:
-            continue
-        hit = [n] if n >= 0 else [m for m in range(len(step.kinds)) if step.kinds[m] == CLOCK]
-        for m in hit:  # the provider's bucket is empty: so is ours
-            place = step.places[m]
-            memory.tat[place] = max(memory.tat[place], step.now_s + step.full_bursts[m])
-        if step.now_s - memory.decreased_s > DECREASE_EVERY_S:
-            _slow_down(step, hit, share)
+        _heed(step, n, (count, wait_s))
+
+
+def _heed(step: Step, n: int, told: tuple[float, float]) -> None:
+    """React to 429s about a limit per minute: ``n`` (-1: not said), how many, seconds to wait (-1: not said)."""
+    (count, wait_s), memory = told, step.memory
+    memory.rejected += count
+    memory.struck_rejected += count
+    memory.slow_start = 0.0
+    is_lone = memory.rejected < LONE_REJECTED and memory.quiet_rows > LONE_ROWS
+    memory.quiet_rows = 0.0
+    share = memory.rejected / max(LEAST_ROWS, memory.rows)
+    if memory.tolerated > 0 and memory.rejected <= _tolerated(memory):
+        return
+    if wait_s > 0:
+        _pause(step, wait_s, -1)
+    if is_lone:
+        return
+    hit = [n] if n >= 0 else [m for m in range(len(step.kinds)) if step.kinds[m] == CLOCK]
+    for m in hit:  # the provider's bucket is empty: so is ours
+        place = step.places[m]
+        memory.tat[place] = max(memory.tat[place], step.now_s + step.full_bursts[m])
+    if step.now_s - memory.decreased_s > DECREASE_EVERY_S:
+        _slow_down(step, hit, share)
+    else:
+        _slow_down_more(step, hit)
 
 
 def _tolerated(memory: Memory) -> float:
@@ -131,6 +143,7 @@ def _slow_down(step: Step, hit: list[int], share: float) -> None:
         memory.tolerated = min(STRAY_SHARE, STRAY_ROOM * stray)
         memory.tolerated_s = now_s
         memory.strikes = 0.0
+        memory.decrease = 1.0
         memory.pause_until_s = now_s
         return
     decrease = min(LARGEST_DECREASE, max(SMALLEST_DECREASE * memory.strikes, share))
@@ -139,6 +152,30 @@ def _slow_down(step: Step, hit: list[int], share: float) -> None:
         memory.ceiling[place] = memory.factor[place] * (1 - min(LARGEST_DECREASE, share))
         memory.factor[place] = max(SMALLEST_FACTOR, memory.factor[place] * (1 - decrease))
     memory.rejected = 0.0
+    memory.decrease = decrease
+
+
+def _slow_down_more(step: Step, hit: list[int]) -> None:
+    """The 429s that follow a first one show how much too high the rate was: of what went meanwhile, so many failed.
+
+    The little that is sure: a share that is larger by chance would cost much. Where nearly everything fails, the
+    provider's window is used up, which tells nothing of the rate.
+    """
+    memory = step.memory
+    went = memory.rows * (step.now_s - memory.decreased_s) / FADE_S
+    share = (memory.rejected - math.sqrt(memory.rejected)) / max(LEAST_ROWS, went)
+    if share > LARGEST_DECREASE:
+        return
+    share = min(LARGEST_AT_ONCE, share)
+    if share <= memory.decrease:
+        return
+    for m in hit:
+        place = step.places[m]
+        memory.factor[place] = max(SMALLEST_FACTOR, memory.factor[place] * (1 - share) / (1 - memory.decrease))
+        memory.ceiling[place] = memory.factor[place]
+    memory.decrease = share
+    if share >= STRAY_SHARE:
+        memory.strikes = 0.0
 
 
 def _is_strike(memory: Memory, now_s: float, share: float) -> bool:
@@ -157,9 +194,14 @@ def _day_is_over(step: Step, n: int, wait_s: float) -> None:
         memory.tat[place] = max(memory.tat[place], now_s + step.full_bursts[n])
         if wait_s < 0:
             wait_s = DAY_PAUSE_S
-    if now_s + wait_s > memory.pause_until_s:
-        memory.pause_until_s = now_s + wait_s
-        memory.pause_dimension = float(n)
+    _pause(step, wait_s, n)
+
+
+def _pause(step: Step, wait_s: float, dimension: int) -> None:
+    memory, until_s = step.memory, step.now_s + wait_s
+    if until_s > memory.pause_until_s:
+        memory.pause_until_s = until_s
+        memory.pause_dimension = float(dimension)
         memory.version += 1
 
 
@@ -231,4 +273,5 @@ def _in_windows(rate: float, window_s: float, largest: float, *, whole: bool) ->
     row = largest / per_window
     if row > 1:  # no window could take such a row, so this dimension is not counted in these windows
         row = 0.0
-    return rate * (1 - min(LARGEST_SHARE_KEPT_FREE, max(WINDOW_SHARE_KEPT_FREE, row)))
+    free = max(WINDOW_SHARE_KEPT_FREE, row + CARRIED_S / window_s)
+    return rate * (1 - min(LARGEST_SHARE_KEPT_FREE, free))

@@ -12,14 +12,16 @@ from typing import Any
 from batch_llm.errors import LimiterError
 from batch_llm.limiter.base import DimensionView, Limits, PoolChange, PoolView, Priority, TenantView
 from batch_llm.limiter.debit import rules_of
-from batch_llm.limiter.fair_share import FLOW_FADE_S, HEARTBEAT_S, SILENT_S
+from batch_llm.limiter.fair_share import FLOW_FADE_S, HEARTBEAT_S, SILENT_S, faded
 from batch_llm.limiter.memory import CALLER, JOB, SEPARATOR, Memory, Record, job_key
-from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, LANES, Rule
+from batch_llm.limiter.schedule import USE_FADE_S, flow_after
+from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, LANES, UNDECLARED_DAY, Rule
 
 __all__ = ["CHANGEABLE", "checked_change", "view_of"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
+STALE_S = 10.0  # a job that was given nothing for longer, and waits for nothing, has no part any more
 LARGEST_LIMIT, LARGEST_WEIGHT = 1e15, 1e6
 CHANGEABLE = tuple(name if name.endswith("_per_day") else f"{name}_per_minute" for name in DIMENSIONS)
 
@@ -54,8 +56,7 @@ def view_of(memory: Memory, limits: Limits, clock_s: float) -> PoolView:
     """What the memory says of the pool. ``clock_s``: of the clock that the schedule is called with."""
     rules = rules_of(limits, _at(clock_s))
     now_s = clock_s + memory.skew_s
-    fade = FLOW_FADE_S / (FLOW_FADE_S + max(0.0, now_s - memory.last_s))
-    dimensions = [_dimension(memory, limits, rule, (now_s, fade)) for rule in rules]
+    dimensions = [_dimension(memory, limits, rule, now_s) for rule in rules]
     if limits.max_concurrency is not None:
         in_flight = sum(
             record[CALLER.IN_FLIGHT]
@@ -76,15 +77,15 @@ def view_of(memory: Memory, limits: Limits, clock_s: float) -> PoolView:
     )
 
 
-def _dimension(memory: Memory, limits: Limits, rule: Rule, at: tuple[float, float]) -> DimensionView:
-    now_s, fade = at
+def _dimension(memory: Memory, limits: Limits, rule: Rule, now_s: float) -> DimensionView:
     place = DIMENSIONS.index(rule.name)
     period_s = MINUTE_S if rule.kind == CLOCK else DAY_S
     changed, learned = memory.changed[place], memory.learned[place]
     per_s = changed or (learned if limits.unknown and learned else min(learned or rule.per_s, rule.per_s))
+    is_learned = learned > 0 and per_s == learned
     if rule.kind == CLOCK:
         per_s *= memory.factor[place]
-        used = memory.flow[place] * fade / FLOW_FADE_S * MINUTE_S
+        used = _sent(memory, rule, per_s, now_s) / USE_FADE_S * MINUTE_S
     elif rule.kind == FIXED:
         today = (now_s - memory.skew_s - rule.offset_s) // rule.period_s
         used = memory.tat[place] if memory.period[place] == today else 0.0
@@ -92,7 +93,18 @@ def _dimension(memory: Memory, limits: Limits, rule: Rule, at: tuple[float, floa
         used = max(0.0, memory.tat[place] - now_s) * per_s if memory.epoch else 0.0
     declared = None if limits.unknown else rule.per_s * period_s
     slowed = rule.kind == CLOCK and memory.factor[place] != 1
-    return DimensionView(rule.name, declared, per_s * period_s, used, changed > 0, learned > 0 or slowed)
+    return DimensionView(rule.name, declared, per_s * period_s, used, changed > 0, is_learned or slowed)
+
+
+def _sent(memory: Memory, rule: Rule, per_s: float, now_s: float) -> float:
+    """Units of a limit per minute that were sent, fading."""
+    place = DIMENSIONS.index(rule.name)
+    booked_to_s, before_s = memory.tat[place] - rule.burst_s, min(memory.last_s, now_s)
+    before, now = (max(0.0, booked_to_s - at_s) * per_s for at_s in (before_s, now_s))
+    flow = memory.flow[place]
+    if now_s > before_s:
+        flow = flow_after(flow, (before, now), now_s - before_s)
+    return max(0.0, flow - now)
 
 
 def _tenants(memory: Memory, now_s: float) -> list[TenantView]:
@@ -101,15 +113,18 @@ def _tenants(memory: Memory, now_s: float) -> list[TenantView]:
         if key[0] == "c":
             number, owned_by, name, _ = key[1:].split(SEPARATOR)
             found.setdefault((int(number), owned_by, name), []).append(record)
-    flows = {(lane, user, job): _flow(memory.records.get(job_key(lane, user, job)), now_s) for lane, user, job in found}
-    total = sum(flows.values())
-    views = []
-    for (lane, user, job), callers in sorted(found.items()):
+    parts: dict[tuple[int, str, str], tuple[float, list[Record]]] = {}
+    for tenant, callers in sorted(found.items()):
         alive = [record for record in callers if now_s - record[CALLER.SEEN] < SILENT_S]
-        flow = flows[lane, user, job]
-        if not alive and flow < 1e-3:
-            continue
-        own = memory.records.get(job_key(lane, user, job))  # None: forgotten while this caller was idle
+        own = memory.records.get(job_key(*tenant))  # None: forgotten while this caller was idle
+        waits = any(record[CALLER.WAITING] for record in alive)
+        flow = 0.0 if own is None else _flow(own, now_s, waits=waits)
+        if alive or flow > 0:
+            parts[tenant] = flow, alive
+    total = sum(flow for flow, _ in parts.values())
+    views = []
+    for (lane, user, job), (flow, alive) in parts.items():
+        own = memory.records.get(job_key(lane, user, job))
         job_weight = 1.0 if own is None else own[JOB.WEIGHT]
         priority: Priority = LANES[lane]  # type: ignore[assignment]  # LANES lists the priorities
         waiting = int(sum(record[CALLER.WAITING] for record in alive))
@@ -119,14 +134,13 @@ def _tenants(memory: Memory, now_s: float) -> list[TenantView]:
     return views
 
 
-def _flow(record: Record | None, now_s: float) -> float:
-    if record is None:
-        return 0.0
-    return record[JOB.FLOW] * FLOW_FADE_S / (FLOW_FADE_S + max(0.0, now_s - record[JOB.FLOW_AT]))
+def _flow(job: Record, now_s: float, *, waits: bool) -> float:
+    age_s = max(0.0, now_s - job[JOB.FLOW_AT])
+    return job[JOB.FLOW] * faded(age_s, FLOW_FADE_S) if waits or age_s <= STALE_S else 0.0
 
 
 def _why(memory: Memory, paused_s: float, factor: float) -> str:
-    if paused_s > 0 and memory.pause_dimension >= 0:
+    if paused_s > 0 and (memory.pause_dimension >= 0 or memory.pause_dimension == UNDECLARED_DAY):
         return f"the provider's day is used up; it goes on in {paused_s:,.0f} s"
     if paused_s > 0:
         return f"the provider asked to wait (429); it goes on in {paused_s:,.1f} s"

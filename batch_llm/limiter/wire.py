@@ -12,7 +12,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CLOCK", "DIMENSIONS", "FIXED", "LANES", "ROLLING", "Call", "Grant", "Item", "Reply", "Rule", "Served"]
+__all__ = [
+    "CLOCK",
+    "DIMENSIONS",
+    "FIXED",
+    "LANES",
+    "ROLLING",
+    "UNDECLARED_DAY",
+    "Call",
+    "Grant",
+    "Item",
+    "Reply",
+    "Rule",
+    "Served",
+]
 
 DIMENSIONS = ("requests", "tokens", "input_tokens", "output_tokens", "requests_per_day", "tokens_per_day")
 LANES = ("live", "high", "normal", "low")  # the lane numbers, 0 to 3
@@ -20,6 +33,7 @@ LANES = ("live", "high", "normal", "low")  # the lane numbers, 0 to 3
 CLOCK = 0  # a rate per minute or second: GCRA
 ROLLING = 1  # a limit per day that refills evenly: GCRA whose burst is the whole day
 FIXED = 2  # a limit per day whose count begins anew at the provider's reset
+UNDECLARED_DAY = -3  # in the place of a rule: a limit per day that the pool does not declare, but the provider has
 
 
 class Served:
@@ -105,14 +119,14 @@ class Call:
     worker: str  # unique per limiter object
     epoch: int  # of the last reply; 0: none yet
     seq: int  # of the last reply
-    depth_s: float  # how far beyond now the caller's slices reach
+    depth_s: float  # so long after they were booked the caller's latest slices ended, at most
     rules: list[Rule]
     items: list[Item]
     max_concurrency: int = 0  # 0: no limit
     unknown: bool = False  # the rules are a guess: probe beyond them
     throttles: list[tuple[int, int, float]] = field(
         default_factory=list
-    )  # place in rules (-1: ?), count, wait_s (-1: ?)
+    )  # place in rules (-1: ?, or UNDECLARED_DAY), count, wait_s (-1: ?)
     observed: list[tuple[int, float, float]] = field(default_factory=list)  # place, per_s, remaining
     outage: bool = False  # the caller could not reach the schedule and went on at a part of its share
     memory: list[float] = field(default_factory=list)  # `Reply.memory` of the last reply, as it came
@@ -160,7 +174,7 @@ class Reply:
     rates: list[float]  # units per second in force; FIXED: 0
     limits: list[float]  # the same before slowing down after 429s
     pause_s: float  # nothing may be sent for so long
-    pause_dimension: int  # the day's limit it is about; -1: another reason
+    pause_dimension: int  # the day's limit it is about (or UNDECLARED_DAY); -1: another reason
     stray: bool  # 429s come at any speed: a throttled row waits by itself, the pool goes on
     memory: list[float]  # what of the days is used up, to be sent back should the schedule have lost it; 0 for CLOCK
     grants: list[Grant]

@@ -184,22 +184,33 @@ COSTS = (
          1, seconds=10, quick_s=5, runner="redis_cost"),
 )  # fmt: skip
 
-UNKNOWN_OUTPUT = tuple(Load(user, output_sigma=0.8, max_output_tokens=4096) for user in USERS)
-# Reserving input + max_tokens takes five times what a row really uses, and what comes back when the provider's bucket
-# is full is lost: with perfect knowledge a bucket of one row is used to 48 %, half of one second's bucket to 99.7 %.
-# So the provider's burst has to be declared; a pool that declares none is the case `..-no-burst`.
-MILLION = Limits("bench:million", requests_per_minute=60_000, tokens_per_minute=1_000_000)
+# Reserving input + max_tokens takes several times what a row really uses, and what comes back when the provider's
+# bucket is full is lost: with perfect knowledge a bucket of one row is used to 48 %, half of one second's bucket to
+# 99.7 %. So the provider's burst has to be declared; a pool that declares none is the case `..-no-burst`.
+# Nobody knows how long the next answers are, so with a bucket of one second a row must be a small part of it, as in
+# life: of 16,700 tokens (a limit of 1,000,000 per minute) one row of 4,596 is a quarter. And what comes back in the
+# half second for which slices are booked ahead must fit into it: with 4,096 max_tokens that is twice the bucket, with
+# 1,024 a third. Therefore those two cases have 30,000,000 tokens per minute and 1,024.
+LONGEST = {1: 1024, 10: 4096}  # seconds of bucket -> max_output_tokens
+PER_MINUTE = {1: 30_000_000, 10: 1_000_000}  # .. -> tokens
 AT_THE_END, CORRECTED = "what was used, at the end", "input + max_tokens, corrected at the end"
 DEBITS = tuple(
     Case(
         f"debit-{name}",
-        f"lognormal output lengths, provider debits {about}, bucket of {bucket_s} s, burst_s {burst_s}",
-        replace(MILLION, debit=debit, burst_s=burst_s),  # type: ignore[arg-type]
-        UNKNOWN_OUTPUT,
+        f"lognormal output lengths up to {LONGEST[bucket_s]}, {PER_MINUTE[bucket_s]:,} tokens per minute, provider "
+        f"debits {about}, bucket of {bucket_s} s, burst_s {burst_s}",
+        Limits(
+            f"bench:debit{bucket_s}",
+            requests_per_minute=60_000,
+            tokens_per_minute=PER_MINUTE[bucket_s],
+            debit=debit,  # type: ignore[arg-type]
+            burst_s=burst_s,
+        ),
+        tuple(Load(user, output_sigma=0.8, max_output_tokens=LONGEST[bucket_s]) for user in USERS),
         (Target("use", ">=", 0.98), Target("rejected_per_10000", "<=", 1)),
-        seconds=2400,
-        quick_s=720,
-        warm_s=120,  # what is in flight grows until as much comes back as is reserved
+        seconds=300 if bucket_s == 1 else 2400,
+        quick_s=120 if bucket_s == 1 else 720,
+        warm_s=40 if bucket_s == 1 else 120,  # what is in flight grows until as much comes back as is reserved
         provider=Provider(bucket_s=float(bucket_s), answers_429=True, latency_s=5.0, latency_sigma=0.5),
         runner="virtual",
     )

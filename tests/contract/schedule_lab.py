@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, ROLLING
+from batch_llm.limiter.wire import CLOCK, DIMENSIONS, FIXED, ROLLING, UNDECLARED_DAY
 
 __all__ = ["STORIES", "Caller", "Pool", "Step", "pools", "request", "steps"]
 
@@ -162,6 +162,13 @@ def _strays() -> list[Step]:
     return [*heard, *(Step(400_000, n % 3, [_BUSY]) for n in range(400))]
 
 
+def _waves() -> list[Step]:
+    """Where a limit was cut, 429s come by the dozen within a fraction of a second."""
+    wave = [Step(20_000, n % 3, [_BUSY], [(0.0, 1 + n % 4, -1.0)]) for n in range(20)]
+    quiet = [Step(300_000, n % 3, [_BUSY]) for n in range(40)]
+    return [*quiet, *wave, *quiet, *wave, *quiet]
+
+
 def _unknown() -> list[Step]:
     """No 429 for long, then some, then none."""
     quiet = [Step(300_000, 0, [_BUSY]) for _ in range(150)]
@@ -189,6 +196,7 @@ def _days() -> list[Step]:
 
 STORIES = {
     "strays": (Pool(_FAST, 0, False), _strays()),
+    "waves": (Pool(_FAST, 0, False), _waves()),
     "unknown limit": (Pool(_FAST, 0, True), _unknown()),
     "crowd": (Pool(_FAST, 30, False), _crowd()),
     "days": (Pool(_DAYS, 0, False), _days()),
@@ -199,7 +207,7 @@ def request(pool: Pool, step: Step, caller: Caller) -> list[Any]:
     """The call that a step makes."""
     size = len(pool.rules)
     items = [_item(wish, caller.granted.get(wish.tenant + 10 * wish.lane, [0.0] * size)) for wish in step.wishes]
-    throttles = [[_place(which, size, -1), count, wait_s] for which, count, wait_s in step.throttles]
+    throttles = [[_met(which, size), count, wait_s] for which, count, wait_s in step.throttles]
     observed = [[_place(which, size, 0), per_s, left] for which, per_s, left in step.observed if size]
     epoch, seq = {
         "honest": (caller.epoch, caller.seq),
@@ -225,6 +233,12 @@ def request(pool: Pool, step: Step, caller: Caller) -> list[Any]:
         days,
         step.age_s,
     ]
+
+
+def _met(part: float, size: int) -> int:
+    """Which limit a 429 is about: also one that nobody named, or a day's that is not declared."""
+    place = _place(part, size, -2)
+    return UNDECLARED_DAY if place == -2 else place
 
 
 def _place(part: float, size: int, lowest: int) -> int:

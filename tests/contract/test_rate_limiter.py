@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batch_llm.clock import ManualClock
 from batch_llm.errors import LimiterError, NeverFits
-from batch_llm.limiter.base import Cost, Limits, Reservation, Throttle
+from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant, Throttle
 from tests.contract.limiter_driver import IMPLEMENTATIONS, TENANT, Driver, Make, row, run
 
 ROUND_S = 1.0  # a long row behind a short one may be booked so much later than its moment
@@ -164,6 +164,28 @@ def test_a_cost_above_one_minute_of_the_limit_is_refused_at_once_with_the_figure
         assert len(driver.granted()) == 2  # what was refused cost nothing
 
     run(make, Limits("openai:main", tokens_per_minute=1000), scenario)
+
+
+@pytest.mark.parametrize(
+    ("tenant", "told"),
+    [
+        (Tenant("ann\x1fbob", "tone"), r"the name of a user must not contain the character '\\x1f': 'ann\\x1fbob'"),
+        (Tenant("ann", "\x1f"), "the name of a job must not contain"),
+    ],
+)
+def test_a_name_that_would_be_taken_for_two_is_refused_before_anything_is_asked(
+    make: Make, tenant: Tenant, told: str
+) -> None:
+    async def scenario(driver: Driver) -> None:
+        with pytest.raises(LimiterError, match=told):
+            await driver.limiter.reserve(tenant, row())
+        with pytest.raises(LimiterError, match=told):
+            await driver.limiter.reserve_next(tenant, [row()], more=True)
+        assert driver.limiter.state().waiting == 0
+        await driver.ask(row())
+        assert len(driver.granted()) == 1  # at once: nothing was booked
+
+    run(make, Limits("p", requests_per_minute=1), scenario)
 
 
 @pytest.mark.parametrize("limit", [0, -1, float("nan"), float("inf")])

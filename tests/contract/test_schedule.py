@@ -179,7 +179,7 @@ async def test_a_users_new_weight_counts_while_it_works(schedule: tuple[Schedule
     await pool.change(LIMITS, PoolChange(user_weights={"ann": 3.0}))
     ann = Reply.from_wire(await pool.call(_asked(1000, user="ann", wanted=10)))
     bob = Reply.from_wire(await pool.call(_asked(1000, user="bob", wanted=10)))
-    assert (ann.grants[0].permits, bob.grants[0].permits) == (7, 2)
+    assert (ann.grants[0].permits, bob.grants[0].permits) == (8, 2)
 
 
 async def test_resume_ends_a_pause(schedule: tuple[Schedule, ManualClock]) -> None:

@@ -158,6 +158,32 @@ async def test_one_process_may_use_it_twice(tmp_path: Path) -> None:
     until(lambda: gone(server), "it ended")
 
 
+async def test_the_first_one_knows_that_it_is_alone_and_nobody_comes_in_meanwhile(
+    tmp_path: Path, users: UserMaker
+) -> None:
+    """Also after its predecessor was killed; never while another is inside, even one of the same process."""
+    told: list[str] = []
+
+    async def alone(url: str) -> None:
+        told.append(url)
+        door = os.open(tmp_path / "redis" / "users.lock", os.O_RDWR)
+        assert not private.guard.try_lock(door, private.fcntl.LOCK_SH)
+        os.close(door)
+
+    async with private_redis(tmp_path, alone) as url:
+        assert told == [url]
+        other = users(tmp_path)
+        assert other.url() == url
+        async with private_redis(tmp_path, alone):
+            pass
+    async with private_redis(tmp_path, alone):
+        pass
+    assert told == [url]
+    other.kill()
+    async with private_redis(tmp_path, alone):
+        assert told == [url, url]
+
+
 def test_a_home_made_anew_has_a_server_of_its_own(tmp_path: Path, users: UserMaker) -> None:
     """The home was deleted while in use: the old server and its end do not touch the new one."""
     home = tmp_path / "home"

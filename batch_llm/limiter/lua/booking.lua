@@ -1,5 +1,6 @@
 -- Booking slices on the clocks of a pool, and settling what ended; see booking.py.
 
+local AHEAD_S = 2
 local DENIED = 0
 local GRANTED = 1
 local MET = 2
@@ -7,22 +8,24 @@ local BREATH_S = 0.0005
 local ROUNDING_S = 1e-9
 local PLAY_S = 0.1
 local WINDOW_PLAY = 0.005
+local WITH_SPARE = 1.5
 
 function pool.settle(step, line, item)
   local memory = pool.memory
   local abs, max, min = math.abs, math.max, math.min
-  local done, used, unused, caller = item[DONE], item[USED], item[UNUSED], line.caller
-  local some = false
-  for n = 1, step.count do some = some or done[n] ~= 0 or used[n] ~= 0 or unused[n] ~= 0 end
+  local caller, some = line.caller, false
+  for n = 1, step.count do
+    some = some or item[6 * n + DONE] ~= 0 or item[6 * n + USED] ~= 0 or item[6 * n + UNUSED] ~= 0
+  end
   if not some then return end
   local dominant_s, mine = 0, pool.tail == line.key
   for n = 1, step.count do
     local place, kind = step.rules[n][PLACE], step.rules[n][KIND]
     local held = caller[OUT + place]
-    local back = min(done[n], held)
-    local returned = min(unused[n], held - back)
+    local back = min(item[6 * n + DONE], held)
+    local returned = min(item[6 * n + UNUSED], held - back)
     caller[OUT + place] = held - back - returned
-    local change = used[n] - back
+    local change = item[6 * n + USED] - back
     memory[FLOWS + place] = max(0, memory[FLOWS + place] + change - returned)
     if kind == FIXED then
       memory[TAT + place] = max(0, memory[TAT + place] + change - returned)
@@ -40,11 +43,12 @@ function pool.settle(step, line, item)
   if dominant_s ~= 0 then pool.charge(step, line, dominant_s) end
 end
 
-function pool.seconds_of(step, amounts)
+-- Seconds of the whole pool; `what`: COST or FIRST.
+function pool.seconds_of(step, item, what)
   local most
   for n = 1, step.count do
     if step.rules[n][KIND] == CLOCK then
-      local seconds = amounts[n] / step.rates[n]
+      local seconds = item[6 * n + what] / step.rates[n]
       most = most and math.max(most, seconds) or seconds
     end
   end
@@ -53,13 +57,13 @@ end
 
 -- How deep the schedule is booked, the dimension that is deepest, and how long a day's limit makes one wait.
 function pool.depth_of(step, item, bursts)
-  local cost, depth_s, binding, day_wait_s = item[COST], -1e9, -1, 0
+  local depth_s, binding, day_wait_s = -1e9, -1, 0
   for n = 1, step.count do
     local rule = step.rules[n]
-    if cost[n] <= 0 then
+    if item[6 * n + COST] <= 0 then
       -- this dimension is not touched
     elseif rule[KIND] == FIXED then
-      if pool.left_of(step, n) < item[FIRST][n] and day_wait_s == 0 then
+      if pool.left_of(step, n) < item[6 * n + FIRST] and day_wait_s == 0 then
         day_wait_s, binding = math.max(BREATH_S, pool.period_ends_in_s(step, rule)), n - 1
       end
     elseif day_wait_s == 0 then
@@ -72,21 +76,21 @@ end
 
 function pool.part_of_demand(step, item, slice_s, bursts)
   local min = math.min
-  local cost, more = item[COST], item[MORE] ~= 0
-  local all_s = pool.seconds_of(step, cost)
+  local more, all_s = item[MORE] ~= 0, pool.seconds_of(step, item, COST)
   local part = more and math.huge or 1
   if all_s > 0 then part = slice_s / all_s end
   if not more then part = min(part, 1) end
   for n = 1, step.count do
     local rule = step.rules[n]
-    if rule[KIND] ~= CLOCK and cost[n] > 0 then
+    local cost = item[6 * n + COST]
+    if rule[KIND] ~= CLOCK and cost > 0 then
       local left
       if rule[KIND] == FIXED then
         left = pool.left_of(step, n)
       else
         left = (step.now_s + step.round_s + bursts[n] - pool.memory[TAT + rule[PLACE]]) * step.rates[n]
       end
-      part = min(part, left / cost[n])
+      part = min(part, left / cost)
     end
   end
   return math.max(0, min(part, 1e6))
@@ -95,64 +99,76 @@ end
 function pool.grant(step, line, item, slice_s, bursts)
   local memory = pool.memory
   local max = math.max
-  local cost, caller, now_s = item[COST], line.caller, step.now_s
+  local caller, now_s = line.caller, step.now_s
   local part = pool.part_of_demand(step, item, slice_s, bursts)
-  local start_s = now_s
+  local met = part >= 1 - ROUNDING_S and item[MORE] == 0 and not line.is_short
+  local reply, start_s, given_s = { met and MET or GRANTED, 0, -1, -1 }, now_s, 0
   for n = 1, step.count do
-    local rule = step.rules[n]
-    if cost[n] > 0 and rule[KIND] ~= FIXED then start_s = max(start_s, memory[TAT + rule[PLACE]] - bursts[n]) end
+    local rule, cost = step.rules[n], item[6 * n + COST]
+    local amount = max(cost * part, item[6 * n + FIRST])
+    reply[2 * n + 4] = amount
+    if cost > 0 and rule[KIND] ~= FIXED then start_s = max(start_s, memory[TAT + rule[PLACE]] - bursts[n]) end
+    if rule[KIND] == CLOCK then given_s = max(given_s, amount / step.rates[n]) end
   end
   pool.tail = line.key
   for place = 1, DIMENSIONS do memory[TAIL_TAT + place] = memory[TAT + place] end
-  local starts, amounts, given_s = {}, {}, 0
   for n = 1, step.count do
-    local rule, amount = step.rules[n], max(cost[n] * part, item[FIRST][n])
-    local place, rate = rule[PLACE], step.rates[n]
-    starts[n], amounts[n] = start_s, amount
+    local rule, amount = step.rules[n], reply[2 * n + 4]
+    reply[2 * n + 3] = start_s
     if amount > 0 then
-      caller[OUT + place] = caller[OUT + place] + amount
+      local place, rate = rule[PLACE], step.rates[n]
+      local tat = memory[TAT + place]
       memory[FLOWS + place] = memory[FLOWS + place] + amount
       if rule[KIND] == FIXED then
-        memory[TAT + place] = memory[TAT + place] + amount
+        memory[TAT + place] = tat + amount
       else
         local play_s = rule[WINDOW_S] > 0 and math.min(PLAY_S, WINDOW_PLAY * rule[WINDOW_S]) or PLAY_S
-        local begin_s = max(memory[TAT + place], now_s, start_s - play_s)
+        local begin_s = max(tat, now_s, start_s - play_s)
         if rule[KIND] == CLOCK then
-          starts[n] = begin_s - bursts[n]
-          given_s = max(given_s, amount / rate)
+          reply[2 * n + 3] = begin_s - bursts[n]
+          if tat < start_s - play_s then
+            local spare = (start_s + given_s - play_s - begin_s) * rate
+            amount = max(amount, math.min(WITH_SPARE * amount, spare))
+            reply[2 * n + 4] = amount
+          end
         end
         memory[TAT + place] = begin_s + amount / rate
       end
+      caller[OUT + place] = caller[OUT + place] + amount
     end
   end
   memory[ROWS] = memory[ROWS] + item[LISTED] * part
   memory[STRUCK_ROWS] = memory[STRUCK_ROWS] + item[LISTED] * part
   memory[QUIET_ROWS] = memory[QUIET_ROWS] + item[LISTED] * part
   pool.charge(step, line, given_s)
-  local met = part >= 1 - ROUNDING_S and item[MORE] == 0
   if met then pool.leave(line) end
-  return { met and MET or GRANTED, 0, -1, starts, amounts }
+  return reply
 end
 
 function pool.denied(step, wait_s, binding)
-  local nothing = {}
-  for n = 1, step.count do nothing[n] = 0 end
-  return { DENIED, wait_s, binding, nothing, nothing }
+  local reply = { DENIED, wait_s, binding, -1 }
+  for n = 5, 2 * step.count + 4 do reply[n] = 0 end
+  return reply
 end
 
 function pool.book(step, line, item)
   local memory = pool.memory
   local max = math.max
   local now_s, caller = step.now_s, line.caller
-  if item[LISTED] <= 0 then pool.leave(line) end -- nobody of this caller waits
+  if item[LISTED] <= 0 and line.is_short then
+    pool.take_part(step, line, 0)
+  elseif item[LISTED] <= 0 then
+    pool.leave(line) -- nobody of this caller waits
+  end
   caller[WAITING], caller[IN_FLIGHT] = item[ROWS_WAITING], item[ROWS_IN_FLIGHT]
   if item[LISTED] <= 0 then return pool.denied(step, 0, -1) end
   for n = 1, step.count do
     local largest = LARGEST + step.rules[n][PLACE]
-    memory[largest] = max(memory[largest], item[LARGEST_ROW][n])
+    memory[largest] = max(memory[largest], item[6 * n + LARGEST_ROW])
+    if step.rules[n][KIND] == ROLLING then pool.make_room(step, n, memory[largest]) end
   end
   if line.is_live then memory[LIVE_SEEN_S] = now_s end
-  local first_s = pool.seconds_of(step, item[FIRST])
+  local first_s = pool.seconds_of(step, item, FIRST)
   pool.take_part(step, line, first_s)
   if now_s < memory[PAUSE_UNTIL_S] then return pool.denied(step, memory[PAUSE_UNTIL_S] - now_s, -1) end
   local slice_s, of_lane, of_user, of_job = pool.lag(step, line, first_s)
@@ -174,6 +190,12 @@ end
 
 -- What few calls need is made when it is needed.
 function pool.rare_in_booking()
+  function pool.make_room(step, n, largest)
+    local rule = step.rules[n]
+    rule[BURST_S] = math.max(0, rule[PERIOD_S] - AHEAD_S - largest / step.rates[n])
+    step.bursts[n] = rule[BURST_S]
+  end
+
   function pool.give_back(step, n, tat, seconds, mine)
     local max, min = math.max, math.min
     if step.rules[n][KIND] ~= CLOCK then return tat - seconds end

@@ -17,22 +17,15 @@ local SILENT_S = 3
 local HEARTBEAT_S = 10
 local REMEMBERED_S = 600
 
--- The records of all items and the weights of their users, read in one go; the keys, three per item.
-function pool.load_lineages(worker, items)
-  local keys, weights, users = {}, nil, {}
-  for i = 1, #items do
-    local item = items[i]
-    keys[3 * i - 2], keys[3 * i - 1], keys[3 * i] = pool.keys_of(item[LANE], item[USER], item[JOB], worker)
-    if pool.memory[WEIGHTED] > 0 then users[i] = item[USER] end
-  end
-  pool.load_records(keys)
-  if #users > 0 then weights = redis.call('HMGET', KEYS[WEIGHTS], unpack(users)) end
-  return keys, weights
+-- The records of all items, read in one go; the weights of their users, if a person set any.
+function pool.load_lineages(items)
+  pool.load_records(ARGV, 3)
+  return pool.memory[WEIGHTED] > 0 and #items > 0 and pool.load_weights(items)
 end
 
--- `user_at`, `job_at`, `key`: where the records of the item are; `weight`: its user's, if a person set one.
-function pool.lineage(step, item, user_at, job_at, key, weight)
-  local records = pool.records
+-- `weight`: its user's, if a person set one.
+function pool.lineage(step, item, weight)
+  local records, user_at, job_at, key = pool.records, ARGV[item[USER_AT]], ARGV[item[JOB_AT]], ARGV[item[CALLER_AT]]
   local user, job, caller = records[user_at], records[job_at], records[key]
   if not user then
     user = { 0, 0, 0, 0, 1, 0 }
@@ -43,7 +36,7 @@ function pool.lineage(step, item, user_at, job_at, key, weight)
     records[job_at] = job
   end
   if not caller then
-    caller = { 0, step.now_s, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+    caller = { 0, step.now_s, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
     records[key] = caller
     pool.look_again(KNOWN, key, step.now_s + REMEMBERED_S)
   end
@@ -56,8 +49,12 @@ function pool.lineage(step, item, user_at, job_at, key, weight)
   end
   user[WEIGHT] = weight
   if job[ACTIVE] == 0 then job[WEIGHT] = item[JOB_WEIGHT] end
+  local unseen_s = step.now_s - caller[SEEN]
   caller[SEEN] = step.now_s
-  return { lane = lane, user = user, job = job, caller = caller, key = key, is_live = item[LANE] == 0 }
+  return {
+    lane = lane, user = user, job = job, caller = caller, key = key, is_live = item[LANE] == 0, unseen_s = unseen_s,
+    is_short = false,
+  }
 end
 
 function pool.lane_share(lane)
@@ -128,12 +125,25 @@ function pool.charge(step, line, seconds)
   job[S] = job[S] + seconds / job[WEIGHT]
   if job[ACTIVE] > 0 then user[M] = user[M] + seconds end
   local age_s = max(0, step.now_s - job[FLOW_AT])
-  job[FLOW] = max(0, job[FLOW] * FLOW_FADE_S / (FLOW_FADE_S + age_s) + seconds)
+  job[FLOW] = max(0, job[FLOW] * pool.faded(age_s, FLOW_FADE_S) + seconds)
   job[FLOW_AT] = step.now_s
+end
+
+function pool.faded(age_s, over_s)
+  local part = over_s / (over_s + age_s / 8)
+  part = part * part
+  part = part * part
+  return part * part
 end
 
 -- What few calls need is made when it is needed.
 function pool.rare_in_fair_share()
+  function pool.load_weights(items)
+    local users = {}
+    for i = 1, #items do users[i] = string.match(ARGV[items[i][USER_AT]], '^u%d\31(.*)$') end
+    return redis.call('HMGET', KEYS[WEIGHTS], unpack(users))
+  end
+
   -- See after this caller at that time; false: no more.
   function pool.look_at(set, key, at_s)
     pool.looks = pool.looks or {}
@@ -241,12 +251,18 @@ function pool.rare_in_fair_share()
     local function lines_due(set)
       local due, keys, lines = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', now_s, 'LIMIT', 0, ABSENT_AT_ONCE), {}, {}
       for i = 1, #due do
-        local lane, user, job, worker = string.match(due[i], '^c(%d)\31(.-)\31(.-)\31(.*)$')
-        keys[3 * i - 2], keys[3 * i - 1], keys[3 * i] = pool.keys_of(lane, user, job, worker)
+        local of_job, of_user, lane = string.match(due[i], '^c(((%d)\31.-)\31.-)\31')
+        keys[3 * i - 2], keys[3 * i - 1], keys[3 * i] = 'u' .. of_user, 'j' .. of_job, due[i]
         lines[i] = { lane = LANES + 4 * tonumber(lane), key = due[i], user_at = keys[3 * i - 2], job_at = keys[3 * i - 1] }
       end
-      pool.load_records(keys)
+      pool.load_records(keys, 1)
       return lines
+    end
+
+    local function give_up(line)
+      pool.leave(line)
+      memory[MISSING] = memory[MISSING] - line.caller[MISSES]
+      line.caller[MISSES] = 0
     end
 
     local function return_permits(line)
@@ -264,7 +280,7 @@ function pool.rare_in_fair_share()
     end
 
     local function forget(line)
-      pool.leave(line)
+      give_up(line)
       return_permits(line)
       pool.look_at(KNOWN, line.key, false)
       drop(line.key)
@@ -279,7 +295,7 @@ function pool.rare_in_fair_share()
       for _, line in ipairs(lines_due(set)) do
         records[line.user_at] = records[line.user_at] or { 0, 0, 0, 0, 1, 0 }
         records[line.job_at] = records[line.job_at] or { 0, 0, 0, 0, 1, 0 }
-        records[line.key] = records[line.key] or { 0, NEVER_S, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+        records[line.key] = records[line.key] or { 0, NEVER_S, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
         line.user, line.job, line.caller = records[line.user_at], records[line.job_at], records[line.key]
         local still_until_s = line.caller[SEEN] + after_s
         if still_until_s > now_s then
@@ -292,7 +308,7 @@ function pool.rare_in_fair_share()
       if pool.looks then pool.save_looks() end
     end
 
-    look_through(BACKLOGGED, SILENT_S, pool.leave)
+    look_through(BACKLOGGED, SILENT_S, give_up)
     look_through(HOLDERS, HEARTBEAT_S, return_permits)
     look_through(KNOWN, REMEMBERED_S, forget)
     memory[LOOK_S] = huge

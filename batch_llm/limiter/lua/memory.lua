@@ -3,7 +3,8 @@
 --
 -- Redis runs the whole script anew for each call, so what is made in it costs each time. Therefore constants stand one to
 -- a line (redis_schedule.py puts their values in place of their names), what is rare makes its functions when it is
--- needed, and doubles are packed with struct, all of a record at once.
+-- needed, and numbers come and go as doubles packed with struct, all of a record at once: cmsgpack makes a table grow
+-- number by number.
 --
 -- KEYS: state (string: NUMBERS doubles, then the tail), records (hash: key -> doubles), backlogged, holders, known
 -- (sorted sets of callers, by time), weights (hash: user -> weight).
@@ -27,24 +28,25 @@ local SLOW_START = 15
 local PAUSE_UNTIL_S = 16
 local PAUSE_DIMENSION = 17
 local LIVE_SEEN_S = 18
-local STARVED_AT = 19
+local MISSING = 19
 local PERMITS_OUT = 20
 local LAST_ROUND_S = 21
 local LOOK_S = 22
-local WEIGHTED = 23 -- how many users have a weight set by a person
-local TAT = 23
-local PERIOD = 29
-local FACTOR = 35
-local CEILING = 41
-local LEARNED = 47
-local CHANGED = 53
-local BY_MINUTE = 59
-local LARGEST = 65
-local FLOWS = 71
-local BEFORE_STRIKES = 77
-local TAIL_TAT = 83
-local LANES = 89 -- four places each
-local NUMBERS = 105
+local DECREASE = 23
+local WEIGHTED = 24 -- how many users have a weight set by a person
+local TAT = 24
+local PERIOD = 30
+local FACTOR = 36
+local CEILING = 42
+local LEARNED = 48
+local CHANGED = 54
+local BY_MINUTE = 60
+local LARGEST = 66
+local FLOWS = 72
+local BEFORE_STRIKES = 78
+local TAIL_TAT = 84
+local LANES = 90 -- four places each
+local NUMBERS = 106
 local DIMENSIONS = 6
 local NEVER_S = -1e9
 
@@ -63,7 +65,9 @@ local SEEN = 2
 local WAITING = 3
 local IN_FLIGHT = 4
 local PERMITS = 5
-local OUT = 5 -- plus a place from 1
+local MISSES = 6
+local CREDIT = 7
+local OUT = 7 -- plus a place from 1
 
 -- places in a rule of the caller
 local PLACE = 1 -- from 1 in here
@@ -78,31 +82,48 @@ local CLOCK = 0
 local ROLLING = 1
 local FIXED = 2
 
--- places in an item of the caller
-local USER = 1
-local JOB = 2
-local LANE = 3
-local JOB_WEIGHT = 4
-local LISTED = 5
-local MORE = 6
-local COST = 7
-local FIRST = 8
-local LARGEST_ROW = 9
-local DONE = 10
-local USED = 11
-local UNUSED = 12
-local ROWS_WAITING = 13
-local ROWS_IN_FLIGHT = 14
-local PERMITS_WANTED = 15
+-- places in the numbers of a call
+local NOW_US = 1 -- -1: Redis' own time; tests give theirs
+local CALLER_EPOCH = 2
+local CALLER_SEQ = 3
+local DEPTH_S = 4
+local MOST = 5
+local UNKNOWN = 6
+local OUTAGE = 7
+local AGE_S = 8
+local RULE_COUNT = 9
+local ITEM_COUNT = 10
+local THROTTLE_COUNT = 11
+local OBSERVED_COUNT = 12
+local DAY_COUNT = 13
+local CALL = '<ddddddddddddd'
+local CALL_BYTES = 104
 
-local SEPARATOR = '\31'
+-- places in an item of the caller
+local USER_AT = 1 -- where in ARGV the keys of its records are
+local JOB_AT = 2
+local CALLER_AT = 3
+local LANE = 4
+local JOB_WEIGHT = 5
+local LISTED = 6
+local MORE = 7
+local ROWS_WAITING = 8
+local ROWS_IN_FLIGHT = 9
+local PERMITS_WANTED = 10
+local COST = 5 -- plus 6 times a dimension, as those that follow
+local FIRST = 6
+local LARGEST_ROW = 7
+local DONE = 8
+local USED = 9
+local UNUSED = 10
+
 local SHORT = '<dddddd' -- a user's or job's record
 local SHORT_BYTES = 48
-local LONG = '<ddddddddddd' -- a caller's
+local LONG = '<ddddddddddddd' -- a caller's
 local MANY = 1000 -- arguments of one command
 local KEEP_EVERY_CALLS = 256
 local KEEP_AFTER_S = 60
-local ALL = '<' .. string.rep('d', NUMBERS)
+local ALL = '<' .. string.rep('d', NUMBERS) .. 's'
 
 local STATE = 1 -- places in KEYS
 local RECORDS = 2
@@ -137,7 +158,8 @@ setmetatable(pool, {
 function pool.load_memory()
   local packed = redis.call('GET', KEYS[STATE])
   if packed then
-    pool.memory, pool.tail = { struct.unpack(ALL, packed) }, string.sub(packed, 8 * NUMBERS + 1)
+    pool.memory = { struct.unpack(ALL, packed) }
+    pool.tail = pool.memory[NUMBERS + 1]
   else
     pool.memory = pool.fresh_memory()
   end
@@ -148,9 +170,9 @@ function pool.record_of(packed)
 end
 
 -- Read these records in one go.
-function pool.load_records(keys)
+function pool.load_records(keys, first_key)
   local records = pool.records
-  for first = 1, #keys, MANY do
+  for first = first_key, #keys, MANY do
     local last = math.min(#keys, first + MANY - 1)
     local found = redis.call('HMGET', KEYS[RECORDS], unpack(keys, first, last))
     for n = first, last do
@@ -158,13 +180,6 @@ function pool.load_records(keys)
       if packed and not records[keys[n]] then records[keys[n]] = pool.record_of(packed) end
     end
   end
-end
-
--- The keys of a user, of its job, and of the caller.
-function pool.keys_of(lane, user, job, worker)
-  local of_user = lane .. SEPARATOR .. user
-  local of_job = of_user .. SEPARATOR .. job
-  return 'u' .. of_user, 'j' .. of_job, 'c' .. of_job .. SEPARATOR .. worker
 end
 
 function pool.in_parts(command, set, arguments)
@@ -178,7 +193,7 @@ function pool.save_records()
   for key, record in pairs(pool.records) do
     fields[count + 1] = key
     if #record > 8 then -- a caller's; unpacked it has one number more, where the string ended
-      fields[count + 2] = struct.pack(LONG, unpack(record, 1, 11))
+      fields[count + 2] = struct.pack(LONG, unpack(record, 1, 13))
     else
       fields[count + 2] = struct.pack(SHORT, unpack(record, 1, 6))
     end
@@ -189,7 +204,8 @@ function pool.save_records()
 end
 
 function pool.save_state()
-  redis.call('SET', KEYS[STATE], struct.pack(ALL, unpack(pool.memory, 1, NUMBERS)) .. pool.tail, 'KEEPTTL')
+  pool.memory[NUMBERS + 1] = pool.tail
+  redis.call('SET', KEYS[STATE], struct.pack(ALL, unpack(pool.memory, 1, NUMBERS + 1)), 'KEEPTTL')
 end
 
 -- Write everything back. The keys go when they are not used for long; that is renewed now and then.
@@ -214,7 +230,7 @@ function pool.rare_in_memory()
     end
     fresh[VERSION], fresh[SLOW_START], fresh[PAUSE_DIMENSION] = 1, 1, -1
     fresh[DECREASED_S], fresh[TOLERATED_S], fresh[PAUSE_UNTIL_S] = NEVER_S, NEVER_S, NEVER_S
-    fresh[LIVE_SEEN_S], fresh[STARVED_AT] = NEVER_S, NEVER_S
+    fresh[LIVE_SEEN_S] = NEVER_S
     return fresh
   end
 

@@ -1,8 +1,10 @@
 -- One call of a pool's schedule; see schedule.py for what it does and why.
 -- Belongs here: the order of a call, time, lost and aged memory, a person's change, reading.
 --
--- ARGV[1], packed: what ("call" | "change" | "read"), now_us (-1: Redis' own time; tests give theirs), then the request
--- of wire.Call, the change of views.checked_change, or nothing. Reply, packed: wire.Reply; 1; clock_s and the memory.
+-- ARGV of a call: 'call', the numbers of wire.Call as redis_schedule.py lists them, the keys of the records that its
+-- items are about. Reply: the numbers of wire.Reply.
+-- ARGV of the rest, packed: what (change | read), now_us, the change of views.checked_change. Reply, packed: 1; clock_s
+-- and the memory.
 
 local ROUND_S = 0.4
 local ROUND_MOST_S = 2
@@ -14,6 +16,10 @@ local OUTAGE_S = 1.2
 local GRACE_S = 0.6
 local OVERHANG = 2.2
 local FADE_S = 1
+local USE_FADE_S = 3
+local RULE_NUMBERS = 8
+local ITEM_NUMBERS = 10
+local REPLY = '<ddddddd'
 local KEPT_S = 86400
 local KEPT_LONG_S = 604800 -- when a day's limit or a person's change is in it
 
@@ -46,11 +52,14 @@ function pool.remember(step, epoch, seq, depth_s, outage)
     pool.stand_still(step, max(depth_s, overhang_s))
     return false
   end
-  if outage or (now_s - memory[LAST_S] > OUTAGE_S and step.at_work > 0) then
-    pool.stand_still(step, max(GRACE_S, outage and depth_s or overhang_s))
+  local silent = now_s - memory[LAST_S] > OUTAGE_S and step.at_work > 0
+  if silent then memory[LAST_S] = now_s end
+  if outage or silent then
+    pool.stand_still(step, max(GRACE_S, memory[LAST_ROUND_S], outage and 0 or overhang_s))
   end
   if epoch == 0 or epoch == memory[EPOCH] then return true end
-  if depth_s > 0 then pool.stand_still(step, depth_s) end
+  local ago_s = max(0, now_s - memory[EPOCH] / 1000)
+  if depth_s > ago_s then pool.stand_still(step, depth_s - ago_s) end
   return false
 end
 
@@ -64,8 +73,24 @@ function pool.fade(step)
     local keep = FADE_S / (FADE_S + elapsed_s)
     memory[ROWS] = memory[ROWS] * keep
     memory[REJECTED] = memory[REJECTED] * keep
-    keep = FLOW_FADE_S / (FLOW_FADE_S + elapsed_s)
-    for place = FLOWS + 1, FLOWS + DIMENSIONS do memory[place] = memory[place] * keep end
+  end
+end
+
+function pool.fade_flow(step)
+  local elapsed_s = step.elapsed_s
+  if elapsed_s <= 0 then return end
+  local memory = pool.memory
+  local max, min = math.max, math.min
+  local before_s, keep = step.now_s - elapsed_s, pool.faded(elapsed_s, USE_FADE_S)
+  for n = 1, step.count do
+    local rule = step.rules[n]
+    if rule[KIND] == CLOCK then
+      local place, rate = FLOWS + rule[PLACE], step.rates[n]
+      local booked_to_s, flow = memory[TAT + rule[PLACE]] - rule[BURST_S], memory[place]
+      local before = min(flow, max(0, booked_to_s - before_s) * rate)
+      local now = min(before, max(0, booked_to_s - step.now_s) * rate)
+      memory[place] = now + (flow - before) * keep + (before - now) * USE_FADE_S * (1 - keep) / elapsed_s
+    end
   end
 end
 
@@ -87,51 +112,78 @@ function pool.set_round(step)
 end
 
 function pool.reply_of(step, grants)
-  local memory = pool.memory
+  local memory, count = pool.memory, step.count
   local max = math.max
-  local days, now_s = {}, step.now_s
-  for n = 1, step.count do
+  local days, now_s = { 0, 0, 0, 0, 0, 0 }, step.now_s
+  for n = 1, count do
     local kind, tat = step.rules[n][KIND], memory[TAT + step.rules[n][PLACE]]
     days[n] = kind == CLOCK and 0 or kind == FIXED and tat or max(0, tat - now_s)
   end
-  return {
-    memory[EPOCH], memory[SEQ], now_s, memory[VERSION], step.rates, step.limits, max(0, memory[PAUSE_UNTIL_S] - now_s),
-    memory[PAUSE_DIMENSION], memory[TOLERATED] > 0 and 1 or 0, days, grants,
+  local parts = {
+    struct.pack(
+      REPLY, memory[EPOCH], memory[SEQ], now_s, memory[VERSION], max(0, memory[PAUSE_UNTIL_S] - now_s),
+      memory[PAUSE_DIMENSION], memory[TOLERATED] > 0 and 1 or 0
+    ),
+    pool.doubles(step.rates, count), pool.doubles(step.limits, count), pool.doubles(days, count),
   }
+  for i = 1, #grants do parts[i + 4] = pool.doubles(grants[i], 2 * count + 4) end
+  return table.concat(parts)
 end
 
-function pool.call(clock_s, request)
-  local worker, epoch, seq, depth_s, rules, items, most, unknown, throttles, observed, outage, days, age_s =
-    unpack(request, 1, 13)
+function pool.doubles(numbers, count)
+  return struct.pack('<' .. string.rep('d', count), unpack(numbers, 1, count))
+end
+
+-- `count` records of `length` numbers each, from this byte on; and where the next byte is.
+function pool.lists(numbers, at, count, length)
+  local packing, lists = '<' .. string.rep('d', length), {}
+  for i = 1, count do
+    lists[i] = { struct.unpack(packing, numbers, at) }
+    at = at + 8 * length
+  end
+  return lists, at
+end
+
+function pool.call(numbers)
+  local call = { struct.unpack(CALL, numbers) }
   pool.load_memory()
-  local memory = pool.memory
+  local memory, count = pool.memory, call[RULE_COUNT]
   -- of a state that was lost
   if memory[EPOCH] == 0 then redis.call('DEL', KEYS[RECORDS], KEYS[BACKLOGGED], KEYS[HOLDERS], KEYS[KNOWN]) end
-  local step = pool.new_step(rules, most, unknown ~= 0)
-  step.now_s = pool.steady(clock_s)
+  local rules, items, at
+  rules, at = pool.lists(numbers, CALL_BYTES + 1, count, RULE_NUMBERS)
+  items, at = pool.lists(numbers, at, call[ITEM_COUNT], ITEM_NUMBERS + 6 * count)
+  local step = pool.new_step(call, rules)
+  step.now_s = pool.steady(pool.clock_s(call[NOW_US]))
   step.wall_s = step.now_s - memory[SKEW_S]
-  local known = pool.remember(step, epoch, seq, depth_s, outage ~= 0)
+  local known = pool.remember(step, call[CALLER_EPOCH], call[CALLER_SEQ], call[DEPTH_S], call[OUTAGE] ~= 0)
   pool.begin_days(step)
-  if not known then pool.recall_days(step, days, age_s) end
+  if not known and call[DAY_COUNT] == count then pool.recall_days(step, numbers, call[AGE_S]) end
   pool.fade(step)
-  if #observed > 0 then pool.listen(step, observed) end
-  if #throttles > 0 then pool.learn(step, throttles) end
+  if call[THROTTLE_COUNT] + call[OBSERVED_COUNT] > 0 then pool.listen_and_learn(step, numbers, at, call) end
   pool.probe(step)
   pool.set_speed(step)
+  pool.fade_flow(step)
   pool.set_round(step)
-  local keys, weights = pool.load_lineages(worker, items)
+  local weights = pool.load_lineages(items)
   if step.now_s >= memory[LOOK_S] then pool.forget_absent(step) end
   local grants = {}
   for i = 1, #items do
     local item = items[i]
-    local line = pool.lineage(step, item, keys[3 * i - 2], keys[3 * i - 1], keys[3 * i], weights and weights[i])
+    local line = pool.lineage(step, item, weights and weights[i])
     if known then pool.settle(step, line, item) end
     local permits = pool.give_permits(step, line, item)
     grants[i] = pool.book(step, line, item)
-    grants[i][6] = permits
+    grants[i][4] = permits
   end
   pool.save_memory(step)
   return pool.reply_of(step, grants)
+end
+
+function pool.clock_s(now_us)
+  if now_us >= 0 then return now_us / 1e6 end
+  local time = redis.call('TIME')
+  return (time[1] * 1e6 + time[2]) / 1e6
 end
 
 -- What few calls need is made when it is needed.
@@ -146,10 +198,19 @@ function pool.rare_in_schedule()
     end
   end
 
-  function pool.recall_days(step, days, age_s)
+  function pool.listen_and_learn(step, numbers, at, call)
+    local throttles, observed
+    throttles, at = pool.lists(numbers, at, call[THROTTLE_COUNT], 3)
+    observed = pool.lists(numbers, at, call[OBSERVED_COUNT], 3)
+    pool.listen(step, observed)
+    pool.learn(step, throttles)
+  end
+
+  -- the days are the last numbers of a call
+  function pool.recall_days(step, numbers, age_s)
     local memory = pool.memory
     local max = math.max
-    if #days ~= step.count then return end
+    local days = pool.lists(numbers, #numbers - 8 * step.count + 1, 1, step.count)[1]
     for n = 1, step.count do
       local rule = step.rules[n]
       local tat = TAT + rule[PLACE]
@@ -172,7 +233,7 @@ function pool.rare_in_schedule()
     return memory[WEIGHTED] > 0 and KEPT_LONG_S or KEPT_S
   end
 
-  function pool.change(clock_s, changed, weights, resume)
+  function pool.change(now_us, changed, weights, resume)
     pool.load_memory()
     local memory = pool.memory
     for i = 1, #changed do memory[CHANGED + changed[i][1] + 1] = changed[i][2] end
@@ -182,7 +243,7 @@ function pool.rare_in_schedule()
     end
     memory[WEIGHTED] = redis.call('HLEN', KEYS[WEIGHTS])
     if resume ~= 0 then
-      memory[PAUSE_UNTIL_S] = pool.steady(clock_s)
+      memory[PAUSE_UNTIL_S] = pool.steady(pool.clock_s(now_us))
       memory[PAUSE_DIMENSION] = -1
       for place = FACTOR + 1, FACTOR + DIMENSIONS do memory[place] = 1 end
     end
@@ -192,22 +253,17 @@ function pool.rare_in_schedule()
     return 1
   end
 
-  function pool.read(clock_s)
+  function pool.read(now_us)
     pool.load_memory()
     local flat = redis.call('HGETALL', KEYS[RECORDS])
     for n = 2, #flat, 2 do flat[n] = pool.record_of(flat[n]) end
     local times = {}
     for set = BACKLOGGED, KNOWN do times[#times + 1] = redis.call('ZRANGE', KEYS[set], 0, -1, 'WITHSCORES') end
-    return { clock_s, pool.memory, pool.tail, redis.call('HGETALL', KEYS[WEIGHTS]), flat, times }
+    return { pool.clock_s(now_us), pool.memory, pool.tail, redis.call('HGETALL', KEYS[WEIGHTS]), flat, times }
   end
 end
 
+if ARGV[1] == 'call' then return pool.call(ARGV[2]) end
 local what, now_us, argument = unpack(cmsgpack.unpack(ARGV[1]))
-local clock_s = now_us / 1e6
-if now_us < 0 then
-  local time = redis.call('TIME')
-  clock_s = (time[1] * 1e6 + time[2]) / 1e6
-end
-if what == 'call' then return cmsgpack.pack(pool.call(clock_s, argument)) end
-if what == 'change' then return cmsgpack.pack(pool.change(clock_s, unpack(argument))) end
-return cmsgpack.pack(pool.read(clock_s))
+if what == 'change' then return cmsgpack.pack(pool.change(now_us, unpack(argument))) end
+return cmsgpack.pack(pool.read(now_us))

@@ -2,12 +2,11 @@
 
 local LIVE_MEMORY_S = 30
 
-function pool.new_step(rules, most, unknown)
-  for n = 1, #rules do rules[n][PLACE] = rules[n][PLACE] + 1 end
+function pool.new_step(call, rules)
   return {
-    rules = rules, count = #rules, most = most, unknown = unknown, now_s = 0, wall_s = 0, elapsed_s = 0, round_s = 0,
-    reclaim_s = 0,
-    at_work = redis.call('ZCARD', KEYS[BACKLOGGED]), limits = {}, rates = {}, bursts = {},
+    rules = rules, count = call[RULE_COUNT], most = call[MOST], unknown = call[UNKNOWN] ~= 0, now_s = 0, wall_s = 0,
+    elapsed_s = 0, round_s = 0, reclaim_s = 0, at_work = redis.call('ZCARD', KEYS[BACKLOGGED]),
+    limits = { 0, 0, 0, 0, 0, 0 }, rates = { 0, 0, 0, 0, 0, 0 }, bursts = { 0, 0, 0, 0, 0, 0 },
   }
 end
 

@@ -4,6 +4,7 @@ local MINUTE_S = 60
 local LEAST_ROWS = 20
 local SMALLEST_DECREASE = 0.07
 local LARGEST_DECREASE = 0.5
+local LARGEST_AT_ONCE = 0.3
 local SMALLEST_FACTOR = 0.05
 local DECREASE_EVERY_S = 1
 local HOLD_S = 1.5
@@ -28,8 +29,10 @@ local TOLERATED_FOR_S = 120
 local LOW_WATER = 0.005
 local MINUTE_BUCKET = 0.5
 local WINDOW_SHARE_KEPT_FREE = 0.01
+local CARRIED_S = 0.01
 local LARGEST_SHARE_KEPT_FREE = 0.5
 local DAY_PAUSE_S = 60
+local UNDECLARED_DAY = -3
 
 function pool.limit_of(step, rule)
   local memory = pool.memory
@@ -148,6 +151,7 @@ function pool.rare_in_throttling()
         memory[TOLERATED] = min(STRAY_SHARE, STRAY_ROOM * stray)
         memory[TOLERATED_S] = now_s
         memory[STRIKES] = 0
+        memory[DECREASE] = 1
         memory[PAUSE_UNTIL_S] = now_s
         return
       end
@@ -158,6 +162,22 @@ function pool.rare_in_throttling()
         memory[FACTOR + place] = max(SMALLEST_FACTOR, memory[FACTOR + place] * (1 - decrease))
       end
       memory[REJECTED] = 0
+      memory[DECREASE] = decrease
+    end
+
+    local function slow_down_more(hit)
+      local went = memory[ROWS] * (now_s - memory[DECREASED_S]) / FADE_S
+      local share = (memory[REJECTED] - math.sqrt(memory[REJECTED])) / max(LEAST_ROWS, went)
+      if share > LARGEST_DECREASE then return end
+      share = min(LARGEST_AT_ONCE, share)
+      if share <= memory[DECREASE] then return end
+      for i = 1, #hit do
+        local place = hit[i][PLACE]
+        memory[FACTOR + place] = max(SMALLEST_FACTOR, memory[FACTOR + place] * (1 - share) / (1 - memory[DECREASE]))
+        memory[CEILING + place] = memory[FACTOR + place]
+      end
+      memory[DECREASE] = share
+      if share >= STRAY_SHARE then memory[STRIKES] = 0 end
     end
 
     local function pause(wait_s, dimension)
@@ -205,12 +225,18 @@ function pool.rare_in_throttling()
         local tat = TAT + hit[i][PLACE]
         memory[tat] = max(memory[tat], now_s + hit[i][BURST_S])
       end
-      if now_s - memory[DECREASED_S] > DECREASE_EVERY_S then slow_down(hit, share) end
+      if now_s - memory[DECREASED_S] > DECREASE_EVERY_S then
+        slow_down(hit, share)
+      else
+        slow_down_more(hit)
+      end
     end
 
     for i = 1, #throttles do
       local n, count, wait_s = throttles[i][1], throttles[i][2], throttles[i][3]
-      if n >= 0 and rules[n + 1][KIND] ~= CLOCK then
+      if n == UNDECLARED_DAY then
+        pause(wait_s >= 0 and wait_s or DAY_PAUSE_S, n)
+      elseif n >= 0 and rules[n + 1][KIND] ~= CLOCK then
         day_is_over(n, wait_s)
       else
         learn_one(n, count, wait_s)
@@ -236,6 +262,7 @@ function pool.rare_in_throttling()
     end
     local row = pool.memory[LARGEST + rule[PLACE]] / per_window
     if row > 1 then row = 0 end
-    return rate * (1 - math.min(LARGEST_SHARE_KEPT_FREE, math.max(WINDOW_SHARE_KEPT_FREE, row)))
+    local free = math.max(WINDOW_SHARE_KEPT_FREE, row + CARRIED_S / rule[WINDOW_S])
+    return rate * (1 - math.min(LARGEST_SHARE_KEPT_FREE, free))
   end
 end

@@ -16,7 +16,7 @@ from batch_llm.cli.doctor_services import Check, Verdict, check_clock, check_red
 from batch_llm.config.providers_file import load_providers
 from batch_llm.config.settings import IN_PROCESS, Settings
 from batch_llm.limiter.private_redis import private_redis
-from tests.odd_redis import info, odd_redis
+from tests.odd_redis import Answer, info, odd_redis
 
 Cli = Callable[..., Any]
 
@@ -111,9 +111,20 @@ def test_a_home_that_cannot_be_made_fails(tmp_path: Path) -> None:
     assert check_home(tmp_path / "not" / "yet").verdict is Verdict.OK
 
 
+def saying(told: bytes) -> Answer:
+    """A Redis that says this of itself and takes everything; scripts return true, packed."""
+
+    def answer(sent: bytes, connection: socket.socket) -> bytes:
+        if b"INFO" in sent:
+            return told
+        return b"$1\r\n\xc3\r\n" if b"EVAL" in sent else b"+OK\r\n"
+
+    return answer
+
+
 @pytest.mark.parametrize(("version", "verdict"), [("6.2.0", Verdict.OK), ("6.0.16", Verdict.FAILED)])
 def test_redis_must_answer_and_be_new_enough(version: str, verdict: Verdict, tmp_path: Path) -> None:
-    with odd_redis(lambda sent, _: info(version) if b"INFO" in sent else b"+OK\r\n") as url:
+    with odd_redis(saying(info(version))) as url:
         check = check_redis(Settings(home=tmp_path, redis_url=url))
     assert check.verdict is verdict
     assert version in check.found
@@ -122,7 +133,7 @@ def test_redis_must_answer_and_be_new_enough(version: str, verdict: Verdict, tmp
 
 def test_a_redis_that_may_drop_our_keys_is_worth_a_warning(tmp_path: Path) -> None:
     told = info("7.0.0", maxmemory="1000000", maxmemory_policy="allkeys-lru")
-    with odd_redis(lambda sent, _: told if b"INFO" in sent else b"+OK\r\n") as url:
+    with odd_redis(saying(told)) as url:
         check = check_redis(Settings(home=tmp_path, redis_url=url))
     assert check.verdict is Verdict.WARNING
     assert "allkeys-lru" in check.found

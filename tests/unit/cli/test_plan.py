@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from batch_llm.cli.plan import plan_in_words
-from batch_llm.engine.planning import Plan
+from batch_llm.engine.planning import DayNeed, Plan
 
 
 def make_plan(**changes: object) -> Plan:
@@ -14,6 +14,7 @@ def make_plan(**changes: object) -> Plan:
         "cost_low_usd": Decimal("2.65"), "cost_high_usd": Decimal("3.10"),
         "lanes": {"standard": (Decimal("2.65"), Decimal("3.10")), "batch": None},
         "minutes": 12.5, "binding": "tokens_per_minute",
+        "days": [],
         "prompts": ["[user] Grade:\nfirst text", "[user] Grade:\nsecond text"], "warnings": ["mind the gap"],
     }  # fmt: skip
     return Plan(**{**values, **changes})  # type: ignore[arg-type]  # a table of test values
@@ -51,3 +52,12 @@ def test_what_is_not_known_is_said_and_never_zero() -> None:
 def test_a_cost_without_an_upper_end_is_no_range() -> None:
     text = plan_in_words(make_plan(cost_high_usd=None, lanes={"standard": (Decimal("2.65"), None)}))
     assert "about $2.65, without an upper end" in text
+
+
+def test_limits_per_day_are_told_in_days() -> None:
+    need = DayNeed("requests_per_day", 200.0, 600, 3)
+    small = DayNeed("tokens_per_day", 1_000_000.0, 300_000, 1)
+    text = plan_in_words(make_plan(days=[need, small], minutes=4320.0, binding="requests_per_day"))
+    assert "time      3 days at the current limits; what binds: requests_per_day\n" in text
+    assert "          200 requests per day: 600 rows take 3 days\n" in text
+    assert "          1,000,000 tokens per day: 300,000 tokens fit into one day\n" in text

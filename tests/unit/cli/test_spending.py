@@ -18,7 +18,7 @@ def plan(**changes: Any) -> Plan:
         "job": "tone", "source": "a.parquet", "output": "tone", "rows": 100, "new": 30, "changed": 10, "done": 58,
         "failed": 2, "slices": 1, "input_tokens_p50": 10, "input_tokens_p99": 20, "input_tokens_total": 400,
         "output_tokens_total": 80, "tokens_exact": True, "cost_low_usd": Decimal(1), "cost_high_usd": Decimal(4),
-        "lanes": {}, "minutes": 1.0, "binding": "requests_per_minute", "prompts": [], "warnings": [],
+        "lanes": {}, "minutes": 1.0, "binding": "requests_per_minute", "days": [], "prompts": [], "warnings": [],
     }  # fmt: skip
     return Plan(**{**values, **changes})
 

@@ -47,8 +47,9 @@ def test_a_crowd_that_vanished_is_forgotten_wholly() -> None:
 def test_a_job_stays_while_one_of_its_callers_was_heard_of_lately() -> None:
     pool = PoolSchedule()
     _call(pool, 0, "a", worker="first")
-    _call(pool, 500, "a", worker="second")
-    _call(pool, 500.1, "a", rows=0, worker="second")
+    _call(pool, 500, "a", worker="second")  # after a silence nobody starts at once
+    _call(pool, 501, "a", worker="second")
+    _call(pool, 501.1, "a", rows=0, worker="second")
     for number in range(10):
         _call(pool, 690 + number, "b")
     assert "c2\x1fa\x1fj\x1ffirst" not in pool.memory.records

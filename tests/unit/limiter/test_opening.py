@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from batch_llm.cli.doctor_services import Verdict, check_redis
 from batch_llm.clock import ManualClock, ScaledClock, SystemClock
-from batch_llm.config.settings import IN_PROCESS
-from batch_llm.errors import ConfigurationError
+from batch_llm.config.settings import IN_PROCESS, Settings
+from batch_llm.errors import ConfigurationError, LimiterUnreachable
 from batch_llm.limiter import opening
 from batch_llm.limiter.base import Limits, PoolChange
-from batch_llm.limiter.ledger import DAY_CAP
+from batch_llm.limiter.ledger import DAY_CAP, LedgerCall
 from batch_llm.limiter.opening import LimiterStore, limiter_store, running_store
 from tests.odd_redis import info, odd_redis
 from tests.redis_server import RedisServer, redis_server
@@ -126,7 +132,52 @@ async def test_a_redis_that_is_too_old_or_refuses_us_is_an_error_at_once(tmp_pat
     assert "wrong-redis-pw" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(("--maxmemory", "1"), "raise its maxmemory"), (("--replicaof", "127.0.0.1", "1"), "this is a replica")],
+)
+async def test_a_redis_that_cannot_be_written_is_an_error_at_once(
+    options: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    with redis_server(tmp_path, None, options) as server:
+        with pytest.raises(ConfigurationError, match=rf"{said}.*Nothing was spent"):
+            async with limiter_store(server.url, tmp_path):
+                pass
+        check = await asyncio.to_thread(check_redis, Settings(home=tmp_path, redis_url=server.url))
+        assert check.verdict is Verdict.FAILED and said in check.found
+
+
 # ---- the home's private Redis
+
+
+async def promised(store: LimiterStore, writer: str, epoch: int = 0) -> tuple[bool, int]:
+    """Whether a new writer is promised money at once, and the ledger's epoch."""
+    call = LedgerCall(writer, 1, epoch, writer, "alice", cap_nano=None)
+    epoch = (await store.ledger().call(call)).epoch
+    reply = await store.ledger().call(replace(call, sequence=2, epoch=epoch, least_nano=1))
+    return reply.denial is None, epoch
+
+
+async def test_who_is_alone_with_the_private_redis_is_promised_money_at_once(tmp_path: Path) -> None:
+    """What a dead process had in flight stays booked. With another at work, a server that died settles first."""
+    async with limiter_store(None, tmp_path) as store:
+        await store.ledger().set_caps({DAY_CAP: Decimal(50)})
+        assert (await promised(store, "killed"))[0]  # it never closes
+    async with limiter_store(None, tmp_path) as store:
+        assert (await promised(store, "first"))[0]
+        assert {view.reserved_usd for view in await store.ledger().view() if view.scope.startswith("day:")} == {
+            Decimal("2E-9")
+        }
+        record = json.loads((tmp_path / "redis" / "running.json").read_text())
+        async with limiter_store(None, tmp_path) as other:
+            assert (await promised(other, "second"))[0]
+            os.kill(record["server_pid"], signal.SIGKILL)
+            while True:
+                try:
+                    assert (await promised(store, "third"))[0] is False
+                except LimiterUnreachable:
+                    continue
+                break
 
 
 async def test_the_private_redis_keeps_what_was_changed_when_its_last_user_is_gone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from batch_llm.limiter.base import Limits
 from batch_llm.limiter.schedule import PoolSchedule
 from batch_llm.limiter.throttling import DAY_PAUSE_S
-from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING, Reply
+from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING, UNDECLARED_DAY, Reply
 from tests.unit.limiter.pool_lab import START_S, Bucket, Lab, Tenant, excess, rows_of, use
 
 PER_S = 1000.0
@@ -43,6 +43,18 @@ def test_a_limit_cut_without_telling_is_found_with_few_rows_rejected() -> None:
     sent = lab.run(100)
     assert sum(not each.accepted for each in sent) / len(sent) <= 0.003
     assert use(sent, bucket.per_s, 10, 100) >= 0.93
+
+
+def test_the_429s_of_the_first_wave_show_how_far_the_limit_was_cut() -> None:
+    """Else each of the next steps down costs a wave of its own. By no more than was cut, and half of it at least."""
+    bucket = Bucket(PER_S)
+    lab = Lab(LIMITS, CALLERS, judge=bucket)
+    lab.run(10)
+    bucket.per_s = 0.7 * PER_S
+    while all(each.accepted for each in lab.run(lab.now_s + 0.05)):
+        pass
+    lab.run(lab.now_s + 1.0)
+    assert 0.7 <= lab.schedule.memory.factor[0] <= 0.85
 
 
 @pytest.mark.parametrize("says", [True, False])
@@ -158,6 +170,18 @@ def test_a_days_429_pauses_until_the_day_is_over_and_slows_nothing(wait_s: float
 def test_a_rolling_days_429_without_a_time_is_tried_again_after_a_minute() -> None:
     day = [4, ROLLING, 1000 / DAY_S, DAY_S, 0.0, DAY_S, 0.0, 0.0]
     assert _call(PoolSchedule(), 0, [day], throttles=[[0, 1, -1.0]]).pause_s == DAY_PAUSE_S
+
+
+@pytest.mark.parametrize(("wait_s", "pause_s"), [(50.0, 50.0), (-1.0, DAY_PAUSE_S)])
+def test_a_429_about_a_day_that_is_not_declared_pauses_everybody_and_slows_nothing(
+    wait_s: float, pause_s: float
+) -> None:
+    pool = PoolSchedule()
+    reply = _call(pool, 0, [REQUESTS], throttles=[[UNDECLARED_DAY, 3, wait_s]])
+    assert (reply.pause_s, reply.pause_dimension) == (pause_s, UNDECLARED_DAY)
+    assert pool.memory.factor == [1.0] * 6
+    after = _call(pool, pause_s + 0.1, [REQUESTS])
+    assert after.rates == [10.0] and after.grants[0].served > 0
 
 
 @pytest.mark.parametrize("window_s", [1.0, 10.0, 60.0])

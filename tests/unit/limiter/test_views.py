@@ -11,6 +11,7 @@ from batch_llm.limiter.debit import rules_of
 from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.schedule import PoolSchedule
 from batch_llm.limiter.views import checked_change, view_of
+from tests.unit.limiter.pool_lab import Lab, Tenant, rows_of
 
 START_S = 1_790_000_000.0
 LIMITS = Limits("openai:main", requests_per_minute=600, tokens_per_minute=60_000)
@@ -138,3 +139,51 @@ def test_a_change_is_told_in_units_per_second() -> None:
     change = PoolChange({"requests_per_minute": 300, "tokens_per_minute": None}, {"ann": 2, "bob": None}, resume=True)
     assert checked_change(LIMITS, change) == [[[0, 5.0], [1, 0.0]], [["ann", 2.0], ["bob", 0.0]], 1]
     assert checked_change(DAYS, PoolChange({"requests_per_day": 86_400})) == [[[4, 1.0]], [], 0]
+
+
+def _uses(lab: Lab, from_s: float, until_s: float) -> list[float]:
+    """The part of the first limit that the view shows as used, at odd moments."""
+    seen = []
+    at_s = from_s
+    while at_s < until_s:
+        lab.run(at_s)
+        one = view_of(lab.schedule.memory, lab.limits, START_S + at_s).dimensions[0]
+        seen.append(one.used_now / one.in_force)
+        at_s += 0.173
+    return seen
+
+
+@pytest.mark.parametrize("per_minute", [3, 600, 60_000])
+@pytest.mark.parametrize("burst_s", [0.0, 3.0])
+def test_full_use_shows_as_the_whole_limit_and_nothing_when_it_ends(per_minute: float, burst_s: float) -> None:
+    """What is booked ahead has not been used yet; what was used some seconds ago is past."""
+    limits = Limits("p", requests_per_minute=per_minute, burst_s=burst_s)
+    rows = per_minute / 60 * (60 + burst_s) / 4
+    lab = Lab(limits, [Tenant(user, rows_of(1.0), worker=worker, rows=rows) for user in "ab" for worker in "vw"])
+    seen = _uses(lab, 25.0, 55.0)
+    assert min(seen) >= 0.97
+    assert max(seen) <= 1.03
+    lab.run(90)
+    assert len(lab.sent) == pytest.approx(4 * rows, abs=4)
+    ended_s = lab.sent[-1].at_s
+    after = view_of(lab.schedule.memory, limits, START_S + ended_s + 15 + 60 / per_minute)
+    assert after.dimensions[0].used_now <= 0.025 * per_minute
+    assert [each.share for each in after.tenants if each.share] == []
+
+
+def test_nothing_counts_before_it_is_sent() -> None:
+    lab = Lab(LIMITS, [Tenant("ann", rows_of(1.0, 10.0), worker=worker) for worker in "uvw"])
+    assert max(_uses(lab, 0.05, 10.0)) <= 1.01
+
+
+def test_a_learned_limit_is_told_only_where_it_is_the_one_in_force() -> None:
+    pool = PoolSchedule()
+    _call(pool, LIMITS, 0, "ann")
+    pool.memory.learned[0], pool.memory.learned[1] = 20.0, 500.0  # twice what is declared, and half
+    requests, tokens = view_of(pool.memory, LIMITS, START_S).dimensions
+    assert (requests.in_force, requests.learned) == (600, False)
+    assert (tokens.in_force, tokens.learned) == (30_000, True)
+    unknown = Limits("openai:main", requests_per_minute=600, unknown=True)
+    assert view_of(pool.memory, unknown, START_S).dimensions[0].learned
+    pool.memory.changed[1] = 400.0
+    assert not view_of(pool.memory, LIMITS, START_S).dimensions[1].learned
