@@ -32,9 +32,8 @@ __all__ = [
 
 LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
 MOST_PERMITS = 4096
-OF_PERMITS = (
-    1 / 6
-)  # so many of its permits one slice uses up: in longer ones rows would miss their moment for want of one
+SLICES_PER_PERMITS = 6  # so many slices use up the permits: in longer ones rows would miss their moment for want of one
+SHORT_FOR_S = 2.0  # so long after a row had to wait for a permit they are scarce
 IDLE_S = 0.05  # what nobody has wanted for so long is handed back
 FREE_S = 0.02  # permits likewise: so long, that requests which end together are reported together
 BACK_IN_S, BACK_AT_MOST_S = 0.5, 2.0  # so soon a consumer that said `more` is expected back
@@ -225,14 +224,17 @@ def _room(line: Line, now_s: float) -> int:
         line.ended_before, line.ended, line.ended_from_s = line.ended, 0, now_s
     if line.reported_at_s == -math.inf:
         return 1  # nobody knows yet how many permits there will be
+    if now_s - line.short_s > SHORT_FOR_S and 2 * line.in_flight <= line.permits:
+        return LISTED_ROWS  # there are plenty
     ended_per_s = max(line.ended, line.ended_before) / ENDED_FOR_S
     free = line.permits - line.in_flight + math.floor(ended_per_s * line.ahead_s)
-    return max(0, min(LISTED_ROWS, math.ceil(line.permits * OF_PERMITS), free))
+    return max(0, min(LISTED_ROWS, math.ceil(line.permits / SLICES_PER_PERMITS), free))
 
 
 def _without_what_is_held(line: Line, now_s: float, question: Question) -> Question | None:
     for piece in line.slices:
-        if now_s <= piece.end_s + line.pace.slack_s or piece.spent:
+        until_s = piece.end_s + line.pace.slack_s
+        if (now_s <= until_s or piece.spent) and max(piece.next_s) <= until_s:
             question.cost = [max(0.0, total - held) for total, held in zip(question.cost, piece.left, strict=True)]
             question.first = [max(0.0, total - held) for total, held in zip(question.first, piece.left, strict=True)]
     if question.rows == 0 or (line.pace.count and max(question.cost) <= TINY):

@@ -164,7 +164,7 @@ class Line:
         "done", "ended", "ended_before", "ended_from_s", "first_try", "free_from_s", "grants", "idle_from_s",
         "in_flight", "lane", "largest", "largest_from_s", "largest_lately", "last_granted_s", "last_piece",
         "let_out", "mean_of", "mean_sum", "met", "more_until_s", "owner", "pace", "patience_s", "permits",
-        "permits_at_s", "reported_at_s", "samples", "saved_s", "slice_s", "slices", "tell_at_s",
+        "permits_at_s", "reported_at_s", "samples", "short_s", "slice_s", "slices", "tell_at_s",
         "tenant", "unused", "used", "waiters", "woke_s",
     )  # fmt: skip
 
@@ -184,6 +184,7 @@ class Line:
         self.permits = 0 if limited else -1
         self.permits_at_s = -math.inf  # when more may be asked for
         self.free_from_s = math.inf  # since when permits lie idle
+        self.short_s = -math.inf  # when a row last waited for a permit
         self.ended = self.ended_before = 0  # requests, in this and the last stretch
         self.ended_from_s = -math.inf
         self.slice_s = 0.0  # of the whole pool, in the last slice

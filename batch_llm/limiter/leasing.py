@@ -241,8 +241,11 @@ class LeasingRateLimiter:
 
     def _arm(self, line: Line, now_s: float) -> None:
         """Keep one timer for the first waiting row; tell the caller when that needs a booking."""
+        ready_s = ready_at_s(line, line.waiters[0].costs[0])
+        if ready_s == math.inf and line.slices:
+            line.covered = False  # what it holds has no time left for this row
         self._caller.nudge(ask_at_s(line, now_s))
-        at_s = max(ready_at_s(line, line.waiters[0].costs[0]), line.woke_s + self._break_s())
+        at_s = max(ready_s, line.woke_s + self._break_s())
         if line.alarm is not None:
             if line.alarm_at_s <= at_s:  # it rings in time, or early and then waits again
                 return

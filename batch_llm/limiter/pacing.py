@@ -30,8 +30,8 @@ def take(line: Line, costs: Sequence[Cost], now_s: float) -> list[Reservation]:
     pace = line.pace
     rows: list[Reservation] = []
     stop = len(costs)
-    if line.permits >= 0:
-        stop = min(stop, line.permits - line.in_flight)
+    if 0 <= line.permits < line.in_flight + stop:
+        stop, line.short_s = line.permits - line.in_flight, now_s
     if stop <= 0 or now_s < pace.paused_until_s:
         return rows
     while True:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from batch_llm.limiter import booking, lease_line
@@ -71,6 +71,10 @@ def test_no_window_ever_holds_more_than_the_limit(limits: Limits, steps: list[An
 
 
 @settings(deadline=None, max_examples=60)
+@example(  # rows larger than a slice, carried on until the last slice had no time left for the last row
+    Limits("p", requests_per_minute=600, input_tokens_per_minute=3000, debit="actual"),
+    [("ask", [Cost(100, 0, None)] * 3), ("ask", [Cost(1, 0, None)])],
+)
 @given(LIMITS, STEPS)
 def test_nobody_starves_and_nothing_is_lost(limits: Limits, steps: list[Any]) -> None:
     """Whatever happened before, every request that was not cancelled leaves once the others are answered."""
