@@ -159,10 +159,11 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
     memory, now_s = step.memory, step.now_s
     part = _part_of_demand(step, item, standing, (first_s, bursts))
     start_s = now_s
+    memory.tail = line.key
     for n, place in enumerate(step.places):
+        memory.tail_tat[place] = memory.tat[place]
         if item[6][n] > 0 and step.kinds[n] != FIXED:
             start_s = max(start_s, memory.tat[place] - bursts[n])
-    memory.tail, memory.tail_tat = line.key, list(memory.tat)
     amounts = [max(total * part, first) for total, first in zip(item[6], item[7], strict=True)]
     given_s = _seconds(step, amounts)
     starts = [start_s] * len(amounts)

@@ -12,23 +12,24 @@ local WITH_SPARE = 1.5
 
 function pool.settle(step, line, item)
   local memory = pool.memory
-  local abs, max, min = math.abs, math.max, math.min
   local caller, some = line.caller, false
   for n = 1, step.count do
     some = some or item[6 * n + DONE] ~= 0 or item[6 * n + USED] ~= 0 or item[6 * n + UNUSED] ~= 0
   end
   if not some then return end
-  local dominant_s, mine = 0, pool.tail == line.key
+  local dominant_s, longest_s, mine = 0, 0, pool.tail == line.key
   for n = 1, step.count do
     local place, kind = step.rules[n][PLACE], step.rules[n][KIND]
-    local held = caller[OUT + place]
-    local back = min(item[6 * n + DONE], held)
-    local returned = min(item[6 * n + UNUSED], held - back)
+    local held, back, returned = caller[OUT + place], item[6 * n + DONE], item[6 * n + UNUSED]
+    if back > held then back = held end
+    if returned > held - back then returned = held - back end
     caller[OUT + place] = held - back - returned
     local change = item[6 * n + USED] - back
-    memory[FLOWS + place] = max(0, memory[FLOWS + place] + change - returned)
+    local flow = memory[FLOWS + place] + change - returned
+    memory[FLOWS + place] = flow > 0 and flow or 0
     if kind == FIXED then
-      memory[TAT + place] = max(0, memory[TAT + place] + change - returned)
+      local taken = memory[TAT + place] + change - returned
+      memory[TAT + place] = taken > 0 and taken or 0
     else
       local rate = step.rates[n]
       local tat = memory[TAT + place] + change / rate
@@ -36,23 +37,32 @@ function pool.settle(step, line, item)
       memory[TAT + place] = tat
       if kind == CLOCK then
         local seconds = (change - returned) / rate
-        if abs(seconds) > abs(dominant_s) then dominant_s = seconds end
+        local length_s = seconds < 0 and -seconds or seconds
+        if length_s > longest_s then dominant_s, longest_s = seconds, length_s end
       end
     end
   end
   if dominant_s ~= 0 then pool.charge(step, line, dominant_s) end
 end
 
--- Seconds of the whole pool; `what`: COST or FIRST.
-function pool.seconds_of(step, item, what)
-  local most
+-- Seconds of the whole pool that the first row takes, and all rows; notes the largest row.
+function pool.measure(step, item)
+  local memory, rates = pool.memory, step.rates
+  local first_s, all_s = 0, 0
   for n = 1, step.count do
-    if step.rules[n][KIND] == CLOCK then
-      local seconds = item[6 * n + what] / step.rates[n]
-      most = most and math.max(most, seconds) or seconds
+    local rule, row = step.rules[n], item[6 * n + LARGEST_ROW]
+    local largest = LARGEST + rule[PLACE]
+    if row > memory[largest] then memory[largest] = row end
+    if rule[KIND] == CLOCK then
+      local rate = rates[n]
+      local of_first_s, of_all_s = item[6 * n + FIRST] / rate, item[6 * n + COST] / rate
+      if of_first_s > first_s then first_s = of_first_s end
+      if of_all_s > all_s then all_s = of_all_s end
+    elseif rule[KIND] == ROLLING then
+      pool.make_room(step, n, memory[largest])
     end
   end
-  return most or 0
+  return first_s, all_s
 end
 
 -- How deep the schedule is booked, the dimension that is deepest, and how long a day's limit makes one wait.
@@ -74,44 +84,47 @@ function pool.depth_of(step, item, bursts)
   return depth_s, binding, day_wait_s
 end
 
-function pool.part_of_demand(step, item, slice_s, bursts)
-  local min = math.min
-  local more, all_s = item[MORE] ~= 0, pool.seconds_of(step, item, COST)
-  local part = more and math.huge or 1
-  if all_s > 0 then part = slice_s / all_s end
-  if not more then part = min(part, 1) end
+function pool.part_of_demand(step, item, slice_s, all_s, bursts)
+  local more = item[MORE] ~= 0
+  local part = more and 1e6 or 1
+  if all_s > 0 then
+    part = slice_s / all_s
+    if part > 1 and not more then part = 1 end
+  end
   for n = 1, step.count do
     local rule = step.rules[n]
-    local cost = item[6 * n + COST]
-    if rule[KIND] ~= CLOCK and cost > 0 then
+    local cost = rule[KIND] == CLOCK and 0 or item[6 * n + COST]
+    if cost > 0 then
       local left
       if rule[KIND] == FIXED then
         left = pool.left_of(step, n)
       else
         left = (step.now_s + step.round_s + bursts[n] - pool.memory[TAT + rule[PLACE]]) * step.rates[n]
       end
-      part = min(part, left / cost)
+      if part > left / cost then part = left / cost end
     end
   end
-  return math.max(0, min(part, 1e6))
+  if part < 0 then return 0 end
+  return part < 1e6 and part or 1e6
 end
 
-function pool.grant(step, line, item, slice_s, bursts)
+function pool.grant(step, line, item, slice_s, all_s, bursts)
   local memory = pool.memory
-  local max = math.max
   local caller, now_s = line.caller, step.now_s
-  local part = pool.part_of_demand(step, item, slice_s, bursts)
+  local part = pool.part_of_demand(step, item, slice_s, all_s, bursts)
   local met = part >= 1 - ROUNDING_S and item[MORE] == 0 and not line.is_short
-  local reply, start_s, given_s = { met and MET or GRANTED, 0, -1, -1 }, now_s, 0
-  for n = 1, step.count do
-    local rule, cost = step.rules[n], item[6 * n + COST]
-    local amount = max(cost * part, item[6 * n + FIRST])
-    reply[2 * n + 4] = amount
-    if cost > 0 and rule[KIND] ~= FIXED then start_s = max(start_s, memory[TAT + rule[PLACE]] - bursts[n]) end
-    if rule[KIND] == CLOCK then given_s = max(given_s, amount / step.rates[n]) end
-  end
+  local reply, start_s, given_s = { met and MET or GRANTED, 0, -1, -1, 0, 0, 0, 0 }, now_s, 0
   pool.tail = line.key
-  for place = 1, DIMENSIONS do memory[TAIL_TAT + place] = memory[TAT + place] end
+  for n = 1, step.count do
+    local rule, cost, first = step.rules[n], item[6 * n + COST], item[6 * n + FIRST]
+    local kind, tat = rule[KIND], memory[TAT + rule[PLACE]]
+    local amount = cost * part
+    if amount < first then amount = first end
+    reply[2 * n + 4] = amount
+    memory[TAIL_TAT + rule[PLACE]] = tat
+    if kind ~= FIXED and cost > 0 and tat - bursts[n] > start_s then start_s = tat - bursts[n] end
+    if kind == CLOCK and amount / step.rates[n] > given_s then given_s = amount / step.rates[n] end
+  end
   for n = 1, step.count do
     local rule, amount = step.rules[n], reply[2 * n + 4]
     reply[2 * n + 3] = start_s
@@ -122,13 +135,17 @@ function pool.grant(step, line, item, slice_s, bursts)
       if rule[KIND] == FIXED then
         memory[TAT + place] = tat + amount
       else
-        local play_s = rule[WINDOW_S] > 0 and math.min(PLAY_S, WINDOW_PLAY * rule[WINDOW_S]) or PLAY_S
-        local begin_s = max(tat, now_s, start_s - play_s)
+        local play_s = PLAY_S
+        if rule[WINDOW_S] > 0 and WINDOW_PLAY * rule[WINDOW_S] < PLAY_S then play_s = WINDOW_PLAY * rule[WINDOW_S] end
+        local begin_s = start_s - play_s
+        if begin_s < tat then begin_s = tat end
+        if begin_s < now_s then begin_s = now_s end
         if rule[KIND] == CLOCK then
           reply[2 * n + 3] = begin_s - bursts[n]
           if tat < start_s - play_s then
             local spare = (start_s + given_s - play_s - begin_s) * rate
-            amount = max(amount, math.min(WITH_SPARE * amount, spare))
+            if spare > WITH_SPARE * amount then spare = WITH_SPARE * amount end
+            if spare > amount then amount = spare end
             reply[2 * n + 4] = amount
           end
         end
@@ -146,14 +163,13 @@ function pool.grant(step, line, item, slice_s, bursts)
 end
 
 function pool.denied(step, wait_s, binding)
-  local reply = { DENIED, wait_s, binding, -1 }
-  for n = 5, 2 * step.count + 4 do reply[n] = 0 end
+  local reply = { DENIED, wait_s, binding, -1, 0, 0, 0, 0 }
+  for n = 9, 2 * step.count + 4 do reply[n] = 0 end
   return reply
 end
 
 function pool.book(step, line, item)
   local memory = pool.memory
-  local max = math.max
   local now_s, caller = step.now_s, line.caller
   if item[LISTED] <= 0 and line.is_short then
     pool.take_part(step, line, 0)
@@ -162,13 +178,8 @@ function pool.book(step, line, item)
   end
   caller[WAITING], caller[IN_FLIGHT] = item[ROWS_WAITING], item[ROWS_IN_FLIGHT]
   if item[LISTED] <= 0 then return pool.denied(step, 0, -1) end
-  for n = 1, step.count do
-    local largest = LARGEST + step.rules[n][PLACE]
-    memory[largest] = max(memory[largest], item[6 * n + LARGEST_ROW])
-    if step.rules[n][KIND] == ROLLING then pool.make_room(step, n, memory[largest]) end
-  end
   if line.is_live then memory[LIVE_SEEN_S] = now_s end
-  local first_s = pool.seconds_of(step, item, FIRST)
+  local first_s, all_s = pool.measure(step, item)
   pool.take_part(step, line, first_s)
   if now_s < memory[PAUSE_UNTIL_S] then return pool.denied(step, memory[PAUSE_UNTIL_S] - now_s, -1) end
   local slice_s, of_lane, of_user, of_job = pool.lag(step, line, first_s)
@@ -179,13 +190,14 @@ function pool.book(step, line, item)
   end
   local depth_s, binding, day_wait_s = pool.depth_of(step, item, bursts)
   if day_wait_s > 0 then return pool.denied(step, day_wait_s, binding) end
-  local lane_part = math.min(1, 2 * of_lane)
+  local lane_part = of_lane < NEUTRAL and 2 * of_lane or 1
   local of_round = 0.5 + lane_part * of_user * (0.5 + 0.5 * of_job)
-  local threshold_s = step.round_s * of_round + step.reclaim_s * max(0, of_lane - NEUTRAL)
+  local threshold_s = step.round_s * of_round
+  if of_lane > NEUTRAL then threshold_s = threshold_s + step.reclaim_s * (of_lane - NEUTRAL) end
   if line.is_live and of_lane > 0 then threshold_s = 1.5 * step.round_s end
   if depth_s > threshold_s then return pool.denied(step, depth_s - threshold_s + BREATH_S, binding) end
   slice_s = slice_s * (0.6 + 1.4 * of_user * lane_part)
-  return pool.grant(step, line, item, max(slice_s, first_s), bursts)
+  return pool.grant(step, line, item, slice_s > first_s and slice_s or first_s, all_s, bursts)
 end
 
 -- What few calls need is made when it is needed.

@@ -16,6 +16,7 @@ local FLOW_FADE_S = 5
 local SILENT_S = 3
 local HEARTBEAT_S = 10
 local REMEMBERED_S = 600
+local SHORTEST_SLICE_S = 0.0005
 
 -- The records of all items, read in one go; the weights of their users, if a person set any.
 function pool.load_lineages(items)
@@ -68,7 +69,6 @@ function pool.lane_share(lane)
 end
 
 function pool.take_part(step, line, first_s)
-  local max = math.max
   local user, job = line.user, line.job
   if line.caller[AT_WORK] == 0 then
     pool.look_again(BACKLOGGED, line.key, step.now_s + SILENT_S)
@@ -77,12 +77,14 @@ function pool.take_part(step, line, first_s)
   end
   if user[ACTIVE] ~= 0 and job[ACTIVE] ~= 0 then return end
   pool.join_lane(line.lane, first_s)
-  pool.join_parent(user, pool.memory, line.lane, max(LEAST_QUANTUM_S, first_s / user[WEIGHT]))
-  pool.join_parent(job, user, 0, max(LEAST_QUANTUM_S, first_s / job[WEIGHT]))
+  pool.join_parent(user, pool.memory, line.lane, math.max(LEAST_QUANTUM_S, first_s / user[WEIGHT]))
+  pool.join_parent(job, user, 0, math.max(LEAST_QUANTUM_S, first_s / job[WEIGHT]))
 end
 
 function pool.lag_of(mean, own, quantum)
-  return math.max(0, math.min(1, (mean + quantum - own) / (2 * quantum)))
+  local behind = (mean + quantum - own) / (2 * quantum)
+  if behind <= 0 then return 0 end
+  return behind < 1 and behind or 1
 end
 
 function pool.member_lag(member, parent, at, quantum_s)
@@ -100,16 +102,15 @@ end
 -- The length of a caller's slice, and how far behind its share its lane, user and job are, 0 to 1.
 function pool.lag(step, line, first_s)
   local memory = pool.memory
-  local max = math.max
   local lane, user, job = line.lane, line.user, line.job
   local lane_part = pool.lane_share(lane)
   local share = lane_part * ((user[WEIGHT] / memory[lane + W]) * (job[WEIGHT] / user[W]))
-  local slice_s = max(step.round_s * share / max(1, job[CALLERS]), 0.0005)
-  local quantum_s = max(slice_s, first_s)
-  local of_lane = NEUTRAL
+  local slice_s = step.round_s * share / (job[CALLERS] > 1 and job[CALLERS] or 1)
+  if slice_s < SHORTEST_SLICE_S then slice_s = SHORTEST_SLICE_S end
+  local quantum_s, of_lane = slice_s > first_s and slice_s or first_s, NEUTRAL
   if lane_part < 1 then
     local mean, own = pool.lane_mean(pool.lane_shares(lane)), quantum_s / lane_part
-    memory[lane + S] = max(memory[lane + S], mean - CREDIT_S - CREDIT_QUANTA * own)
+    memory[lane + S] = math.max(memory[lane + S], mean - CREDIT_S - CREDIT_QUANTA * own)
     of_lane = pool.lag_of(mean, memory[lane + S], own)
   end
   return slice_s, of_lane, pool.member_lag(user, memory, lane, quantum_s), pool.member_lag(job, user, 0, quantum_s)
@@ -117,15 +118,16 @@ end
 
 function pool.charge(step, line, seconds)
   local memory = pool.memory
-  local max = math.max
   local lane, user, job = line.lane, line.user, line.job
   memory[lane + S] = memory[lane + S] + seconds / pool.lane_share(lane)
   user[S] = user[S] + seconds / user[WEIGHT]
   if user[ACTIVE] > 0 then memory[lane + M] = memory[lane + M] + seconds end
   job[S] = job[S] + seconds / job[WEIGHT]
   if job[ACTIVE] > 0 then user[M] = user[M] + seconds end
-  local age_s = max(0, step.now_s - job[FLOW_AT])
-  job[FLOW] = max(0, job[FLOW] * pool.faded(age_s, FLOW_FADE_S) + seconds)
+  local age_s, flow = step.now_s - job[FLOW_AT], job[FLOW]
+  if age_s > 0 then flow = flow * pool.faded(age_s, FLOW_FADE_S) end
+  flow = flow + seconds
+  job[FLOW] = flow > 0 and flow or 0
   job[FLOW_AT] = step.now_s
 end
 
