@@ -45,6 +45,7 @@ from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
+from batch_llm.limiter.views import CHANGEABLE
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.base import Provider
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
@@ -59,17 +60,7 @@ __all__ = ["PacedProvider", "Store", "engine", "open_store", "paced_provider", "
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
-SIMULATED_LIMITS = (  # what the simulator calls by the same names
-    "requests_per_minute",
-    "tokens_per_minute",
-    "input_tokens_per_minute",
-    "output_tokens_per_minute",
-    "requests_per_day",
-    "tokens_per_day",
-    "max_concurrency",
-    "window_s",
-    "debit",
-)
+SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
 
 

@@ -21,7 +21,7 @@ from batch_llm.limiter.fair_share import faded, forget_absent, lineage
 from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.permits import give_permits
 from batch_llm.limiter.step import Step
-from batch_llm.limiter.throttling import learn, listen, probe, set_speed
+from batch_llm.limiter.throttling import FADE_S, learn, listen, probe, set_speed
 from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING
 
 __all__ = ["USE_FADE_S", "PoolSchedule", "flow_after"]
@@ -36,7 +36,6 @@ RECLAIM_ROUNDS = 4.0  # times how far behind a lane is, up to 0.5: deeper than l
 OUTAGE_S = 1.2  # longer than a caller with work stays silent: its heartbeat is 0.9 s
 GRACE_S = 0.6  # after an outage: until everybody has noticed its end; at least a round, so that the first is not alone
 OVERHANG = 2.2  # a slice ends at most so many rounds ahead: one caller alone books 1.3 of them at a depth of 0.88
-FADE_S = 1.0  # of the counts of granted and rejected rows
 USE_FADE_S = 3.0  # of what the view shows as used now
 
 

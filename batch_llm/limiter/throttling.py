@@ -17,7 +17,7 @@ from batch_llm.limiter.memory import Memory
 from batch_llm.limiter.step import Step
 from batch_llm.limiter.wire import CLOCK, FIXED, ROLLING, UNDECLARED_DAY
 
-__all__ = ["learn", "listen", "probe", "set_speed"]
+__all__ = ["FADE_S", "learn", "listen", "probe", "set_speed"]
 
 MINUTE_S = 60.0
 LEAST_ROWS = 20.0  # fewer rows than this say little about the share rejected
