@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test dev lint types bench-limiter
+.PHONY: help setup demo test search dev lint types bench-limiter
 
 # the root is Dagster's home unless you have one; provider keys never reach the demo or the tests
 HERE := export DAGSTER_HOME="$${DAGSTER_HOME:-$$PWD}";
@@ -23,6 +23,10 @@ demo: setup  ## run a real table through the simulator, at the speed of its limi
 test: setup  ## run every test
 	@scripts/debian_packages chromium
 	@$(KEYLESS) .venv/bin/python -m pytest -n 2 --dist loadfile
+
+search: setup  ## let the property tests look for counterexamples, twenty times as long
+	@SEARCH_FACTOR=$${SEARCH_FACTOR:-20} $(KEYLESS) .venv/bin/python -m pytest -n 2 --dist load --timeout 3600 \
+		$$(grep -rlE '@given|RuleBasedStateMachine' tests)
 
 dev: setup  ## start everything on this machine and print the address of the Dagster UI
 	@$(HERE) exec .venv/bin/batch-llm dev

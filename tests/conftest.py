@@ -14,6 +14,8 @@ from typing import NoReturn
 import pytest
 from hypothesis import settings
 
+from tests.search import FACTOR
+
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
@@ -24,14 +26,16 @@ _DROPPED = re.compile(
 )
 
 settings.register_profile("default", deadline=None)  # a shared machine may be slow; that is no failure
+# a gate judges the commit alone, so there the examples are the same each time; `make search` looks for new ones
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=100 * FACTOR, print_blob=True)
 
 
 def pytest_configure() -> None:
     for name in list(os.environ):
         if _DROPPED.fullmatch(name):
             del os.environ[name]
-    settings.load_profile("ci" if os.environ.get("CI") else "default")
+    settings.load_profile("search" if FACTOR > 1 else "ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(scope="session")

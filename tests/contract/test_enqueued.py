@@ -15,6 +15,7 @@ from batch_llm.errors import NeverFits
 from batch_llm.limiter.enqueued import FORGOTTEN_S, EnqueuedTokens, InProcessEnqueued, RedisEnqueued
 from batch_llm.limiter.redis_link import RedisLink
 from tests.redis_server import RedisServer, redis_executables, redis_server
+from tests.search import examples
 
 POOL = "openai:main"
 STEPS = st.one_of(
@@ -91,7 +92,7 @@ async def test_another_process_counts_them_too(server: RedisServer) -> None:
         assert not await RedisEnqueued(second).take("shared:main", "b", 60, 100)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=30))
 def test_both_answer_the_same(server: RedisServer, steps: list[tuple[str, str, int]]) -> None:
     async def drive() -> None:

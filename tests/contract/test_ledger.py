@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from batch_llm.clock import ManualClock
@@ -30,6 +30,7 @@ from batch_llm.limiter.ledger import (
 from batch_llm.limiter.redis_ledger import RedisLedger
 from batch_llm.limiter.redis_link import RedisLink
 from tests.redis_server import RedisServer, redis_executables, redis_server
+from tests.search import examples
 
 MONEY = st.integers(0, 40)
 CAPS = st.one_of(st.none(), st.integers(0, 60), st.just(MOST_NANO))
@@ -119,8 +120,19 @@ class Pair:
         self.epoch, self.heard_us = replies[0].epoch, replies[0].now_us
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PLAIN = LedgerCall("w0", 0, 0, "r0", "alice", cap_nano=None)
+FORGOTTEN_WITHOUT_MONEY = [
+    ("call", replace(PLAIN, run="r1"), "none", 1),
+    ("pause", 3_601.0),
+    ("call", replace(PLAIN, writer="w1"), "none", 2),  # w0 is forgotten
+    ("call", replace(PLAIN, writer="w1", run="r1"), "now", 2),  # the journals of its run are read
+    ("call", replace(PLAIN, writer="w1", run="r1"), "none", 2),
+]
+
+
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, max_size=40))
+@example(steps=FORGOTTEN_WITHOUT_MONEY)
 def test_both_ledgers_answer_the_same(server: RedisServer, steps: list[tuple[Any, ...]]) -> None:
     async def drive() -> None:
         pair = Pair(server)

@@ -16,6 +16,7 @@ from batch_llm.clock import ManualClock
 from batch_llm.errors import LimiterError, NeverFits
 from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant, Throttle
 from tests.contract.limiter_driver import IMPLEMENTATIONS, TENANT, Driver, Make, row, run
+from tests.search import examples
 
 ROUND_S = 1.0  # a long row behind a short one may be booked so much later than its moment
 
@@ -305,7 +306,7 @@ def test_a_rejected_request_stays_counted_and_its_tokens_do_not(make: Make) -> N
     assert run(make, Limits("p", tokens_per_minute=1000), scenario).times()[:2] == [0, 0]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 @given(st.lists(st.floats(0, 120), min_size=2, max_size=2), st.lists(st.floats(0.1, 1), min_size=2, max_size=2))
 def test_a_longer_retry_after_or_a_lower_limit_never_lets_a_row_go_earlier(
     pauses: list[float], shares: list[float]

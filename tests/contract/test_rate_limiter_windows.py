@@ -17,6 +17,7 @@ from batch_llm.limiter.base import Cost, Limits
 from batch_llm.limiter.leasing import LeasingOptions
 from tests.contract.limiter_driver import IMPLEMENTATIONS, STEPS, Driver, Make, dimensions, play, run
 from tests.contract.strict_bucket import overshoot
+from tests.search import examples
 
 MINUTE_S = 60.0
 SLACK_S = LeasingOptions().slack_s  # so late a start may be and still count as on time
@@ -40,7 +41,7 @@ LIMITS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=examples(150))
 @given(LIMITS, STEPS)
 def test_no_window_ever_holds_more_than_the_limit(limits: Limits, steps: list[Any]) -> None:
     """Sent in any window <= rate * (window + burst or slack) + one row; nobody overtakes; everybody leaves."""
@@ -70,7 +71,7 @@ def test_no_window_ever_holds_more_than_the_limit(limits: Limits, steps: list[An
             assert overshoot(flows, rate) <= rate * (tolerance_s + lag_s) + credit + early + debts + 1e-6
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @example(  # rows larger than a slice, carried on until the last slice had no time left for the last row
     Limits("p", requests_per_minute=600, input_tokens_per_minute=3000, debit="actual"),
     [("ask", [Cost(100, 0, None)] * 3), ("ask", [Cost(1, 0, None)])],

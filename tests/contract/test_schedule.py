@@ -23,6 +23,7 @@ from batch_llm.limiter.schedule import PoolSchedule
 from batch_llm.limiter.wire import Call, Item, Reply, Served
 from tests.contract.schedule_lab import STORIES, Caller, Pool, Step, pools, request, steps
 from tests.redis_server import RedisServer, redis_executables, redis_server
+from tests.search import examples
 
 START_US = 1_790_000_000_000_000
 LIMITS = Limits("openai:main", requests_per_minute=600, max_concurrency=10)
@@ -83,7 +84,7 @@ def _assert_equal(python: Memory, redis: Memory) -> None:
         assert getattr(redis, each.name) == getattr(python, each.name), each.name
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=list(HealthCheck))
 @given(pool=pools(), life=steps())
 def test_both_schedules_give_the_same_replies_and_remember_the_same(
     server: RedisServer, pool: Pool, life: list[Step]

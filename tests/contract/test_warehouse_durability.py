@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from batch_llm.warehouse.base import Mode, Warehouse
 from tests.contract.warehouse_lab import KEY, LABS, DuckDBLab, input_table, publish, stored, written
+from tests.search import examples
 
 ROOT = Path(__file__).parents[2]
 Row = tuple[str, str | None]  # status, answer
@@ -79,7 +80,7 @@ steps = st.lists(st.tuples(st.one_of(publishing, promoting, promoting), st.boole
 
 
 @pytest.mark.parametrize("kind", LABS)
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(data=st.data(), steps=steps)
 def test_any_sequence_of_publishing_and_promoting_equals_the_model(
     kind: str, data: st.DataObject, steps: list[tuple[tuple[object, ...], bool]]

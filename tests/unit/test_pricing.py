@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm.pricing import _LIST_DATES, COST_PLACES, PriceList
+from tests.search import examples
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
 MODELS = [
@@ -39,7 +40,7 @@ class Own:
 
 
 @pytest.mark.parametrize(("provider", "model"), MODELS)
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.integers(0, 400_000), st.integers(0, 100_000), st.data())
 def test_costs_are_the_price_lists_own_to_a_billionth(
     provider: str, model: str, input_tokens: int, output_tokens: int, data: st.DataObject

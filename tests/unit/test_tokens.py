@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from batch_llm import tokens
 from batch_llm.tokens import MESSAGE_OVERHEAD_TOKENS, REPLY_OVERHEAD_TOKENS, OutputLength, Tokens, fetch_encodings
+from tests.search import examples
 
 NAMES = ("o200k_base", "cl100k_base")
 
@@ -60,7 +61,7 @@ def test_our_encodings_are_tiktokens(theirs: dict[str, tiktoken.Encoding], name:
     assert dict(encoding.special_tokens) == theirs[name]._special_tokens
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.text())
 def test_exact_counts_are_tiktokens(theirs: dict[str, tiktoken.Encoding], text: str) -> None:
     for model, name in (("gpt-4.1-mini", "o200k_base"), ("gpt-3.5-turbo", "cl100k_base")):

@@ -155,9 +155,8 @@ local function seed(call, writers, epoch)
     end
   end
   local lost = number_in(LOST, call[C.run])
-  if lost > 0 then
+  if redis.call('HDEL', LOST, call[C.run]) == 1 and lost > 0 then
     redis.call('HINCRBY', USERS, call[C.user], whole(-lost))
-    redis.call('HDEL', LOST, call[C.run])
   end
 end
 

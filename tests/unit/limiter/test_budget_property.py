@@ -19,6 +19,7 @@ from batch_llm.limiter.base import Hold
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.limiter.ledger import FORGOTTEN_S, SETTLING_S, LedgerCall, LedgerReply, ScopeView, user_cap
+from tests.search import examples
 
 ZERO = Decimal(0)
 CAPS = st.integers(1, 400).map(lambda cents: Decimal(cents) / 100)
@@ -268,4 +269,4 @@ class Money(RuleBasedStateMachine):
 
 
 TestMoney = Money.TestCase
-TestMoney.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+TestMoney.settings = settings(max_examples=examples(60), stateful_step_count=60, deadline=None)

@@ -16,6 +16,7 @@ from batch_llm.limiter.base import Cost, Limits, PoolChange, Tenant
 from batch_llm.limiter.in_process_schedule import InProcessSchedule
 from batch_llm.limiter.leasing import LeasingRateLimiter
 from tests.contract.strict_bucket import Flow, largest_window, overshoot
+from tests.search import examples
 
 MINUTE_S = 60.0
 
@@ -96,7 +97,7 @@ class Pool:
 JOBS = st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.lists(st.integers(1, 300), min_size=1, max_size=5))
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(
     st.integers(1, 4),
     st.lists(JOBS, min_size=1, max_size=6),

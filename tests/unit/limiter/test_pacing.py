@@ -14,6 +14,7 @@ from batch_llm.limiter.debit import rules_of
 from batch_llm.limiter.lease_line import PLAY_S, Leased, Line, Pace, Slice
 from batch_llm.limiter.pacing import hand_back, put_back, ready_at_s, take, void_begun
 from tests.contract.strict_bucket import Flow, overshoot
+from tests.search import examples
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SLACK_S = 0.005
@@ -185,7 +186,7 @@ STEPS = st.lists(
 COSTS = st.lists(st.builds(Cost, st.integers(1, 120), st.integers(0, 80)), min_size=1, max_size=8)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(LIMITS, COSTS, STEPS)
 def test_nothing_is_early_bunched_or_lost_whatever_happens(limits: Limits, costs: list[Cost], steps: list[Any]) -> None:
     """Booked = sent + reported + still held, and a strict bucket of slack (and play) and one row overflows nowhere."""
@@ -221,7 +222,7 @@ def test_nothing_is_early_bunched_or_lost_whatever_happens(limits: Limits, costs
         assert overshoot(flows, rate) <= rate * late_s + play + 1e-6
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(LIMITS, COSTS, st.lists(st.floats(0.2, 2), min_size=1, max_size=5))
 def test_ready_says_when_the_next_row_may_go(limits: Limits, costs: list[Cost], lengths_s: list[float]) -> None:
     """Not a moment earlier, and then it goes."""

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm.limiter.schedule import PoolSchedule
+from tests.search import examples
 
 START_S = 1_790_000_000.0
 RULES = [[0, 0, 1000.0, 0.0, 0.0, 0.0, 0.0, 0.0]]
@@ -22,7 +23,7 @@ def _permits(
     return int(reply[10][0][5])
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     asks=st.lists(
         st.tuples(st.sampled_from("abc"), st.sampled_from(["w1", "w2"]), st.integers(0, 12), st.floats(0, 0.2)),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from batch_llm.limiter.base import Limits
 from batch_llm.limiter.booking import PLAY_S
 from batch_llm.limiter.schedule import OVERHANG, ROUND_MOST_S, ROUND_S, PoolSchedule
+from tests.search import examples
 from tests.unit.limiter.pool_lab import Lab, Tenant, excess, jain, rows_of, shares, use
 
 ROW = rows_of(1.0)
@@ -45,7 +46,7 @@ _TENANTS = st.builds(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(
     tenants=st.lists(_TENANTS, min_size=1, max_size=6, unique_by=lambda each: (each.user, each.worker, each.lane)),
     burst_s=st.sampled_from([0.0, 0.5, 3.0]),
@@ -61,7 +62,7 @@ def test_no_window_of_any_length_is_above_the_limit(tenants: list[Tenant], burst
         _assert_never_above(lab, tenants, [100.0, 10_000.0], burst_s)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(lies=st.lists(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0, 1e9])] * 3), min_size=1, max_size=60))
 def test_settling_never_mints(lies: list[tuple[float, float, float]]) -> None:
     """Whatever a caller claims to hand back, it gets no more than time gave, and what it really held and returned."""
@@ -211,7 +212,7 @@ def test_a_clock_that_jumps_neither_stops_the_pool_nor_lets_more_out(step_s: flo
     assert use(lab.sent, PER_S, 18, 25) >= 0.985
 
 
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @example(shorter_s=1e-308, longer_s=0.25, lower=1.0, at_s=1.0)
 @given(shorter_s=st.floats(0, 10), longer_s=st.floats(0, 10), lower=st.floats(0.1, 1.0), at_s=st.floats(0.5, 3.0))
 def test_a_longer_wait_or_a_lower_limit_lets_nothing_go_earlier(
