@@ -23,8 +23,9 @@ PLAY_S = 0.1
 """How far a dimension that does not bind may lag behind a slice's start. Without any play, jobs of short rows and jobs
 of long ones would take turns on the whole pool: of limits of 1,000 rows and 100,000 tokens per second 64 % and 76 %
 were used with rows of 50 and 3,000 tokens; with 0.05 s of play 82 % and 100 %."""
-WINDOW_PLAY = 0.005  # of a fixed window of the provider, whose free 1 % covers it
-WITH_SPARE = 1.5  # times what the listed rows need of a dimension that lags behind
+WINDOW_PLAY = 0.002  # of a fixed window of the provider; what is kept free in it covers that
+ALL_FROM = 0.6  # of the rows listed: from here on the slice holds them all
+SPARE, SPARE_ROWS = 0.5, 2.0  # of what the rows need, and rows: so much more of a dimension that lags behind
 
 
 def settle(step: Step, line: Lineage, item: list[Any], *, known: bool) -> None:
@@ -72,7 +73,7 @@ def _give_back(step: Step, n: int, clock: tuple[float, float], *, mine: bool) ->
 
 
 def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
-    """Book a slice for one item: served, wait_s, binding, starts_s, amounts (see `wire.Grant`)."""
+    """Book a slice for one item: served, wait_s, binding, starts_s, amounts, suits_s (see `wire.Grant`)."""
     nothing = [0.0] * len(step.places)
     memory, now_s = step.memory, step.now_s
     if item[4] <= 0 and line.is_short:
@@ -81,30 +82,37 @@ def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
         leave(memory, line)  # nobody of this caller waits
     line.caller[CALLER.WAITING], line.caller[CALLER.IN_FLIGHT] = item[12], item[13]
     if item[4] <= 0:
-        return [Served.DENIED, 0.0, -1, nothing, nothing]
+        return [Served.DENIED, 0.0, -1, nothing, nothing, 0.0]
     _make_room(step, item)
     if line.lane_number == LIVE:
         memory.live_seen_s = now_s
     first_s = _seconds(step, item[7])
     take_part(step, line, first_s)
     if now_s < memory.pause_until_s:
-        return [Served.DENIED, memory.pause_until_s - now_s, -1, nothing, nothing]
+        return [Served.DENIED, memory.pause_until_s - now_s, -1, nothing, nothing, 0.0]
     standing = lag(step, line, first_s)
     # a lane that live requests keep from its share takes it from their reserve
     bursts = step.full_bursts if line.lane_number == LIVE or standing.lane > NEUTRAL else step.bursts
     depth_s, binding, day_wait_s = _depth(step, item, bursts)
     if day_wait_s > 0:
-        return [Served.DENIED, day_wait_s, binding, nothing, nothing]
+        return [Served.DENIED, day_wait_s, binding, nothing, nothing, 0.0]
     threshold_s = _threshold(step, line, standing)
     if depth_s > threshold_s:
-        return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing]
-    return _grant(step, line, item, (standing, first_s, bursts))
+        return [Served.DENIED, depth_s - threshold_s + BREATH_S, binding, nothing, nothing, 0.0]
+    suits_s = standing.slice_s * (0.6 + 1.4 * standing.user * min(1.0, 2 * standing.lane))
+    return _grant(step, line, item, (suits_s, first_s, bursts))
 
 
 def _make_room(step: Step, item: list[Any]) -> None:
-    """Remember the largest row. A day that refills evenly keeps room for it: else the day and one row would go."""
+    """Remember the largest row. A day that refills evenly keeps room for it: else the day and one row would go.
+
+    So does a fixed window, and where no room was kept yet for one so large, time is lost before it.
+    """
     largest = step.memory.largest
     for n, place in enumerate(step.places):
+        if step.windows[n] > 0 and item[8][n] > largest[place]:
+            step.memory.tat[place] = max(step.now_s, step.memory.tat[place])
+            step.memory.tat[place] += (item[8][n] - largest[place]) / step.rates[n]
         largest[place] = max(largest[place], item[8][n])
         if step.kinds[n] == ROLLING:
             burst_s = max(0.0, step.periods[n] - AHEAD_S - largest[place] / step.rates[n])
@@ -148,23 +156,24 @@ def _threshold(step: Step, line: Lineage, standing: Lag) -> float:
     return step.round_s * of_round + step.reclaim_s * max(0.0, standing.lane - NEUTRAL)
 
 
-def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, list[float]]) -> list[Any]:
+def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[float, float, list[float]]) -> list[Any]:
     """Take a slice from the schedule.
 
     Every clock goes on from the slice's start, at most `PLAY_S` before it: else the dimensions that do not bind would
     bunch behind the one that does. Of one that lags further behind, the slice gets more than its rows need, out of time
     that nobody can book any more: the rows that go may be smaller, and more, than those listed.
     """
-    standing, first_s, bursts = terms
+    suits_s, first_s, bursts = terms
     memory, now_s = step.memory, step.now_s
-    part = _part_of_demand(step, item, standing, (first_s, bursts))
+    part = _part_of_demand(step, item, max(suits_s, first_s), bursts)
     start_s = now_s
     memory.tail = line.key
     for n, place in enumerate(step.places):
         memory.tail_tat[place] = memory.tat[place]
         if item[6][n] > 0 and step.kinds[n] != FIXED:
             start_s = max(start_s, memory.tat[place] - bursts[n])
-    amounts = [max(total * part, first) for total, first in zip(item[6], item[7], strict=True)]
+    one_row = part * item[4] <= 1 + ROUNDING_S
+    amounts = [first if one_row else max(total * part, first) for total, first in zip(item[6], item[7], strict=True)]
     given_s = _seconds(step, amounts)
     starts = [start_s] * len(amounts)
     for n, place in enumerate(step.places):
@@ -181,7 +190,7 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
                 starts[n] = begin_s - bursts[n]
                 if memory.tat[place] < start_s - play_s:
                     spare = (start_s + given_s - play_s - begin_s) * step.rates[n]
-                    amounts[n] = amount = max(amount, min(WITH_SPARE * amount, spare))
+                    amounts[n] = amount = max(amount, min(_with_spare(amount, item[7][n]), spare))
             memory.tat[place] = begin_s + amount / step.rates[n]
         line.caller[CALLER.OUT + place] += amount
     memory.rows += item[4] * part
@@ -191,7 +200,11 @@ def _grant(step: Step, line: Lineage, item: list[Any], terms: tuple[Lag, float, 
     met = part >= 1 - ROUNDING_S and not item[5] and not line.is_short
     if met:
         leave(memory, line)
-    return [Served.MET if met else Served.GRANTED, 0.0, -1, starts, amounts]
+    return [Served.MET if met else Served.GRANTED, 0.0, -1, starts, amounts, suits_s]
+
+
+def _with_spare(amount: float, row: float) -> float:
+    return amount + max(SPARE * amount, SPARE_ROWS * row)
 
 
 def _play_s(step: Step, n: int) -> float:
@@ -199,14 +212,10 @@ def _play_s(step: Step, n: int) -> float:
     return min(PLAY_S, WINDOW_PLAY * step.windows[n]) if step.windows[n] > 0 else PLAY_S
 
 
-def _part_of_demand(step: Step, item: list[Any], standing: Lag, terms: tuple[float, list[float]]) -> float:
-    """Which part of the listed rows (or how many times of it) the slice holds."""
-    first_s, bursts = terms
+def _part_of_demand(step: Step, item: list[Any], slice_s: float, bursts: list[float]) -> float:
+    """Which part of the listed rows the slice holds."""
     all_s = _seconds(step, item[6])
-    slice_s = standing.slice_s * (0.6 + 1.4 * standing.user * min(1.0, 2 * standing.lane))
-    part = max(slice_s, first_s) / all_s if all_s > 0 else math.inf if item[5] else 1.0
-    if not item[5]:
-        part = min(part, 1.0)
+    part = _in_whole_rows(slice_s / all_s, item[4]) if all_s > slice_s else 1.0
     for n, place in enumerate(step.places):
         if step.kinds[n] == CLOCK or item[6][n] <= 0:
             continue
@@ -215,4 +224,12 @@ def _part_of_demand(step: Step, item: list[Any], standing: Lag, terms: tuple[flo
         else:
             left = (step.now_s + step.round_s + bursts[n] - step.memory.tat[place]) * step.rates[n]
         part = min(part, left / item[6][n])
-    return max(0.0, min(part, 1e6))
+    return max(0.0, part)
+
+
+def _in_whole_rows(part: float, rows: float) -> float:
+    """A rest of a row would move on to the caller's next slice, and go there too soon after somebody else's row.
+
+    The caller lists as many rows as suited it last time: if that about suits it now, the slice holds them all.
+    """
+    return 1.0 if part >= ALL_FROM else max(1.0, math.floor(part * rows + 0.5)) / rows

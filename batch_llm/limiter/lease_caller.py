@@ -105,7 +105,7 @@ class Caller:
                 await self._call_what_is_due(now_s)
 
     def _next_call_s(self, now_s: float) -> float:
-        if self._retry_s > now_s:
+        if self._retry_s > now_s + EPSILON_S:
             return self._retry_s
         if self._pool.throttles:
             return now_s
@@ -142,6 +142,8 @@ class Caller:
 
     async def _call_what_is_due(self, now_s: float) -> None:
         pool = self._pool
+        if self._let_due_go(now_s):
+            await asyncio.sleep(0)  # until their consumers are back with the rows that follow
         beating = now_s + EPSILON_S >= self._called_s + HEARTBEAT_S
         items: list[Item] = []
         asked: list[Asked] = []
@@ -159,14 +161,19 @@ class Caller:
         if items or beating or pool.throttles:
             await self._call(items, asked, now_s)
 
+    def _let_due_go(self, now_s: float) -> bool:
+        """Let out what goes in this very moment, so that it is not listed as waiting. True: some may have gone."""
+        due = [line for line in self._pool.lines.values() if line.alarm_at_s <= now_s + EPSILON_S]
+        for line in due:
+            self._let_go(line)
+        return bool(due)
+
     def _question(self, line: Line, now_s: float) -> Question | None:
         """What a line asks for in this call; a refund is a reason to ask again at once."""
         soon_s = now_s + COALESCE_S
         refunded = line.tell_at_s <= soon_s and bool(line.waiters) and not line.covered
         if ask_at_s(line, now_s) > soon_s and not refunded:
             return None
-        if line.alarm_at_s <= now_s + EPSILON_S:
-            self._let_go(line)  # so that no row is listed that goes in this very moment
         question = question_of(line, now_s)
         line.covered = question is None and not is_short_of_permits(line)
         line.met = line.met and question is None

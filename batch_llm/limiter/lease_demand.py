@@ -10,6 +10,7 @@ other without a gap, and nobody holds more of the future than one slice.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batch_llm.limiter.lease_line import Line, Slice
@@ -31,6 +32,7 @@ __all__ = [
 ]
 
 LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
+HALF = 0.5
 MOST_PERMITS = 4096
 SLICES_PER_PERMITS = 6  # so many slices use up the permits: in longer ones rows would miss their moment for want of one
 SHORT_FOR_S = 2.0  # so long after a row had to wait for a permit they are scarce
@@ -79,7 +81,7 @@ def ask_at_s(line: Line, now_s: float) -> float:
         return math.inf  # it does not use what it has
     last = line.slices[-1]
     idle = last.spent and line.pace.seconds(last.left) > IDLE_S  # a long row does not fit, and time goes by
-    return max(line.ask_at_s, last.begins_s + (0.0 if idle else line.patience_s))
+    return max(line.ask_at_s, last.begins_s + (0.0 if idle else line.patience_s()))
 
 
 def _is_live(line: Line, piece: Slice, now_s: float) -> bool:
@@ -109,37 +111,50 @@ class Question:
     more: bool
     cost: list[float]
     first: list[float]
+    seen: int = 0  # with the rows that what is booked covers
+    is_full: bool = False  # one row more, and it would be longer than suits
 
 
 def question_of(line: Line, now_s: float) -> Question | None:
     """What to ask for now; None when what is booked covers it."""
-    room = _room(line, now_s)
-    question = _listed(line, now_s, room)
+    room, held = _room(line, now_s), _held(line, now_s)
+    question = _listed(line, now_s, room, held)
     if room >= LISTED_ROWS:
         question.more = question.more or says_more(line, now_s)
-    elif question.rows < room and line.mean_of and says_more(line, now_s):
-        _add_rows(line, question, room - question.rows)
+    elif question.seen < room and line.mean_of and says_more(line, now_s):
+        _add_rows(line, question, room - question.seen)
     if line.pace.seconds(question.cost if question.rows else line.mean_sum) <= 0:
         question.more = False  # only a limit per minute bounds a slice: else it would be all that is left of the day
-    if not question.more:
-        return _without_what_is_held(line, now_s, question)
-    missing_s = line.slice_s - line.pace.seconds(question.cost)
-    if line.mean_of and says_more(line, now_s) and (missing_s > 0 or not question.rows):
-        _fill_up(line, question, missing_s)
-    return question if question.rows else None
+    if question.more and line.mean_of and not question.is_full:
+        _fill_up(line, question)
+    if question.rows == 0 or (line.pace.count and max(question.cost) <= TINY):
+        return None
+    return question
 
 
-def _fill_up(line: Line, question: Question, missing_s: float) -> None:
+def _held(line: Line, now_s: float) -> list[float]:
+    """What is booked already and can still be sent, units."""
+    held = [0.0] * line.pace.count
+    for piece in line.slices:
+        until_s = piece.end_s + line.pace.slack_s
+        if (now_s <= until_s or piece.spent) and max(piece.next_s) <= until_s:
+            held = [total + left for total, left in zip(held, piece.left, strict=True)]
+    return held
+
+
+def _fill_up(line: Line, question: Question) -> None:
     """Rows that are not here yet will be like those before."""
+    missing_s = max(0.0, line.suits_s - line.pace.seconds(question.cost))
     mean_s = line.pace.seconds(line.mean_sum) / line.mean_of
-    _add_rows(line, question, max(0.0 if question.rows else 1.0, missing_s / mean_s if mean_s > 0 else 0.0))
+    _add_rows(line, question, missing_s / mean_s if mean_s > 0 else 0.0)
 
 
 def _add_rows(line: Line, question: Question, count: float) -> None:
     mean = [total / line.mean_of for total in line.mean_sum]
+    count = max(0 if question.rows else 1, round(count))
     if not question.rows:
         question.first = mean
-    question.rows += max(1, round(min(count, LISTED_ROWS)))
+    question.rows += min(count, LISTED_ROWS)
     question.cost = [total + count * each for total, each in zip(question.cost, mean, strict=True)]
 
 
@@ -189,28 +204,39 @@ def take_back(line: Line, item: Item) -> None:
             kept[place] += amount
 
 
-def _listed(line: Line, now_s: float, room: int) -> Question:
-    """Add up the rows waiting: the first ``room`` of them, but not more than a slice like the last one holds.
+def _listed(line: Line, now_s: float, room: int, held: list[float]) -> Question:
+    """Add up the rows waiting that what is ``held`` does not cover: about as many as a slice best holds.
 
-    Then the slice has the mixture of just these rows, and no dimension runs out before the others.
+    Then the slice holds just these rows: none stands across its end, and no dimension runs out before the others.
+    ``room``: no rows behind so many are worth a booking.
     """
-    measure, most = line.pace.measures.reserved, line.pace.most
-    rows, cost, first, largest = 0, [0.0] * line.pace.count, [0.0] * line.pace.count, [0.0] * line.pace.count
-    more = False
+    measure, most, seconds = line.pace.measures.reserved, line.pace.most, line.pace.seconds
+    rows, seen, cost, first, largest = 0, 0, *([0.0] * line.pace.count for _ in range(3))
+    more = is_full = False
     every = (cost for waiter in line.waiters if not waiter.future.done() for cost in waiter.costs)
     for amounts in map(measure, every):
-        if rows == room or (room == LISTED_ROWS and rows and line.pace.seconds(cost) >= line.slice_s > 0):
+        if (rows if room >= LISTED_ROWS else seen) == room:
             more = True
             break
         if any(amount > limit for amount, limit in zip(amounts, most, strict=True)):
             break  # it will be refused when it is its turn
-        if rows == 0:
-            first = list(amounts)
-        cost = [total + amount for total, amount in zip(cost, amounts, strict=True)]
+        seen += 1
         largest = [max(pair) for pair in zip(largest, amounts, strict=True)]
+        missing: Sequence[float] = amounts
+        if not rows:
+            if any(amounts) and all(amount - has <= TINY for amount, has in zip(amounts, held, strict=True)):
+                held = [has - amount for has, amount in zip(held, amounts, strict=True)]
+                continue
+            missing = first = [
+                amount - has if has < amount else amount for amount, has in zip(amounts, held, strict=True)
+            ]
+        elif room >= LISTED_ROWS and 0 < line.suits_s < seconds(cost) + HALF * seconds(missing):
+            more = is_full = True
+            break
+        cost = [total + amount for total, amount in zip(cost, missing, strict=True)]
         rows += 1
     line.note_largest(tuple(largest), now_s)
-    return Question(rows, more and room >= LISTED_ROWS, cost, first)
+    return Question(rows, more and room >= LISTED_ROWS, cost, first, seen, is_full)
 
 
 def _room(line: Line, now_s: float) -> int:
@@ -229,14 +255,3 @@ def _room(line: Line, now_s: float) -> int:
     ended_per_s = max(line.ended, line.ended_before) / ENDED_FOR_S
     free = line.permits - line.in_flight + math.floor(ended_per_s * line.ahead_s)
     return max(0, min(LISTED_ROWS, math.ceil(line.permits / SLICES_PER_PERMITS), free))
-
-
-def _without_what_is_held(line: Line, now_s: float, question: Question) -> Question | None:
-    for piece in line.slices:
-        until_s = piece.end_s + line.pace.slack_s
-        if (now_s <= until_s or piece.spent) and max(piece.next_s) <= until_s:
-            question.cost = [max(0.0, total - held) for total, held in zip(question.cost, piece.left, strict=True)]
-            question.first = [max(0.0, total - held) for total, held in zip(question.first, piece.left, strict=True)]
-    if question.rows == 0 or (line.pace.count and max(question.cost) <= TINY):
-        return None
-    return question

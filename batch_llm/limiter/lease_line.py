@@ -148,7 +148,7 @@ class Line:
         arrivals: Waiters so far.
         tell_at_s: When the report gives back, or takes, so much that it must be told; infinite while it does not.
         ask_at_s: When the schedule may be asked again.
-        patience_s: The schedule is asked so long after the last slice begins: earlier it would refuse.
+        refused_s: The schedule is asked so long after the last slice ends: earlier it would refuse; -inf: never.
         ahead_s: So far ahead the last slice was booked.
         first_try: Nothing was refused since the last slice was booked.
         grants: Slices booked so far.
@@ -163,9 +163,9 @@ class Line:
         "ahead_s", "alarm", "alarm_at_s", "arrivals", "ask_at_s", "beyond", "binding", "booked_to", "covered",
         "done", "ended", "ended_before", "ended_from_s", "first_try", "free_from_s", "grants", "idle_from_s",
         "in_flight", "lane", "largest", "largest_from_s", "largest_lately", "last_granted_s", "last_piece",
-        "let_out", "mean_of", "mean_sum", "met", "more_until_s", "owner", "pace", "patience_s", "permits",
-        "permits_at_s", "reported_at_s", "samples", "short_s", "slice_s", "slices", "tell_at_s",
-        "tenant", "unused", "used", "waiters", "woke_s",
+        "let_out", "mean_of", "mean_sum", "met", "more_until_s", "owner", "pace", "permits",
+        "permits_at_s", "refused_s", "reported_at_s", "samples", "short_s", "slice_s", "slices", "suits_s",
+        "tell_at_s", "tenant", "unused", "used", "waiters", "woke_s",
     )  # fmt: skip
 
     def __init__(self, tenant: Tenant, pace: Pace, owner: object, *, limited: bool) -> None:
@@ -188,6 +188,7 @@ class Line:
         self.ended = self.ended_before = 0  # requests, in this and the last stretch
         self.ended_from_s = -math.inf
         self.slice_s = 0.0  # of the whole pool, in the last slice
+        self.suits_s = 0.0  # how long it would best have been; 0: not known yet
         self.let_out = list(nothing)
         self.last_granted_s = -math.inf
         self.last_piece: Slice | None = None
@@ -197,7 +198,7 @@ class Line:
         self.idle_from_s = -math.inf
         self.ask_at_s = -math.inf
         self.arrivals = 0
-        self.patience_s = self.ahead_s = 0.0
+        self.ahead_s, self.refused_s = 0.0, -math.inf
         self.first_try, self.grants = True, 0
         self.covered = self.met = False
         self.booked_to: list[float] = []
@@ -207,6 +208,15 @@ class Line:
         self.alarm_at_s = math.inf
         self.woke_s = -math.inf
         self.samples: deque[tuple[float, list[float], float]] = deque()  # see `lease_outage.Sample`
+
+    def patience_s(self) -> float:
+        """The schedule is asked so long after the last slice begins."""
+        return max(0.0, self.refused_s + self.slice_s)
+
+    def set_patience(self, patience_s: float) -> None:
+        """Ask so long after a slice begins that is as long as the last one; at most when it was booked ahead so far."""
+        patience_s = min(patience_s, self.ahead_s)
+        self.refused_s = patience_s - self.slice_s if patience_s > 0 else -math.inf
 
     def count_rows(self, taken: list[float], rows: int) -> None:
         """Rows left: keep the totals and the mean row."""

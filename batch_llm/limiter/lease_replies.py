@@ -160,7 +160,7 @@ def _take_grant(pool: LeasedPool, asked: tuple[Line, int], grant: Grant, times: 
         line.binding = int(grant.binding)
         line.ask_at_s = received_s + min(HEARTBEAT_S, max(SHORTEST_WAIT_S, grant.wait_s))
         if line.first_try and not pool.refunds_much:
-            line.patience_s = min(line.patience_s + grant.wait_s, line.ahead_s)
+            line.set_patience(line.patience_s() + grant.wait_s)
         line.first_try = False
         error = quota_exhausted(pool, line.binding, grant.wait_s)
         if error is not None:
@@ -194,6 +194,6 @@ def _add_slice(pool: LeasedPool, line: Line, grant: Grant, times: tuple[float, f
     line.grants += 1
     line.first_try = True
     line.ahead_s = max(0.0, piece.begins_s - received_s)
-    line.patience_s = min(line.ahead_s, line.patience_s * (0.5 if line.grants % HURRY_EVERY == 0 else 1.0))
+    line.set_patience(line.patience_s() * (0.5 if line.grants % HURRY_EVERY == 0 else 1.0))
     follow(line, piece)
-    line.slice_s = pace.seconds(grant.amounts)
+    line.slice_s, line.suits_s = pace.seconds(grant.amounts), grant.suits_s

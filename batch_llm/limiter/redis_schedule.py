@@ -110,15 +110,15 @@ def _numbers_of(request: list[Any], now_us: int) -> tuple[list[str], list[float]
 
 def _reply_of(packed: bytes, *, rules: int, items: int) -> list[Any]:
     """`wire.Reply` as a list, from the script's numbers: seven, three per rule, and a grant per item."""
-    length = 4 + 2 * rules
+    length = 5 + 2 * rules
     numbers = list(struct.unpack(f"<{7 + 3 * rules + items * length}d", packed))
     epoch, seq, now_s, version, pause_s, pause_dimension, stray = numbers[:7]
     per_rule = numbers[7 : 7 + 3 * rules]
     rates, limits, days = per_rule[:rules], per_rule[rules : 2 * rules], per_rule[2 * rules :]
     grants = []
     for start in range(7 + 3 * rules, len(numbers), length):
-        served, wait_s, binding, permits, *slices = numbers[start : start + length]
-        grants.append([int(served), wait_s, int(binding), slices[::2], slices[1::2], int(permits)])
+        served, wait_s, binding, permits, suits_s, *slices = numbers[start : start + length]
+        grants.append([int(served), wait_s, int(binding), slices[::2], slices[1::2], int(permits), suits_s])
     pause = [pause_s, pause_dimension]
     return [int(epoch), int(seq), now_s, int(version), rates, limits, *pause, int(stray), days, grants]
 

@@ -69,7 +69,8 @@ class PoolSchedule:
             line = lineage(step, item)
             settle(step, line, item, known=known)
             permits = give_permits(step, line, item)
-            grants.append([*book(step, line, item), permits])
+            *booked, suits_s = book(step, line, item)
+            grants.append([*booked, permits, suits_s])
         return _reply(step, grants)
 
     def change(self, clock_s: float, change: list[Any]) -> None:

@@ -42,8 +42,8 @@ STRAY_SPARE, STRAY_SPARE_SHARE = 3.0, 0.03  # .. and so many rows more, at most 
 TOLERATED_FOR_S = 120.0
 LOW_WATER = 0.005  # of the limit per minute: below it the provider's bucket is as good as empty
 MINUTE_BUCKET = 0.5  # a `remaining` above this share shows that the provider counts by the minute
-WINDOW_SHARE_KEPT_FREE = 0.01  # of a provider's fixed window; covers the jitter between our clock and its clock
-CARRIED_S = 0.01  # of the limit: besides the largest row, what callers carry from one slice into the next one
+LATE_S = 0.007  # kept free in a provider's fixed window: rows that start late, of the window before
+WINDOW_SHARE_KEPT_FREE = 0.003  # of such a window, at least: rows that are longer on their way than others
 LARGEST_SHARE_KEPT_FREE = 0.5  # rows above half a window are spaced by two rows' time: never two in one window
 DAY_PAUSE_S = 60.0  # a day's limit that refills evenly, or is not declared, and did not say when
 
@@ -269,9 +269,9 @@ def _in_windows(rate: float, window_s: float, largest: float, *, whole: bool) ->
     per_window = rate * window_s
     if whole:
         fits = math.floor(per_window + 1e-9) if per_window >= 1 else per_window  # half a request never fits
-        return fits / window_s * (1 - WINDOW_SHARE_KEPT_FREE)
+        return fits / window_s * (1 - max(WINDOW_SHARE_KEPT_FREE, LATE_S / window_s))
     row = largest / per_window
     if row > 1:  # no window could take such a row, so this dimension is not counted in these windows
         row = 0.0
-    free = max(WINDOW_SHARE_KEPT_FREE, row + CARRIED_S / window_s)
+    free = max(WINDOW_SHARE_KEPT_FREE, row + LATE_S / window_s)
     return rate * (1 - min(LARGEST_SHARE_KEPT_FREE, free))

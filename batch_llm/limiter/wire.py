@@ -161,6 +161,7 @@ class Grant:
     starts_s: list[float]  # when the slice begins in each dimension; the first row goes at the latest of them
     amounts: list[float]  # how much may be sent, paced at `Reply.rates`
     permits: int  # requests it may have in flight; -1: no limit
+    suits_s: float  # GRANTED, MET: how long a slice suits this tenant, seconds of the pool; list as many rows next time
 
 
 @dataclass(slots=True)

@@ -7,8 +7,10 @@ local MET = 2
 local BREATH_S = 0.0005
 local ROUNDING_S = 1e-9
 local PLAY_S = 0.1
-local WINDOW_PLAY = 0.005
-local WITH_SPARE = 1.5
+local WINDOW_PLAY = 0.002
+local ALL_FROM = 0.6
+local SPARE = 0.5
+local SPARE_ROWS = 2
 
 function pool.settle(step, line, item)
   local memory = pool.memory
@@ -52,7 +54,13 @@ function pool.measure(step, item)
   for n = 1, step.count do
     local rule, row = step.rules[n], item[6 * n + LARGEST_ROW]
     local largest = LARGEST + rule[PLACE]
-    if row > memory[largest] then memory[largest] = row end
+    if row > memory[largest] then
+      if rule[WINDOW_S] > 0 then
+        local tat = TAT + rule[PLACE]
+        memory[tat] = math.max(step.now_s, memory[tat]) + (row - memory[largest]) / rates[n]
+      end
+      memory[largest] = row
+    end
     if rule[KIND] == CLOCK then
       local rate = rates[n]
       local of_first_s, of_all_s = item[6 * n + FIRST] / rate, item[6 * n + COST] / rate
@@ -85,11 +93,13 @@ function pool.depth_of(step, item, bursts)
 end
 
 function pool.part_of_demand(step, item, slice_s, all_s, bursts)
-  local more = item[MORE] ~= 0
-  local part = more and 1e6 or 1
-  if all_s > 0 then
-    part = slice_s / all_s
-    if part > 1 and not more then part = 1 end
+  local part, rows = 1, item[LISTED]
+  if all_s > slice_s then part = slice_s / all_s end
+  if part < ALL_FROM then
+    local whole = math.floor(part * rows + 0.5)
+    part = (whole > 1 and whole or 1) / rows
+  else
+    part = 1
   end
   for n = 1, step.count do
     local rule = step.rules[n]
@@ -104,30 +114,30 @@ function pool.part_of_demand(step, item, slice_s, all_s, bursts)
       if part > left / cost then part = left / cost end
     end
   end
-  if part < 0 then return 0 end
-  return part < 1e6 and part or 1e6
+  return part > 0 and part or 0
 end
 
-function pool.grant(step, line, item, slice_s, all_s, bursts)
+function pool.grant(step, line, item, suits_s, first_s, all_s, bursts)
   local memory = pool.memory
   local caller, now_s = line.caller, step.now_s
-  local part = pool.part_of_demand(step, item, slice_s, all_s, bursts)
+  local part = pool.part_of_demand(step, item, suits_s > first_s and suits_s or first_s, all_s, bursts)
   local met = part >= 1 - ROUNDING_S and item[MORE] == 0 and not line.is_short
-  local reply, start_s, given_s = { met and MET or GRANTED, 0, -1, -1, 0, 0, 0, 0 }, now_s, 0
+  local reply, start_s, given_s = { met and MET or GRANTED, 0, -1, -1, suits_s, 0, 0, 0, 0 }, now_s, 0
+  local one_row = part * item[LISTED] <= 1 + ROUNDING_S
   pool.tail = line.key
   for n = 1, step.count do
     local rule, cost, first = step.rules[n], item[6 * n + COST], item[6 * n + FIRST]
     local kind, tat = rule[KIND], memory[TAT + rule[PLACE]]
     local amount = cost * part
-    if amount < first then amount = first end
-    reply[2 * n + 4] = amount
+    if amount < first or one_row then amount = first end
+    reply[2 * n + 5] = amount
     memory[TAIL_TAT + rule[PLACE]] = tat
     if kind ~= FIXED and cost > 0 and tat - bursts[n] > start_s then start_s = tat - bursts[n] end
     if kind == CLOCK and amount / step.rates[n] > given_s then given_s = amount / step.rates[n] end
   end
   for n = 1, step.count do
-    local rule, amount = step.rules[n], reply[2 * n + 4]
-    reply[2 * n + 3] = start_s
+    local rule, amount = step.rules[n], reply[2 * n + 5]
+    reply[2 * n + 4] = start_s
     if amount > 0 then
       local place, rate = rule[PLACE], step.rates[n]
       local tat = memory[TAT + place]
@@ -141,12 +151,14 @@ function pool.grant(step, line, item, slice_s, all_s, bursts)
         if begin_s < tat then begin_s = tat end
         if begin_s < now_s then begin_s = now_s end
         if rule[KIND] == CLOCK then
-          reply[2 * n + 3] = begin_s - bursts[n]
+          reply[2 * n + 4] = begin_s - bursts[n]
           if tat < start_s - play_s then
             local spare = (start_s + given_s - play_s - begin_s) * rate
-            if spare > WITH_SPARE * amount then spare = WITH_SPARE * amount end
+            local more, rows = SPARE * amount, SPARE_ROWS * item[6 * n + FIRST]
+            if rows > more then more = rows end
+            if spare > amount + more then spare = amount + more end
             if spare > amount then amount = spare end
-            reply[2 * n + 4] = amount
+            reply[2 * n + 5] = amount
           end
         end
         memory[TAT + place] = begin_s + amount / rate
@@ -163,8 +175,8 @@ function pool.grant(step, line, item, slice_s, all_s, bursts)
 end
 
 function pool.denied(step, wait_s, binding)
-  local reply = { DENIED, wait_s, binding, -1, 0, 0, 0, 0 }
-  for n = 9, 2 * step.count + 4 do reply[n] = 0 end
+  local reply = { DENIED, wait_s, binding, -1, 0, 0, 0, 0, 0 }
+  for n = 10, 2 * step.count + 5 do reply[n] = 0 end
   return reply
 end
 
@@ -196,8 +208,7 @@ function pool.book(step, line, item)
   if of_lane > NEUTRAL then threshold_s = threshold_s + step.reclaim_s * (of_lane - NEUTRAL) end
   if line.is_live and of_lane > 0 then threshold_s = 1.5 * step.round_s end
   if depth_s > threshold_s then return pool.denied(step, depth_s - threshold_s + BREATH_S, binding) end
-  slice_s = slice_s * (0.6 + 1.4 * of_user * lane_part)
-  return pool.grant(step, line, item, slice_s > first_s and slice_s or first_s, all_s, bursts)
+  return pool.grant(step, line, item, slice_s * (0.6 + 1.4 * of_user * lane_part), first_s, all_s, bursts)
 end
 
 -- What few calls need is made when it is needed.

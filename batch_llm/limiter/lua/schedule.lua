@@ -126,8 +126,8 @@ function pool.reply_of(step, grants)
     ),
     pool.doubles(step.rates, count), pool.doubles(step.limits, count), pool.doubles(days, count),
   }
-  local packing = '<' .. string.rep('d', 2 * count + 4)
-  for i = 1, #grants do parts[i + 4] = struct.pack(packing, unpack(grants[i], 1, 2 * count + 4)) end
+  local packing = '<' .. string.rep('d', 2 * count + 5)
+  for i = 1, #grants do parts[i + 4] = struct.pack(packing, unpack(grants[i], 1, 2 * count + 5)) end
   return table.concat(parts)
 end
 

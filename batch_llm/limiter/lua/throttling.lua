@@ -28,8 +28,8 @@ local STRAY_SPARE_SHARE = 0.03
 local TOLERATED_FOR_S = 120
 local LOW_WATER = 0.005
 local MINUTE_BUCKET = 0.5
-local WINDOW_SHARE_KEPT_FREE = 0.01
-local CARRIED_S = 0.01
+local LATE_S = 0.007
+local WINDOW_SHARE_KEPT_FREE = 0.003
 local LARGEST_SHARE_KEPT_FREE = 0.5
 local DAY_PAUSE_S = 60
 local UNDECLARED_DAY = -3
@@ -258,11 +258,11 @@ function pool.rare_in_throttling()
     local per_window = rate * rule[WINDOW_S]
     if rule[PLACE] == 1 then
       local fits = per_window >= 1 and math.floor(per_window + 1e-9) or per_window
-      return fits / rule[WINDOW_S] * (1 - WINDOW_SHARE_KEPT_FREE)
+      return fits / rule[WINDOW_S] * (1 - math.max(WINDOW_SHARE_KEPT_FREE, LATE_S / rule[WINDOW_S]))
     end
     local row = pool.memory[LARGEST + rule[PLACE]] / per_window
     if row > 1 then row = 0 end
-    local free = math.max(WINDOW_SHARE_KEPT_FREE, row + CARRIED_S / rule[WINDOW_S])
+    local free = math.max(WINDOW_SHARE_KEPT_FREE, row + LATE_S / rule[WINDOW_S])
     return rate * (1 - math.min(LARGEST_SHARE_KEPT_FREE, free))
   end
 end

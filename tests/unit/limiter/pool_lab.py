@@ -24,7 +24,8 @@ __all__ = ["START_S", "Bucket", "Lab", "Sent", "Tenant", "excess", "jain", "rows
 
 START_S = 1_790_000_000.0
 HEARTBEAT_S = 0.9
-LISTED = 16
+LISTED = 16  # before it is known how long a slice suits
+MOST_LISTED = 4096
 TINY = 1e-6
 Judge = Callable[[float, list[float]], tuple[bool, float]]  # when, what -> accepted, seconds to wait (-1: not said)
 
@@ -69,6 +70,8 @@ class _Caller:
     number: int
     tenant: Tenant
     rows_left: float
+    suits_s: float = 0.0
+    rates: list[float] = field(default_factory=list)
     epoch: int = 0
     seq: int = 0
     version: int = 0
@@ -149,11 +152,8 @@ class Lab:
 
     def _request(self, caller: _Caller) -> list[Any]:
         tenant = caller.tenant
-        while caller.rows_left > 0 and len(caller.waiting) < LISTED:
-            caller.waiting.append(tenant.row(self._random))
-            caller.rows_left -= 1
-        listed = caller.waiting[:LISTED]
         size = len(self._rules)
+        listed = self._listed(caller)
         cost = [sum(row[n] for row in listed) for n in range(size)]
         first = listed[0] if listed else [0.0] * size
         caller.largest = [max(values) for values in zip(caller.largest, *listed, strict=True)]
@@ -163,7 +163,7 @@ class Lab:
             tenant.lane,
             tenant.weight,
             len(listed),
-            caller.rows_left > 0,
+            caller.rows_left > 0 or len(listed) < len(caller.waiting),
             cost,
             first,
             caller.largest,
@@ -188,6 +188,26 @@ class Lab:
         self.outage.discard(caller.number)
         return call.to_wire()
 
+    def _listed(self, caller: _Caller) -> list[list[float]]:
+        """As many rows as a slice best holds; of the first only what the rest of the slice before lacks."""
+        listed: list[list[float]] = []
+        seconds = 0.0
+        while len(listed) < (MOST_LISTED if caller.suits_s else LISTED):
+            if len(listed) == len(caller.waiting):
+                if caller.rows_left <= 0:
+                    break
+                caller.waiting.append(caller.tenant.row(self._random))
+                caller.rows_left -= 1
+            row = caller.waiting[len(listed)]
+            if not listed:
+                row = [max(0.0, amount - rest) for amount, rest in zip(row, caller.rest, strict=True)]
+            row_s = max((a / rate for a, rate in zip(row, caller.rates, strict=False) if rate > 0), default=0.0)
+            if listed and 0 < caller.suits_s < seconds + row_s / 2:
+                break
+            seconds += row_s
+            listed.append(row)
+        return listed
+
     def _listen(self, caller: _Caller, reply: Reply) -> None:
         size = len(self._rules)
         caller.throttles = {}
@@ -207,6 +227,7 @@ class Lab:
         caller.slices = [piece for piece in caller.slices if piece.ends_s > self.now_s and not piece.is_void]
         caller.epoch, caller.seq, caller.version = reply.epoch, reply.seq, reply.version
         caller.days, caller.heard_s, caller.is_stray = reply.memory, self.now_s, reply.stray
+        caller.suits_s, caller.rates = reply.grants[0].suits_s or caller.suits_s, reply.rates
 
     def _return(self, caller: _Caller, amounts: list[float]) -> None:
         caller.unused = [was + amount for was, amount in zip(caller.unused, amounts, strict=True)]

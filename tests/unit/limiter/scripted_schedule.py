@@ -43,9 +43,12 @@ _ITEM = (
 )
 
 
-def granted(*amounts: float, after_s: float = 0.0, permits: int = -1, served: int = Served.GRANTED) -> dict[str, Any]:
+def granted(
+    *amounts: float, after_s: float = 0.0, permits: int = -1, served: int = Served.GRANTED, suits_s: float = 0.0
+) -> dict[str, Any]:
     """A slice that begins ``after_s`` from the reply."""
-    return {"served": served, "after_s": after_s, "amounts": list(amounts), "permits": permits}
+    slices = {"after_s": after_s, "amounts": list(amounts), "suits_s": suits_s}
+    return {"served": served, "permits": permits, **slices}
 
 
 def denied(wait_s: float = 100.0, *, binding: int = 0, permits: int = -1) -> dict[str, Any]:
@@ -105,7 +108,9 @@ class ScriptedSchedule:
             amounts = answer.get("amounts", nothing)
             starts_s = [now_s + answer["after_s"]] * len(amounts) if "after_s" in answer else nothing
             wait_s, binding = answer.get("wait_s", 0.0), answer.get("binding", -1)
-            grants.append([answer["served"], wait_s, binding, starts_s, amounts, answer["permits"]])
+            grants.append(
+                [answer["served"], wait_s, binding, starts_s, amounts, answer["permits"], answer.get("suits_s", 0.0)]
+            )
         wire = [*(usual | self.reply).values(), grants]
         assert len(wire) == len(Reply.__slots__)  # type: ignore[attr-defined]
         assert all(len(grant) == len(Grant.__slots__) for grant in grants)  # type: ignore[attr-defined]

@@ -238,60 +238,6 @@ def test_a_lost_schedule_takes_its_slices_and_settlements_along() -> None:
     assert [lab.schedule.reported(name) for name in ("done", "used", "unused")] == [[0], [0], [0]]
 
 
-# -- what is asked ----------------------------------------------------------------------------------------------------
-
-
-def test_the_question_lists_the_rows_that_wait() -> None:
-    async def scenario(lab: Lab) -> None:
-        lab.ask(Cost(10, 5), Cost(40, 0), Cost(20, 1))
-        await lab.clock.advance(0.1)
-
-    limits = Limits("p", requests_per_minute=600, tokens_per_minute=6_000)
-    lab = run(lambda: Lab(limits, [10.0, 100.0], denied()), scenario)
-    item = lab.schedule.rows_asked()[0]
-    assert (item["rows"], item["more"]) == (3, 0)
-    assert (item["cost"], item["first"], item["largest"]) == ([3, 76], [1, 15], [1, 40])
-
-
-def test_what_is_booked_already_is_not_asked_for_again() -> None:
-    async def scenario(lab: Lab) -> None:
-        lab.ask(ROW, ROW)
-        await lab.clock.advance(0.05)
-
-    lab = run(lambda: ten_per_s(granted(1.5)), scenario)
-    assert [item["cost"] for item in lab.schedule.rows_asked()][:2] == [[2], [0.5]]
-
-
-def test_no_more_rows_are_listed_than_the_last_slice_held() -> None:
-    """So the slice has the mixture of the very rows that will leave in it."""
-
-    async def scenario(lab: Lab) -> None:
-        lab.ask(*[Cost(tokens, 0) for tokens in (50, 50, 10, 10, 90, 90)])
-        await lab.clock.advance(0.05)
-
-    limits = Limits("p", requests_per_minute=600, tokens_per_minute=6_000)
-    lab = run(lambda: Lab(limits, [10.0, 100.0], granted(2, 100)), scenario)
-    item = lab.schedule.rows_asked()[1]
-    assert (item["rows"], item["more"]) == (4, 1)
-    assert item["cost"] == [4, 160]
-
-
-def test_a_consumer_with_more_rows_gets_the_mixture_of_its_mean_row() -> None:
-    async def scenario(lab: Lab) -> None:
-        lab.feed(Cost(30, 0), listed=1)
-        await lab.clock.advance(1)
-        lab.tasks.pop().cancel()
-        lab.feed(Cost(90, 0), listed=1)
-        await lab.clock.advance(1)
-
-    limits = Limits("p", requests_per_minute=600, tokens_per_minute=60_000)
-    lab = run(lambda: Lab(limits, [10.0, 1e3], granted(10, 300)), scenario)
-    item = lab.schedule.rows_asked()[-1]
-    assert item["more"] == 1
-    assert item["rows"] == 10
-    assert item["cost"] == pytest.approx([10, 90 + 9 * 30])  # a slice like the last one: this row and nine mean ones
-
-
 def test_no_rows_are_refused() -> None:
     async def scenario(lab: Lab) -> None:
         with pytest.raises(LimiterError, match="at least one row"):
