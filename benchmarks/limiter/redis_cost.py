@@ -1,6 +1,7 @@
 """What a call costs Redis: processor time inside the script, as Redis itself counts it (INFO commandstats).
 
-Belongs here: calls made one after the other, each of which settles what the last one granted and is granted its rows.
+Belongs here: calls each of which settles what the last one granted and is granted its rows; pipelined, as where many
+workers keep Redis at work, and one after the other, where it falls asleep between them.
 Not here: what a worker pays (client_cost.py). Floors of the same run: PING, INCR, and a script that returns its
 argument.
 """
@@ -11,7 +12,9 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from redis import Redis
 
 from batch_llm.limiter.debit import rules_of
 from batch_llm.limiter.redis_link import RedisLink
-from batch_llm.limiter.redis_schedule import RedisSchedule
+from batch_llm.limiter.redis_schedule import REDIS_TIME, SCRIPT, RedisSchedule, _doubles, _numbers_of, _reply_of
 from batch_llm.limiter.wire import Call, Item, Reply, Served
 from benchmarks.limiter.case import Case
 from benchmarks.limiter.machine import Machine, Watch
@@ -51,12 +54,27 @@ class Worker:
 
     async def call(self, users: list[str]) -> None:
         """One call for these tenants: settle what they hold, ask for 16 rows each."""
+        self._take(users, Reply.from_wire(await self._schedule.call(self._call(users).to_wire())))
+
+    def call_in_a_row(self, users: list[str], client: Redis, times: int) -> None:
+        """The same call so many times, without waiting for replies in between; all are granted the same."""
+        request = self._call(users).to_wire()
+        records, numbers = _numbers_of(request, REDIS_TIME)
+        keys = self._schedule._keys
+        sent = client.pipeline(transaction=False)
+        for _ in range(times):
+            sent.evalsha(SCRIPT.sha1, len(keys), *keys, "call", _doubles(numbers), *records)
+        for packed in sent.execute():
+            self._take(users, Reply.from_wire(_reply_of(packed, rules=len(self._rules), items=len(users))))
+
+    def _call(self, users: list[str]) -> Call:
         last = self._last
-        call = Call(
+        return Call(
             self._name, last.epoch if last else 0, last.seq if last else 0, 0.0, self._rules,
             [self._item(user) for user in users], memory=last.memory if last else [],
         )  # fmt: skip
-        reply = Reply.from_wire(await self._schedule.call(call.to_wire()))
+
+    def _take(self, users: list[str], reply: Reply) -> None:
         self._last = reply
         for user, grant in zip(users, reply.grants, strict=True):
             self.asked += 1
@@ -71,8 +89,26 @@ class Worker:
         return Item(user, "job", 2, 1.0, int(ROWS), False, listed, row, row, held, held, [0.0, 0.0])
 
 
+@dataclass
+class Chunks:
+    """Microseconds per call in Redis, chunk by chunk; on a shared machine the best one is the least disturbed."""
+
+    alone_us: list[float] = field(default_factory=list)  # one tenant, pipelined
+    together_us: list[float] = field(default_factory=list)  # four tenants, pipelined
+    apart_us: list[float] = field(default_factory=list)  # one tenant, one by one
+    trips_us: list[float] = field(default_factory=list)  # the round trips of these
+
+    def more_alone(self, before: Chunks) -> float:
+        """How much more one tenant costs, as a part."""
+        return min(self.alone_us) / min(before.alone_us) - 1
+
+    def more_together(self, before: Chunks) -> float:
+        """How much more four tenants cost, as a part."""
+        return min(self.together_us) / min(before.together_us) - 1
+
+
 def run_redis_cost(case: Case, seconds: float) -> tuple[dict[str, float], Machine]:
-    """Figures: us_1_tenant, us_4_tenants, the same .._at_1000, more_at_1000; the floors; the share granted."""
+    """Figures: us_1_tenant, us_4_tenants (best chunks), .._median, .._at_1000, .._one_by_one; floors; share granted."""
     watch = Watch()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, redis_process(Path(folder)) as redis:
         figures = asyncio.run(_measure(case, redis, max(4, round(seconds * CHUNKS_PER_S))))
@@ -85,49 +121,49 @@ async def _measure(case: Case, redis: RedisProcess, chunks: int) -> dict[str, fl
         async with RedisLink(redis.url) as link:
             schedule = RedisSchedule(link, case.limits.pool)
             worker = Worker(case, schedule, "worker")
-            few = await _compare(client, worker, chunks)
+            few = await _chunks(client, worker, chunks)
             crowd = Worker(case, schedule, "crowd")
             for number in range(0, KNOWN, 4):
                 await crowd.call([f"known{each:04}" for each in range(number, number + 4)])
-            many = await _compare(client, worker, chunks)
-    more = max(many[0] / few[0], many[1] / few[1]) - 1
+            many = await _chunks(client, worker, chunks)
     return figures | {
-        "us_1_tenant": few[0],
-        "us_4_tenants": few[1],
-        "us_1_tenant_best": few[3],
-        "us_4_tenants_best": few[4],
-        "us_1_tenant_at_1000": many[0],
-        "us_4_tenants_at_1000": many[1],
-        "more_at_1000": more,
+        "us_1_tenant": min(few.alone_us),
+        "us_4_tenants": min(few.together_us),
+        "us_1_tenant_median": statistics.median(few.alone_us),
+        "us_4_tenants_median": statistics.median(few.together_us),
+        "us_1_tenant_one_by_one": statistics.median(few.apart_us),
+        "us_1_tenant_at_1000": min(many.alone_us),
+        "us_4_tenants_at_1000": min(many.together_us),
+        "more_at_1000": max(many.more_alone(few), many.more_together(few)),
         "granted": worker.granted / worker.asked,
-        "round_trip_us": few[2],
+        "round_trip_us": statistics.median(few.trips_us),
     }
 
 
-async def _compare(client: Redis, worker: Worker, chunks: int) -> tuple[float, float, float, float, float]:
-    """Microseconds per call in Redis with one tenant, with four, and per round trip with one; medians of chunks.
-
-    The last two: the best chunks with one tenant and with four.
-    """
-    alone, together, trips = [], [], []
+async def _chunks(client: Redis, worker: Worker, chunks: int) -> Chunks:
+    four = ["ann", "bob", "cid", "dee"]
+    costs = Chunks()
     for _ in range(chunks):
-        spent, trip = await _chunk(client, lambda: worker.call(["ann"]))
-        alone.append(spent)
-        trips.append(trip)
-        spent, _ = await _chunk(client, lambda: worker.call(["ann", "bob", "cid", "dee"]))
-        together.append(spent)
-    middle = statistics.median
-    return middle(alone), middle(together), middle(trips), min(alone), min(together)
+        with _counted(client, costs.apart_us):
+            began_s = time.monotonic()
+            for _ in range(CALLS):
+                await worker.call(["ann"])
+            costs.trips_us.append(1e6 * (time.monotonic() - began_s) / CALLS)
+        with _counted(client, costs.alone_us):
+            worker.call_in_a_row(["ann"], client, CALLS)
+        await worker.call(four)
+        with _counted(client, costs.together_us):
+            worker.call_in_a_row(four, client, CALLS)
+    return costs
 
 
-async def _chunk(client: Redis, call: Callable[[], Awaitable[None]]) -> tuple[float, float]:
+@contextmanager
+def _counted(client: Redis, costs: list[float]) -> Iterator[None]:
+    """Adds the microseconds that one call took in Redis."""
     calls, spent_us = _spent(client, "evalsha")
-    began_s = time.monotonic()
-    for _ in range(CALLS):
-        await call()
-    took_s = time.monotonic() - began_s
+    yield
     calls_after, spent_after_us = _spent(client, "evalsha")
-    return (spent_after_us - spent_us) / (calls_after - calls), 1e6 * took_s / CALLS
+    costs.append((spent_after_us - spent_us) / (calls_after - calls))
 
 
 def _spent(client: Redis, command: str) -> tuple[int, int]:
