@@ -26,7 +26,7 @@ test: setup  ## run every test
 
 search: setup  ## let the property tests look for counterexamples, twenty times as long
 	@SEARCH_FACTOR=$${SEARCH_FACTOR:-20} $(KEYLESS) .venv/bin/python -m pytest -n 2 --dist load --timeout 3600 \
-		$$(grep -rlE '@given|RuleBasedStateMachine' tests)
+		$$(grep -rlE --include='*.py' '@given|RuleBasedStateMachine' tests)
 
 dev: setup  ## start everything on this machine and print the address of the Dagster UI
 	@$(HERE) exec .venv/bin/batch-llm dev

@@ -28,7 +28,7 @@ _DROPPED = re.compile(
 settings.register_profile("default", deadline=None)  # a shared machine may be slow; that is no failure
 # a gate judges the commit alone, so there the examples are the same each time; `make search` looks for new ones
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
-settings.register_profile("search", deadline=None, max_examples=100 * FACTOR, print_blob=True)
+settings.register_profile("search", deadline=None, max_examples=100 * max(1, FACTOR), print_blob=True)
 
 
 def pytest_configure() -> None:

@@ -15,4 +15,4 @@ FACTOR: Final = int(os.environ.get("SEARCH_FACTOR", "1"))
 
 def examples(count: int) -> int:
     """How many examples to try where a plain test run tries ``count``."""
-    return count * FACTOR
+    return count * max(1, FACTOR)

@@ -17,6 +17,7 @@ __all__ = ["book", "settle"]
 
 LIVE = 0
 AHEAD_S = 2.0  # a slice of a day that refills evenly holds what comes in the round ahead, the longest of which this is
+REQUESTS = 0  # its place
 BREATH_S = 0.0005  # a denied caller asks this much later than its moment, so that it is not denied again
 ROUNDING_S = 1e-9
 PLAY_S = 0.1
@@ -106,14 +107,14 @@ def book(step: Step, line: Lineage, item: list[Any]) -> list[Any]:
 def _make_room(step: Step, item: list[Any]) -> None:
     """Remember the largest row. A day that refills evenly keeps room for it: else the day and one row would go.
 
-    So does a fixed window, and where no room was kept yet for one so large, time is lost before it.
+    So does a fixed window, and where less room was kept until now, the difference passes unused before such a row.
     """
-    largest = step.memory.largest
+    largest, tat = step.memory.largest, step.memory.tat
     for n, place in enumerate(step.places):
-        if step.windows[n] > 0 and item[8][n] > largest[place]:
-            step.memory.tat[place] = max(step.now_s, step.memory.tat[place])
-            step.memory.tat[place] += (item[8][n] - largest[place]) / step.rates[n]
-        largest[place] = max(largest[place], item[8][n])
+        row = item[8][n]
+        if 0 < largest[place] < row <= step.limits[n] * step.windows[n] and place != REQUESTS:
+            tat[place] = max(step.now_s, tat[place] + (row - largest[place]) / step.rates[n])
+        largest[place] = max(largest[place], row)
         if step.kinds[n] == ROLLING:
             burst_s = max(0.0, step.periods[n] - AHEAD_S - largest[place] / step.rates[n])
             step.full_bursts[n] = step.bursts[n] = burst_s

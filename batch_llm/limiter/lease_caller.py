@@ -144,6 +144,7 @@ class Caller:
         pool = self._pool
         if self._let_due_go(now_s):
             await asyncio.sleep(0)  # until their consumers are back with the rows that follow
+            now_s = pool.clock.monotonic()
         beating = now_s + EPSILON_S >= self._called_s + HEARTBEAT_S
         items: list[Item] = []
         asked: list[Asked] = []

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batch_llm.limiter.lease_line import Line, Slice
+from batch_llm.limiter.pacing import ready_at_s
 from batch_llm.limiter.wire import Item
 
 __all__ = [
@@ -31,7 +32,8 @@ __all__ = [
     "take_back",
 ]
 
-LISTED_ROWS = 256  # rows whose costs are added up for one question, at most
+LISTED_ROWS = 256  # rows whose costs are added up for one question, at most ..
+COVERED_ROWS = 1024  # .. behind so many that are covered; further ones are asked for again
 HALF = 0.5
 MOST_PERMITS = 4096
 SLICES_PER_PERMITS = 6  # so many slices use up the permits: in longer ones rows would miss their moment for want of one
@@ -117,8 +119,8 @@ class Question:
 
 def question_of(line: Line, now_s: float) -> Question | None:
     """What to ask for now; None when what is booked covers it."""
-    room, held = _room(line, now_s), _held(line, now_s)
-    question = _listed(line, now_s, room, held)
+    room = _room(line, now_s)
+    question = _listed(line, now_s, room, _held(line, now_s))
     if room >= LISTED_ROWS:
         question.more = question.more or says_more(line, now_s)
     elif question.seen < room and line.mean_of and says_more(line, now_s):
@@ -133,13 +135,24 @@ def question_of(line: Line, now_s: float) -> Question | None:
 
 
 def _held(line: Line, now_s: float) -> list[float]:
-    """What is booked already and can still be sent, units."""
-    held = [0.0] * line.pace.count
+    """What is booked already and can still be sent, units.
+
+    Nothing, where it seems to be enough for the first row, but has no time left for it: that row would wait for ever.
+    """
+    nothing = [0.0] * line.pace.count
+    held = list(nothing)
     for piece in line.slices:
         until_s = piece.end_s + line.pace.slack_s
         if (now_s <= until_s or piece.spent) and max(piece.next_s) <= until_s:
             held = [total + left for total, left in zip(held, piece.left, strict=True)]
-    return held
+    first = next((waiter.costs[0] for waiter in line.waiters if not waiter.future.done()), None)
+    if first is None or is_short_of_permits(line) or not _covers(held, line.pace.measures.reserved(first)):
+        return held
+    return held if ready_at_s(line, first) < math.inf else nothing
+
+
+def _covers(held: Sequence[float], amounts: Sequence[float]) -> bool:
+    return all(amount - has <= TINY for amount, has in zip(amounts, held, strict=True))
 
 
 def _fill_up(line: Line, question: Question) -> None:
@@ -154,7 +167,7 @@ def _add_rows(line: Line, question: Question, count: float) -> None:
     count = max(0 if question.rows else 1, round(count))
     if not question.rows:
         question.first = mean
-    question.rows += min(count, LISTED_ROWS)
+    question.rows += count
     question.cost = [total + count * each for total, each in zip(question.cost, mean, strict=True)]
 
 
@@ -207,8 +220,9 @@ def take_back(line: Line, item: Item) -> None:
 def _listed(line: Line, now_s: float, room: int, held: list[float]) -> Question:
     """Add up the rows waiting that what is ``held`` does not cover: about as many as a slice best holds.
 
-    Then the slice holds just these rows: none stands across its end, and no dimension runs out before the others.
-    ``room``: no rows behind so many are worth a booking.
+    Then the slice holds just these rows: none stands across its end, and no dimension runs out before the others. Of
+    the first row what is missing; but a dimension that it finds enough of is asked for in full: it is not what binds,
+    and what is held of it may pass. ``room``: no rows behind so many are worth a booking.
     """
     measure, most, seconds = line.pace.measures.reserved, line.pace.most, line.pace.seconds
     rows, seen, cost, first, largest = 0, 0, *([0.0] * line.pace.count for _ in range(3))
@@ -221,10 +235,12 @@ def _listed(line: Line, now_s: float, room: int, held: list[float]) -> Question:
         if any(amount > limit for amount, limit in zip(amounts, most, strict=True)):
             break  # it will be refused when it is its turn
         seen += 1
+        if not any(amounts):
+            continue  # takes nothing that is limited
         largest = [max(pair) for pair in zip(largest, amounts, strict=True)]
         missing: Sequence[float] = amounts
         if not rows:
-            if any(amounts) and all(amount - has <= TINY for amount, has in zip(amounts, held, strict=True)):
+            if seen <= COVERED_ROWS and _covers(held, amounts):
                 held = [has - amount for has, amount in zip(held, amounts, strict=True)]
                 continue
             missing = first = [

@@ -210,11 +210,11 @@ class Line:
         self.samples: deque[tuple[float, list[float], float]] = deque()  # see `lease_outage.Sample`
 
     def patience_s(self) -> float:
-        """The schedule is asked so long after the last slice begins."""
-        return max(0.0, self.refused_s + self.slice_s)
+        """The schedule is asked so long after the last slice begins; not longer than it was booked ahead."""
+        return min(self.ahead_s, max(0.0, self.refused_s + self.slice_s))
 
     def set_patience(self, patience_s: float) -> None:
-        """Ask so long after a slice begins that is as long as the last one; at most when it was booked ahead so far."""
+        """Ask so long after a slice begins that is as long as the last one."""
         patience_s = min(patience_s, self.ahead_s)
         self.refused_s = patience_s - self.slice_s if patience_s > 0 else -math.inf
 

@@ -94,7 +94,7 @@ def ready_at_s(line: Line, cost: Cost) -> float:
         before = piece
         if _holds(left, amounts):
             times = [at_s - _early_s(line, n, amounts) for n, at_s in enumerate(next_s) if amounts[n] > 0]
-            at_s = max(start_s, *times)
+            at_s = max([start_s, *times])
             if at_s <= piece.end_s + pace.slack_s:  # else it is void by then
                 best_s = min(best_s, at_s)
     return max(best_s, pace.paused_until_s)
@@ -239,8 +239,11 @@ def _void(line: Line, piece: Slice) -> None:
     line.covered = False
     if piece.epoch == line.pace.epoch:
         for place, amount in enumerate(piece.left):
-            line.done[place] += amount
-            line.used[place] += amount
+            if line.pace.clocks[place]:
+                line.done[place] += amount
+                line.used[place] += amount
+            else:
+                line.unused[place] += amount  # a day's limit does not pass by unused
     piece.left = [0.0] * line.pace.count
 
 

@@ -269,9 +269,12 @@ def _in_windows(rate: float, window_s: float, largest: float, *, whole: bool) ->
     per_window = rate * window_s
     if whole:
         fits = math.floor(per_window + 1e-9) if per_window >= 1 else per_window  # half a request never fits
-        return fits / window_s * (1 - max(WINDOW_SHARE_KEPT_FREE, LATE_S / window_s))
+        return fits / window_s * (1 - _kept_free(LATE_S / window_s))
     row = largest / per_window
     if row > 1:  # no window could take such a row, so this dimension is not counted in these windows
         row = 0.0
-    free = max(WINDOW_SHARE_KEPT_FREE, row + LATE_S / window_s)
-    return rate * (1 - min(LARGEST_SHARE_KEPT_FREE, free))
+    return rate * (1 - _kept_free(row + LATE_S / window_s))
+
+
+def _kept_free(share: float) -> float:
+    return min(LARGEST_SHARE_KEPT_FREE, max(WINDOW_SHARE_KEPT_FREE, share))

@@ -55,9 +55,9 @@ function pool.measure(step, item)
     local rule, row = step.rules[n], item[6 * n + LARGEST_ROW]
     local largest = LARGEST + rule[PLACE]
     if row > memory[largest] then
-      if rule[WINDOW_S] > 0 then
+      if memory[largest] > 0 and rule[PLACE] > 1 and row <= step.limits[n] * rule[WINDOW_S] then
         local tat = TAT + rule[PLACE]
-        memory[tat] = math.max(step.now_s, memory[tat]) + (row - memory[largest]) / rates[n]
+        memory[tat] = math.max(step.now_s, memory[tat] + (row - memory[largest]) / rates[n])
       end
       memory[largest] = row
     end

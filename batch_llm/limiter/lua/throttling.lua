@@ -258,11 +258,14 @@ function pool.rare_in_throttling()
     local per_window = rate * rule[WINDOW_S]
     if rule[PLACE] == 1 then
       local fits = per_window >= 1 and math.floor(per_window + 1e-9) or per_window
-      return fits / rule[WINDOW_S] * (1 - math.max(WINDOW_SHARE_KEPT_FREE, LATE_S / rule[WINDOW_S]))
+      return fits / rule[WINDOW_S] * (1 - pool.kept_free(LATE_S / rule[WINDOW_S]))
     end
     local row = pool.memory[LARGEST + rule[PLACE]] / per_window
     if row > 1 then row = 0 end
-    local free = math.max(WINDOW_SHARE_KEPT_FREE, row + LATE_S / rule[WINDOW_S])
-    return rate * (1 - math.min(LARGEST_SHARE_KEPT_FREE, free))
+    return rate * (1 - pool.kept_free(row + LATE_S / rule[WINDOW_S]))
+  end
+
+  function pool.kept_free(share)
+    return math.min(LARGEST_SHARE_KEPT_FREE, math.max(WINDOW_SHARE_KEPT_FREE, share))
   end
 end

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from batch_llm.limiter.base import Cost, Limits
+from batch_llm.limiter.base import Cost, Limits, Tenant
+from batch_llm.limiter.debit import rules_of
+from batch_llm.limiter.lease_demand import COVERED_ROWS, LISTED_ROWS, question_of
+from batch_llm.limiter.lease_line import Line, Pace, Slice, Waiter
+from batch_llm.limiter.pacing import ready_at_s
 from tests.unit.limiter.scripted_schedule import Lab, denied, granted, run
 
 ROW = Cost(10, 0)
@@ -78,3 +85,45 @@ def test_a_consumer_with_more_rows_gets_the_mixture_of_its_mean_row() -> None:
     assert item["more"] == 1
     assert item["rows"] == 10
     assert item["cost"] == pytest.approx([10, 90 + 9 * 30])  # a slice that suits: this row and nine mean ones
+
+
+def line_with(limits: Limits, *costs: Cost) -> Line:
+    """A line on which somebody waits for these rows."""
+    pace = Pace(limits, rules_of(limits, datetime(2026, 1, 1, tzinfo=UTC)), 0.005)
+    pace.epoch = 1
+    line = Line(Tenant("a", "j"), pace, None, limited=False)
+    loop = asyncio.new_event_loop()
+    line.waiters.append(Waiter(list(costs), loop.create_future(), more=False))
+    loop.close()
+    return line
+
+
+def test_what_has_no_time_left_for_the_first_row_is_asked_for_anew() -> None:
+    """The row before was long: its slice is over before the next one may go, and behind it the next slice as well."""
+    line = line_with(Limits("p", tokens_per_minute=6_000), Cost(8, 0))
+    late, following = Slice(line.pace, [100.0], [8.0], 100.0), Slice(line.pace, [100.08], [8.0], 100.0)
+    late.next_s = [100.2]
+    line.slices.extend([late, following])
+    assert ready_at_s(line, Cost(8, 0)) == math.inf
+    question = question_of(line, 100.1)
+    assert question is not None
+    assert question.cost == [8]
+
+
+def test_rows_that_take_nothing_are_not_asked_for() -> None:
+    free, limited = Cost(9, 0), Cost(9, 8)
+    line = line_with(Limits("p", output_tokens_per_minute=6_000), free, free, limited)
+    line.slices.append(Slice(line.pace, [0.0], [0.0], 0.0))
+    assert ready_at_s(line, free) == 0
+    question = question_of(line, 0.0)
+    assert question is not None
+    assert (question.rows, question.cost, question.first) == (1, [8], [8])
+
+
+def test_a_long_list_is_not_walked_to_its_end_at_each_question() -> None:
+    line = line_with(Limits("p", tokens_per_minute=6_000_000), *[Cost(1, 0)] * 20_000)
+    line.slices.append(Slice(line.pace, [100.0], [15_000.0], 100.0))
+    question = question_of(line, 100.0)
+    assert question is not None
+    assert question.more
+    assert question.seen <= COVERED_ROWS + LISTED_ROWS

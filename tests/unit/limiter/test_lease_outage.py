@@ -64,7 +64,7 @@ async def outage(processes: int, outage_s: float) -> list[tuple[float, str]]:
 
 @pytest.mark.parametrize(("processes", "outage_s"), [(1, 3.0), (4, 1.5), (4, 3.0), (4, 8.0), (16, 3.0)])
 def test_what_went_without_the_store_is_paid_by_its_time(processes: int, outage_s: float) -> None:
-    """Soon after the return the whole limit is used again, and no user alone has it."""
+    """Two seconds after the return the whole limit is used again, and no user alone has it."""
     sent = asyncio.run(outage(processes, outage_s))
     back_s = DOWN_AT_S + outage_s
     lately = Counter(user for at_s, user in sent if back_s + 1.75 <= at_s < back_s + 3.75)

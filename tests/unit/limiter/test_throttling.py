@@ -53,7 +53,7 @@ def test_the_429s_of_the_first_wave_show_how_far_the_limit_was_cut() -> None:
     bucket.per_s = 0.7 * PER_S
     while all(each.accepted for each in lab.run(lab.now_s + 0.05)):
         pass
-    lab.run(lab.now_s + 1.5)
+    lab.run(lab.now_s + 1.5)  # the wave is those that were on their way, and the calls that tell of them
     assert 0.7 <= lab.schedule.memory.factor[0] <= 0.85
 
 
