@@ -12,17 +12,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelPrice
 
-__all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList"]
+__all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList", "usd_of_nano"]
 
 COST_PLACES = Decimal("1e-9")
-PER_TOKENS = Decimal(1_000_000)
+NANO_DIGITS = 9  # of a dollar: costs are whole nano-dollars
+PER_TOKENS_DIGITS = 6  # prices are per 1M tokens
 Lane = Literal["standard", "flex", "batch"]
 
 # The only contexts that change a price. genai-prices answers an unknown context with the full price and no warning:
@@ -63,7 +65,7 @@ class _Tier:
     cached_input: Decimal
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Price:
     """What one model costs in one lane.
 
@@ -84,18 +86,49 @@ class Price:
 
         With ``requests`` above 1 the counts are totals of that many requests of about the same size.
         """
+        return usd_of_nano(self.cost_nano(input_tokens, output_tokens, cached_input_tokens, requests=requests))
+
+    def cost_nano(
+        self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0, *, requests: int = 1
+    ) -> int:
+        """As `cost`, in whole nano-dollars: exact integers all the way, for the bill of every single row."""
         input_tokens, output_tokens = max(0, input_tokens), max(0, output_tokens)
         cached_input_tokens = min(max(0, cached_input_tokens), input_tokens)
-        tier = self.tiers[0]
-        for dearer in self.tiers[1:]:
-            if input_tokens > dearer.above_input_tokens * requests:
+        scale, per_request, tiers = self._scaled
+        tier = tiers[0]
+        for dearer in tiers[1:]:
+            if input_tokens > dearer[0] * requests:
                 tier = dearer
-        per_million = (
-            tier.input * (input_tokens - cached_input_tokens)
-            + tier.cached_input * cached_input_tokens
-            + tier.output * output_tokens
+        _, per_input, per_output, per_cached = tier
+        parts = (
+            per_input * (input_tokens - cached_input_tokens)
+            + per_cached * cached_input_tokens
+            + per_output * output_tokens
+            + per_request * requests
         )
-        return (per_million / PER_TOKENS + self.per_request_usd * requests).quantize(COST_PLACES, ROUND_HALF_EVEN)
+        whole, rest = divmod(parts, scale)
+        twice = 2 * rest
+        return whole + (twice > scale or (twice == scale and whole & 1))  # half to even
+
+    @cached_property
+    def _scaled(self) -> tuple[int, int, tuple[tuple[int, int, int, int], ...]]:
+        """(parts per nano-dollar, parts per request, (above_input_tokens, parts per token ..) of each tier)."""
+        amounts = [self.per_request_usd, *(one for tier in self.tiers for one in _amounts(tier))]
+        digits = max(0, *(-int(amount.as_tuple().exponent) for amount in amounts))
+        per_token, per_request = 10 ** (digits + NANO_DIGITS), 10 ** (digits + NANO_DIGITS + PER_TOKENS_DIGITS)
+        tiers = tuple(
+            (tier.above_input_tokens, *(int(one * per_token) for one in _amounts(tier))) for tier in self.tiers
+        )
+        return 10 ** (digits + PER_TOKENS_DIGITS), int(self.per_request_usd * per_request), tiers  # type: ignore[return-value]
+
+
+def usd_of_nano(nano: int) -> Decimal:
+    """Nano-dollars as US dollars, 9 places."""
+    return Decimal(nano).scaleb(-NANO_DIGITS)
+
+
+def _amounts(tier: _Tier) -> tuple[Decimal, Decimal, Decimal]:
+    return tier.input, tier.output, tier.cached_input
 
 
 class PriceList:

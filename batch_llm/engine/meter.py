@@ -1,11 +1,12 @@
 """Counting what this process does: rates, latency, errors, and what holds it back.
 
-Belongs here: figures for progress and for sizing the window. Not here: the run's truth, which derives from stored
-rows (warehouse.published).
+Belongs here: figures for progress, for sizing the window and for bounding calls. Not here: what follows from them
+(window.py, deadlines.py), the run's truth, which derives from stored rows (warehouse.published).
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
@@ -14,19 +15,17 @@ from batch_llm.clock import Clock
 __all__ = ["Meter"]
 
 RATE_SPAN_S = 15.0  # rates are measured over the last so many seconds
-LATENCY_SMOOTHING = 0.05  # weight of the newest answer
+RATE_STEP_S = 0.25  # what is sent within it is one entry
+SMOOTHING = 0.05  # weight of the newest answer
 FIRST_LATENCY_S = 10.0  # assumed until answers came
-CALL_TIMEOUT_FIRST_S = 120.0
-CALL_TIMEOUT_MIN_S = 30.0
-CALL_TIMEOUT_MAX_S = 600.0
-CALL_TIMEOUT_FACTOR = 10.0  # times the slowest of the last answers
 LATENCY_SAMPLES = 500
-ANSWERS_TO_LEARN_FROM = 20
+LOOK_EVERY = 64  # answers between two looks at the slowest of them
+SHORTEST_FADE = 1.001  # per answer: how fast the shortest latency is forgotten
 
 
 @dataclass(slots=True)
 class Meter:
-    """Figures of this process since its run (or slice) began."""
+    """Figures of this process since its run (or slice) began. Seconds are those of the clock."""
 
     clock: Clock
     requests: int = 0
@@ -35,52 +34,52 @@ class Meter:
     in_flight: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    request_bytes: float = 0.0  # of a prompt, smoothed
+    latency_s: float = FIRST_LATENCY_S  # of an answer, smoothed
+    shortest_latency_s: float = math.inf  # the least that `latency_s` was lately
+    slowest_s: float = 0.0  # of the last answers, as of the last look
     errors: Counter[str] = field(default_factory=Counter)
     began_s: float = 0.0
     last_answer_s: float = 0.0
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_SAMPLES))
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # at, requests, tokens
-    _latency_s: float | None = None
 
     def __post_init__(self) -> None:
         self.began_s = self.last_answer_s = self.clock.monotonic()
 
-    def sent(self, tokens: int) -> None:
+    def sent(self, now_s: float, tokens: int, size_bytes: int) -> None:
         """A call goes out that is expected to take so many tokens."""
         self.requests += 1
         self.in_flight += 1
-        now = self.clock.monotonic()
-        if self._recent and now - self._recent[-1][0] < 0.25:
+        self.request_bytes += SMOOTHING * (size_bytes - self.request_bytes)
+        if self._recent and now_s - self._recent[-1][0] < RATE_STEP_S:
             at, requests, total = self._recent[-1]
             self._recent[-1] = (at, requests + 1, total + tokens)
         else:
-            self._recent.append((now, 1, tokens))
-        while self._recent and self._recent[0][0] < now - RATE_SPAN_S:
-            self._recent.popleft()
+            self._recent.append((now_s, 1, tokens))
+            while self._recent[0][0] < now_s - RATE_SPAN_S:
+                self._recent.popleft()
 
-    def ended(self) -> None:
+    def ended(self, now_s: float) -> None:
         """A call came back, one way or the other."""
         self.in_flight -= 1
-        self.last_answer_s = self.clock.monotonic()
+        self.last_answer_s = now_s
 
     def answered(self, latency_s: float) -> None:
         """A whole answer came after so many seconds."""
+        first = not self.answers
         self.answers += 1
         self.latencies_s.append(latency_s)
-        before = self._latency_s
-        self._latency_s = latency_s if before is None else before + LATENCY_SMOOTHING * (latency_s - before)
+        self.latency_s = latency_s if first else self.latency_s + SMOOTHING * (latency_s - self.latency_s)
+        self.shortest_latency_s = min(self.latency_s, self.shortest_latency_s * SHORTEST_FADE)
+        if self.answers % LOOK_EVERY == 1 or latency_s > self.slowest_s:
+            self.slowest_s = max(self.latencies_s)
 
     @property
-    def latency_s(self) -> float:
-        """How long an answer takes, smoothed."""
-        return FIRST_LATENCY_S if self._latency_s is None else self._latency_s
-
-    @property
-    def call_timeout_s(self) -> float:
-        """How long one call may take, learned from the answers so far."""
-        if self.answers < ANSWERS_TO_LEARN_FROM:
-            return CALL_TIMEOUT_FIRST_S
-        return min(CALL_TIMEOUT_MAX_S, max(CALL_TIMEOUT_MIN_S, CALL_TIMEOUT_FACTOR * max(self.latencies_s)))
+    def tokens_per_answer(self) -> tuple[float, float]:
+        """Input and output tokens of an answer, on average."""
+        answers = max(1, self.answers)
+        return self.input_tokens / answers, self.output_tokens / answers
 
     def rates_per_minute(self) -> tuple[float, float]:
         """Requests and tokens per minute over the last seconds."""

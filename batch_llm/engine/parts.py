@@ -52,12 +52,12 @@ class JobParts:
     runs: RunStore
     clock: Clock
 
-    @property
+    @cached_property
     def schema(self) -> AnswerSchema:
         """The shape of the answers."""
         return self.declared.answer
 
-    @property
+    @cached_property
     def key(self) -> tuple[str, ...]:
         """The key columns."""
         return tuple(self.declared.job.input.key)
@@ -67,28 +67,28 @@ class JobParts:
         """Key, kept and prompted columns, without repeats: what is frozen."""
         return tuple(dict.fromkeys([*self.passed_columns, *sorted(self.declared.prompt.columns)]))
 
-    @property
+    @cached_property
     def asked_columns(self) -> tuple[str, ...]:
         """Key and prompted columns, without repeats: what a request is made of."""
         return tuple(dict.fromkeys([*self.key, *sorted(self.declared.prompt.columns)]))
 
-    @property
+    @cached_property
     def passed_columns(self) -> tuple[str, ...]:
         """Key and kept columns, without repeats: what the output takes from the input."""
         return tuple(dict.fromkeys([*self.declared.job.input.key, *self.declared.job.output.keep]))
 
-    @property
+    @cached_property
     def params(self) -> dict[str, Any]:
         """The sampling parameters that were given."""
         return self.declared.job.params.model_dump(exclude_none=True)
 
-    @property
+    @cached_property
     def tenant(self) -> Tenant:
         """On whose behalf the rows are asked."""
         job = self.declared.job
         return Tenant(job.user, job.name, job.weight, job.priority)
 
-    @property
+    @cached_property
     def paid_at(self) -> dict[str, str]:
         """What the journal notes beside an answer: who gave it, at which price list."""
         job, price = self.declared.job, self.price

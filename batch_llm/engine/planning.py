@@ -120,13 +120,13 @@ class Planner:
     def _estimate_slice(self, frozen: FrozenInput, number: int, runs: tuple[str, ...], tally: _Tally) -> None:
         parts = self.parts
         prior = prior_answers(parts, frozen, number, runs)
-        own = Rows(self._judge, parts.price)
+        own = Rows(self._judge, parts.price, frozen.slices[number].rows)
         own.replay(parts.runs.entries(frozen.run_id, number))
         row = 0
         for batch in parts.warehouse.read(frozen, number):
             for values in python_rows(batch, parts.asked_columns):
                 if own.is_done(row):
-                    tally.count(own.states[row].status)
+                    tally.count(own.status(row))
                 else:
                     self._estimate_row(values, prior, tally)
                 row += 1

@@ -15,7 +15,6 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.publishing import Publisher
-from batch_llm.engine.rows import RowStatus
 from batch_llm.engine.summary import total
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
@@ -82,10 +81,9 @@ class Ticker:
         """Stored rows of published slices, and what the journals of open ones say so far."""
         live = []
         for work in self._publisher.open_slices.values():
-            statuses = [state.status for state in work.rows.states.values()]
-            ok, failed = statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED)
             carried = work.carried_ok + work.carried_failed
-            live.append(StatusCounts(ok=ok + work.carried_ok, failed=failed + work.carried_failed, cached=carried))
+            ok, failed = work.rows.ok + work.carried_ok, work.rows.failed_count + work.carried_failed
+            live.append(StatusCounts(ok=ok, failed=failed, cached=carried))
         return total([self._elsewhere, *self._publisher.stored.values(), *live])
 
     def _progress(self) -> Progress:

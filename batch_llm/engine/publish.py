@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 
+from batch_llm.engine.columns import column, repeated
 from batch_llm.engine.parts import LANE, frozen_input, python_rows, request_hash
 from batch_llm.engine.rows import RowState, RowStatus
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
+from batch_llm.journal.base import Entry
 from batch_llm.warehouse.base import LLM_COLUMNS, PRICE_TYPE
 
 __all__ = ["Pending", "output_batches"]
@@ -62,32 +63,79 @@ def output_batches(work: SliceWork, pending: Pending) -> Iterator[pa.RecordBatch
     for batch in work.parts.warehouse.read(frozen_input(work.record), work.number):
         if schema is None:
             schema = work.parts.output_schema(batch.schema)
-        filled = _filled(work, batch, start, pending)
         passed = [batch.column(name) for name in work.parts.passed_columns]
-        arrays = [*passed, *(pa.array(filled[name], schema.field(name).type) for name in _made_columns(work))]
-        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+        made = _made(work, batch, start, pending)
+        yield pa.RecordBatch.from_arrays(
+            [*passed, *(made.array(schema.field(name)) for name in made.names)], schema=schema
+        )
         start += batch.num_rows
 
 
-def _made_columns(work: SliceWork) -> list[str]:
-    return [*(field.name for field in work.parts.schema.arrow_fields), *LLM_COLUMNS]
+class _Made:
+    """The columns that the input does not give, filled row by row."""
 
+    def __init__(self, work: SliceWork, rows: int) -> None:
+        job = work.parts.declared.job
+        self.answer_names = [field.name for field in work.parts.schema.arrow_fields]
+        self.names = [*self.answer_names, *LLM_COLUMNS]
+        self._rows = rows
+        self._constants: dict[str, Any] = {
+            "llm_provider": job.provider_name,
+            "llm_model": job.model_name,
+            "llm_lane": LANE,
+            "llm_run_id": work.record.run_id,
+            "llm_slice": work.number,
+        }
+        self._lists: dict[str, list[Any]] = {name: [] for name in self.names if name not in self._constants}
 
-def _filled(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) -> dict[str, list[Any]]:
-    """column: a value per row of the batch, for every column the input does not give."""
-    names = _made_columns(work)
-    columns: dict[str, list[Any]] = {name: [] for name in names}
-    inputs = python_rows(batch, work.parts.asked_columns) if work.prior else None
-    for at in range(batch.num_rows):
-        state = work.rows.states.get(start + at)
-        values = None
-        if inputs is not None and (state is None or state.status == RowStatus.PENDING):
-            values = _carried(work, inputs[at], start + at)
+    def own(self, values: tuple[Any, ...], answer: dict[str, Any] | None) -> None:
+        """A row that this run knows: a value per `_OWN` column, and the answer's values."""
+        lists = self._lists
+        for name, value in zip(_OWN, values, strict=True):
+            lists[name].append(value)
+        for name in self.answer_names:
+            lists[name].append(None if answer is None else answer.get(name))
+        for name in self._constants.keys() & lists.keys():
+            lists[name].append(self._constants[name])
+
+    def carried(self, row: dict[str, Any]) -> None:
+        """A row as an earlier run published it."""
+        for name, value in self._constants.items():
+            if name not in self._lists:  # this one may differ: it is no constant of this batch any more
+                self._lists[name] = [value] * len(self._lists["llm_status"])
+        cost = row.get("llm_cost_usd")
+        row = {**row, "llm_cost_usd": None if cost is None else int(cost.scaleb(PRICE_STEP_DIGITS))}
+        for name, values in self._lists.items():
+            values.append(row.get(name))
+
+    def array(self, field: pa.Field) -> pa.Array:
+        """One column."""
+        values = self._lists.get(field.name)
         if values is None:
-            values = _own(work, state or RowState(), pending)
-        for name in names:
-            columns[name].append(values.get(name))
-    return columns
+            return repeated(self._constants[field.name], self._rows, field.type)
+        return column(values, field.type)
+
+
+def _made(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) -> _Made:
+    made, rows, count = _Made(work, batch.num_rows), work.rows, batch.num_rows
+    good = _good_entries(work, start, count)
+    inputs = python_rows(batch, work.parts.asked_columns) if work.prior else None
+    for at in range(count):
+        row = start + at
+        if inputs is not None and rows.status(row) == RowStatus.PENDING:
+            values = _carried(work, inputs[at], row)
+            if values is not None:
+                made.carried(values)
+                continue
+        state, verdict = rows.judged(row, good.get(row))
+        made.own(_own(work, state, pending), None if verdict is None else verdict.values)
+    return made
+
+
+def _good_entries(work: SliceWork, start: int, count: int) -> dict[int, Entry]:
+    """row: the entry of its good answer."""
+    places = {row: place for row in range(start, start + count) if (place := work.rows.good_place(row)) >= 0}
+    return dict(zip(places, work.journal.entries_at(list(places.values())), strict=True)) if places else {}
 
 
 def _carried(work: SliceWork, row: dict[str, Any] | None, number: int) -> dict[str, Any] | None:
@@ -102,45 +150,45 @@ def _carried(work: SliceWork, row: dict[str, Any] | None, number: int) -> dict[s
     return None if found is None else {**work.prior.values(found), "llm_slice": work.number}
 
 
-def _own(work: SliceWork, state: RowState, pending: Pending) -> dict[str, Any]:
-    """What this run knows of a row."""
-    job, price = work.parts.declared.job, work.parts.price
+_OWN = (
+    "llm_status",
+    "llm_error_class",
+    "llm_error",
+    "llm_attempts",
+    "llm_input_tokens",
+    "llm_output_tokens",
+    "llm_cached_input_tokens",
+    "llm_cost_usd",
+    "llm_price_version",
+    "llm_cached",
+    "llm_latency_s",
+    "llm_finished_at",
+    "llm_request_hash",
+)
+
+
+def _own(work: SliceWork, state: RowState, pending: Pending) -> tuple[Any, ...]:
+    """What this run knows of a row: a value per `_OWN` column; the cost in billionths."""
+    price = work.parts.price
     waiting = state.status == RowStatus.PENDING
-    paid = state.answers > 0
     unknown = _is_unknown(state)
-    values: dict[str, Any] = {
-        "llm_status": state.status,
-        "llm_error_class": pending.error_class.value if waiting else state.error_class,
-        "llm_error": pending.message if waiting else state.error,
-        "llm_provider": job.provider_name,
-        "llm_model": job.model_name,
-        "llm_lane": LANE,
-        "llm_attempts": state.attempts,
-        "llm_input_tokens": None if unknown else state.input_tokens,
-        "llm_output_tokens": None if unknown else state.output_tokens,
-        "llm_cached_input_tokens": None if unknown else state.cached_input_tokens,
-        "llm_cost_usd": _cost(state, known=price is not None),
-        "llm_price_version": price.version if price is not None and paid else None,
-        "llm_cached": False,
-        "llm_latency_s": state.latency_s,
-        "llm_finished_at": None if waiting else state.finished_at,
-        "llm_request_hash": state.request_hash or None,
-        "llm_run_id": work.record.run_id,
-        "llm_slice": work.number,
-    }
-    if state.status == RowStatus.OK:
-        verdict = work.rows.judge.judge(work.journal.body(state.good_place))
-        values.update(verdict.values or {})
-    return values
+    return (
+        state.status,
+        pending.error_class.value if waiting else state.error_class,
+        pending.message if waiting else state.error,
+        state.attempts,
+        None if unknown else state.input_tokens,
+        None if unknown else state.output_tokens,
+        None if unknown else state.cached_input_tokens,
+        None if unknown or (price is None and not state.cached) else state.cost_nano or 0,
+        price.version if price is not None and state.answers else None,
+        state.cached,
+        state.latency_s,
+        None if waiting else state.finished_at,
+        state.request_hash or None,
+    )
 
 
 def _is_unknown(state: RowState) -> bool:
     """What the row used is not known: an answer without usage, or only calls that were never heard of again."""
     return state.usage_unknown or (state.lost > 0 and not state.answers)
-
-
-def _cost(state: RowState, *, known: bool) -> Decimal | None:
-    """US dollars of all answers of the row: 0 when nothing was paid, None when the price or a usage is unknown."""
-    if not known or _is_unknown(state):
-        return None
-    return round(state.cost_usd or Decimal(0), PRICE_STEP_DIGITS)

@@ -53,8 +53,11 @@ class RowQueue:
         ``room``: how many more calls may be in flight. Rows that wait to be asked again take room too, so that
         failures slow down the reading; those that wait because of a 429 do not: the limiter knows of it.
         """
-        self._look_what_is_due()
-        rows = list(islice(self._due, max(1, min(room, LISTED_MAX))))
+        if self._later:
+            self._look_what_is_due()
+        if room <= 0:
+            return []
+        rows = list(islice(self._due, min(room, LISTED_MAX))) if self._due else []
         waiting = len(self._due) + len(self._later) - min(self._throttled, THROTTLED_MAX)
         most = min(room - waiting, LISTED_MAX - len(rows))
         return [*rows, *islice(self._fresh, most)] if most > 0 else rows
@@ -83,14 +86,14 @@ class RowQueue:
     async def changed(self) -> None:
         """Until a row was read or is due again, or `wake`."""
         self._news.clear()
-        if not self._later:
-            await self._news.wait()
-            return
-        alarm = asyncio.create_task(self._alarm(self._later[0][0] - self._clock.monotonic()))
+        alarm = None
+        if self._later:
+            alarm = self._clock.call_later(self._later[0][0] - self._clock.monotonic(), self._news.set)
         try:
             await self._news.wait()
         finally:
-            alarm.cancel()
+            if alarm is not None:
+                alarm.cancel()
 
     async def read(self, works: AsyncIterator[Work], has_room: Callable[[], bool], ahead: Callable[[], int]) -> None:
         """Read all rows, as far as ``ahead`` of what is sent, and only while ``has_room``."""
@@ -112,7 +115,3 @@ class RowQueue:
             work = heapq.heappop(self._later)[2]
             self._throttled -= work.throttles > 0
             self._due.append(work)
-
-    async def _alarm(self, delay_s: float) -> None:
-        await self._clock.sleep(delay_s)
-        self._news.set()

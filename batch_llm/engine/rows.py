@@ -1,20 +1,24 @@
 """What a slice's journal says of each of its rows.
 
 Belongs here: folding journal entries into the state of rows, and into money. Not here: reading files (journal),
-deciding what to do next (pipeline.py, retry.py).
+deciding what to do next (calls.py, retry.py).
+
+A row that got a good answer at its first attempt, as nearly all do, is kept as nine bytes: that it is ok, and where its
+answer stands in the journal. What else there is to know of it is read there again when it is published. Only rows that
+are on their way, failed, or went through more than one call have a `RowState` in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
 from batch_llm.engine.answers import Judge, Verdict
-from batch_llm.errors import ErrorClass
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.pricing import Price
+from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
 __all__ = ["RowState", "RowStatus", "Rows"]
@@ -28,6 +32,10 @@ class RowStatus:
     OK = "ok"
     FAILED = "failed"
     PENDING = "pending"
+
+
+_PENDING, _OK, _FAILED = range(3)  # a row's byte
+_WORDS = (RowStatus.PENDING, RowStatus.OK, RowStatus.FAILED)
 
 
 @dataclass(slots=True)
@@ -44,7 +52,7 @@ class RowState:
     output_tokens: int = 0
     cached_input_tokens: int = 0
     usage_unknown: bool = False  # an answer came without a believable usage
-    cost_usd: Decimal | None = None  # None: nothing paid yet, or unknown
+    cost_nano: int | None = None  # None: nothing paid yet, or unknown
     answers: int = 0
     lost: int = 0  # calls with an unknown outcome: may be billed
     last_output_tokens: int = 0
@@ -52,101 +60,190 @@ class RowState:
     finished_at: datetime | None = None
     error_class: str | None = None
     error: str | None = None
+    cached: bool = False  # the good answer was paid for elsewhere
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the entry of its good answer says everything."""
+        once = self.attempts == self.answers == (0 if self.cached else 1)
+        return once and not self.lost and not self.usage_unknown
 
 
-@dataclass(slots=True)
 class Rows:
-    """The rows of one slice and what they cost. Rows nobody asked yet are absent from `states`."""
+    """The rows of one slice and what they cost."""
 
-    judge: Judge
-    price: Price | None
-    states: dict[int, RowState] = field(default_factory=dict)
-    spent_usd: Decimal = ZERO  # settled; unknown outcomes in full
-    _held_usd: dict[tuple[int, int], Decimal] = field(default_factory=dict)
+    def __init__(
+        self, judge: Judge, price: Price | None, count: int, entry_at: Callable[[int], Entry] | None = None
+    ) -> None:
+        """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look."""
+        self.judge = judge
+        self.price = price
+        self._entry_at = entry_at
+        self.ok = self.failed_count = 0
+        self._status = bytearray(count)
+        self._places = array("q", [-1]) * count  # of the good answers
+        self._states: dict[int, RowState] = {}
+        self._spent_nano = 0  # settled
+        self._unknown_usd = ZERO  # unknown outcomes, in full
+        self._held_usd: dict[tuple[int, int], Decimal] = {}
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """Settled bills; unknown outcomes in full."""
+        return usd_of_nano(self._spent_nano) + self._unknown_usd
 
     def replay(self, entries: Iterable[Entry]) -> None:
         """Fold a whole journal. What was sent and never heard of again counts as spent."""
         for entry in entries:
-            self.apply(entry)
-        self.spent_usd += sum(self._held_usd.values(), ZERO)
+            self.apply(entry, entry.place)
+        self._unknown_usd += sum(self._held_usd.values(), ZERO)
         self._held_usd.clear()
 
-    def apply(self, entry: Entry) -> Verdict | None:
-        """Fold one entry; the verdict when it is an answer."""
-        state = self.states.get(entry.row)
+    def apply(self, entry: Entry, place: int) -> Verdict | None:
+        """Fold one entry, which stands at this place; the verdict when it is an answer."""
+        row = entry.row
+        state = self._states.get(row)
         if state is None:
-            state = self.states[entry.row] = RowState()
+            state = self._states[row] = self._kept(row)
         state.attempts = max(state.attempts, entry.attempt)
         if entry.request_hash:
             state.request_hash = entry.request_hash
         match entry.kind:
-            case EntryKind.SENT:
-                self._held_usd[entry.row, entry.attempt] = Decimal(entry.detail["held_usd"])
             case EntryKind.ANSWER:
-                return self._answer(state, entry)
+                return self._answer(state, entry, place)
+            case EntryKind.CACHED:
+                state.cached = True
+                state.finished_at = entry.at
+                self._end_well(row, state, place)
+            case EntryKind.SENT:
+                self._held_usd[row, entry.attempt] = Decimal(entry.detail["held_usd"])
             case EntryKind.LOST:
                 state.lost += 1
-                self.spent_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
+                self._unknown_usd += self._held_usd.pop((row, entry.attempt), ZERO)
             case EntryKind.UNBILLED:
-                self._held_usd.pop((entry.row, entry.attempt), None)
+                self._held_usd.pop((row, entry.attempt), None)
             case EntryKind.FAILED:
-                state.status = RowStatus.FAILED
-                state.failed_place = entry.place
+                state.failed_place = place
                 state.finished_at = entry.at
                 state.error_class = entry.detail["error_class"]
                 state.error = entry.detail["message"]
+                self._set(row, state, RowStatus.FAILED)
             case EntryKind.REOPENED:
-                state.status = RowStatus.PENDING
                 state.bad_answers = 0
                 state.error_class = state.error = None
+                self._set(row, state, RowStatus.PENDING)
         return None
 
-    def _answer(self, state: RowState, entry: Entry) -> Verdict:
+    def _kept(self, row: int) -> RowState:
+        """The state of a row that has none in memory."""
+        if self._status[row] != _OK or self._entry_at is None:
+            return RowState()
+        # a plain row about which more is noted, as no run does today: from here on it is not plain
+        return self.judged(row, self._entry_at(self._places[row]))[0]
+
+    def _answer(self, state: RowState, entry: Entry, place: int) -> Verdict:
         verdict = self.judge.judge(entry.body)
-        held = self._held_usd.pop((entry.row, entry.attempt), ZERO)
-        cost = self.cost_usd(verdict.usage)
-        self.spent_usd += held if cost is None else cost
-        state.answers += 1
-        state.latency_s = entry.latency_s
-        if verdict.usage is None:
-            state.usage_unknown = True
+        cost = self.cost_nano(verdict.usage)
+        held = self._held_usd.pop((entry.row, entry.attempt), ZERO) if self._held_usd else ZERO
+        if cost is None:
+            self._unknown_usd += held
         else:
-            state.input_tokens += verdict.usage.input_tokens
-            state.output_tokens += verdict.usage.output_tokens
-            state.last_output_tokens = verdict.usage.output_tokens
-            state.cached_input_tokens += verdict.usage.cached_input_tokens
-        if cost is not None:
-            state.cost_usd = (state.cost_usd or ZERO) + cost
-        if verdict.error_class is None:
-            state.status = RowStatus.OK
-            state.good_place = entry.place
-            state.finished_at = entry.at
-        else:
+            self._spent_nano += cost
+        self._fold(state, entry, verdict, cost)
+        if verdict.error_class is not None:
             state.bad_answers += 1
+            return verdict
+        self._end_well(entry.row, state, place)
         return verdict
 
-    def cost_usd(self, usage: Usage | None) -> Decimal | None:
-        """What an answer with this usage cost; None when the price or the usage is unknown."""
+    def _end_well(self, row: int, state: RowState, place: int) -> None:
+        state.good_place = place
+        self._set(row, state, RowStatus.OK)
+        if state.is_plain:
+            self._places[row] = place
+            del self._states[row]
+
+    @staticmethod
+    def _fold(state: RowState, entry: Entry, verdict: Verdict, cost_nano: int | None) -> None:
+        """What an answer adds to its row."""
+        state.answers += 1
+        state.latency_s = entry.latency_s
+        state.finished_at = entry.at
+        usage = verdict.usage
+        if usage is None:
+            state.usage_unknown = True
+        else:
+            state.input_tokens += usage.input_tokens
+            state.output_tokens += usage.output_tokens
+            state.last_output_tokens = usage.output_tokens
+            state.cached_input_tokens += usage.cached_input_tokens
+        if cost_nano is not None:
+            state.cost_nano = (state.cost_nano or 0) + cost_nano
+
+    def _set(self, row: int, state: RowState, status: str) -> None:
+        byte, before = _WORDS.index(status), self._status[row]
+        state.status = status
+        self._status[row] = byte
+        self.ok += (byte == _OK) - (before == _OK)
+        self.failed_count += (byte == _FAILED) - (before == _FAILED)
+
+    def cost_nano(self, usage: Usage | None) -> int | None:
+        """What an answer with this usage cost, nano-dollars; None when the price or the usage is unknown."""
         if usage is None or self.price is None:
             return None
-        return self.price.cost(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+        return self.price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+
+    def cost_usd(self, usage: Usage | None) -> Decimal | None:
+        """As `cost_nano`, in US dollars."""
+        nano = self.cost_nano(usage)
+        return None if nano is None else usd_of_nano(nano)
+
+    # -- asking about rows -------------------------------------------------------------------------------------------
 
     def is_done(self, row: int) -> bool:
         """The row ended, ok or failed."""
-        state = self.states.get(row)
-        return state is not None and state.status != RowStatus.PENDING
+        return self._status[row] != _PENDING
+
+    def all_done(self, start: int, count: int) -> bool:
+        """All rows of this stretch ended."""
+        return self._status.find(_PENDING, start, start + count) < 0
+
+    def status(self, row: int) -> str:
+        """Its `RowStatus`."""
+        return _WORDS[self._status[row]]
+
+    def good_place(self, row: int) -> int:
+        """Where the journal keeps the row's good answer; -1 without one."""
+        if self._status[row] != _OK:
+            return -1
+        state = self._states.get(row)
+        return self._places[row] if state is None else state.good_place
+
+    def open_state(self, row: int) -> RowState | None:
+        """The state of a row that is not plainly ok; None for one that nothing was noted of, and for a plain one."""
+        return self._states.get(row)
+
+    def judged(self, row: int, good: Entry | None) -> tuple[RowState, Verdict | None]:
+        """Everything about a row, and the verdict on its good answer if it has one.
+
+        ``good``: the entry at `good_place`, read from the journal.
+        """
+        state = self._states.get(row)
+        if good is None:
+            return state or RowState(), None
+        verdict = self.judge.judge(good.body)
+        if state is None:
+            state = RowState(RowStatus.OK, good.attempt, request_hash=good.request_hash, good_place=good.place)
+            if good.kind is EntryKind.CACHED:
+                state.cached, state.finished_at = True, good.at
+            else:
+                self._fold(state, good, verdict, self.cost_nano(verdict.usage))
+        return state, verdict
 
     def failed(self, below: int) -> list[int]:
         """The rows that ended as failed, noted below this place of the journal, in order."""
         return sorted(
-            row for row, state in self.states.items() if state.status == RowStatus.FAILED and state.failed_place < below
+            row
+            for row, state in self._states.items()
+            if state.status == RowStatus.FAILED and state.failed_place < below
         )
-
-    def failure_counts(self) -> dict[str, int]:
-        """error class: rows that ended so."""
-        counts: dict[str, int] = {}
-        for state in self.states.values():
-            if state.status == RowStatus.FAILED:
-                name = state.error_class or ErrorClass.MALFORMED.value
-                counts[name] = counts.get(name, 0) + 1
-        return counts

@@ -7,7 +7,7 @@ Belongs here: opening a slice, telling which rows are still to be asked, noting 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +44,13 @@ class Work:
     throttles: int = 0  # 429s since its last call that ended otherwise
     hold: Hold | None = None  # money that came too late for the call it was meant for
 
-    def entry(self, kind: EntryKind, **fields: Any) -> Entry:
-        """A journal entry about this row."""
+    def note(
+        self, kind: EntryKind, body: bytes = b"", latency_s: float = 0.0, detail: dict[str, Any] | None = None
+    ) -> Verdict | None:
+        """Store an entry about this row; the verdict when it is an answer."""
         now = self.slice_work.parts.clock.now()
-        return Entry(kind, self.row, self.attempt, at=now, request_hash=self.request_hash, **fields)
+        entry = Entry(kind, self.row, self.attempt, now, self.request_hash, body, latency_s, detail=detail or {})
+        return self.slice_work.note(entry)
 
 
 class SliceWork:
@@ -58,7 +61,9 @@ class SliceWork:
         self.parts = parts
         self.record = record
         self.number = number
-        self.rows = Rows(judge, parts.price)
+        self.rows = Rows(
+            judge, parts.price, record.slice_rows[number], lambda place: self.journal.entries_at([place])[0]
+        )
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0
@@ -110,40 +115,42 @@ class SliceWork:
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
-        place = self.journal.append(entry)
-        return self.rows.apply(
-            Entry(
-                entry.kind,
-                entry.row,
-                entry.attempt,
-                entry.at,
-                entry.request_hash,
-                entry.body,
-                entry.latency_s,
-                place,
-                entry.detail,
-            )
-        )
+        return self.rows.apply(entry, self.journal.append(entry))
 
     async def works(self) -> AsyncGenerator[Work]:
-        """The rows that are still to be asked, in order; reads ahead one batch in a thread."""
-        batches = self.parts.warehouse.read(frozen_input(self.record), self.number)
-        start = 0
-        while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            for work in await asyncio.to_thread(self._prepare, batch, start):
-                if isinstance(work, Work):
-                    self.outstanding += 1
-                    self.asked += 1
-                    yield work
-                else:
-                    self.note(work)
-            start += batch.num_rows
+        """The rows that are still to be asked, in order; prepares one batch ahead in a thread."""
+        batches = self._prepared()
+        ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
+        try:
+            while True:
+                await asyncio.wait({ahead})  # not the task itself: cancelled, it would leave its thread behind
+                prepared = ahead.result()
+                if prepared is None:
+                    break
+                ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
+                for work in prepared:
+                    if isinstance(work, Work):
+                        self.outstanding += 1
+                        self.asked += 1
+                        yield work
+                    else:
+                        self.note(work)
+        finally:
+            await asyncio.wait({ahead})
+            ahead.exception()
+            batches.close()
         self.fed = True
+
+    def _prepared(self) -> Generator[list[Work | Entry]]:
+        """The slice's open rows, batch by batch; blocking."""
+        start = 0
+        for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
+            if not self.rows.all_done(start, batch.num_rows):
+                yield self._prepare(batch, start)
+            start += batch.num_rows
 
     def _prepare(self, batch: pa.RecordBatch, start: int) -> list[Work | Entry]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry."""
-        if all(self.rows.is_done(row) for row in range(start, start + batch.num_rows)):
-            return []
         prepared: list[Work | Entry] = []
         for row, values in enumerate(python_rows(batch, self.parts.asked_columns), start):
             if self.rows.is_done(row):
@@ -168,7 +175,7 @@ class SliceWork:
             raise RenderError("a value of this row is outside of what Python can hold (a date beyond the year 9999)")
         custom_id = f"{self.record.run_id}-{self.number:04d}-{row}"
         request = self.parts.request(values, custom_id)
-        state = self.rows.states.get(row)
+        state = self.rows.open_state(row)
         return Work(
             self,
             row,

@@ -211,22 +211,23 @@ def _output_stands(parts: JobParts) -> bool:
 
 def _rows_per_slice(parts: JobParts) -> int:
     job = parts.declared.job
-    rate = rows_per_s(parts.limits, _tokens_per_row(parts))
+    rate = rows_per_s(parts.limits, *_tokens_per_row(parts))
     if rate is None:
         return SLICE_ROWS_MAX
     rows = int(rate * 60 * (job.slices.target_minutes or SLICE_MINUTES) / SLICES_AT_ONCE)
     return min(SLICE_ROWS_MAX, max(SLICE_ROWS_MIN, rows))
 
 
-def _tokens_per_row(parts: JobParts) -> float:
+def _tokens_per_row(parts: JobParts) -> tuple[float, float]:
+    """Input and output tokens of a row, guessed from the first rows."""
     head = parts.warehouse.head(parts.source, parts.columns, parts.declared.job.input.where, SAMPLE_ROWS)
-    counts = []
+    costs = []
     rows = [row for batch in head.to_batches() for row in python_rows(batch, parts.asked_columns) if row is not None]
     for row in rows:
         with suppress(RenderError):
-            cost = parts.predicted_cost(parts.request(row, ""))
-            counts.append(cost.input_tokens + cost.output_tokens)
-    return max(1.0, sum(counts) / len(counts)) if counts else 1.0
+            costs.append(parts.predicted_cost(parts.request(row, "")))
+    count = max(1, len(costs))
+    return sum(cost.input_tokens for cost in costs) / count, sum(cost.output_tokens for cost in costs) / count
 
 
 def _hash(said: Any) -> str:

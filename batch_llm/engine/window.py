@@ -1,43 +1,164 @@
 """How many calls may be in flight.
 
-Belongs here: the size of the window, from the limits and what was measured. Not here: filling it (pipeline.py).
+Belongs here: the size of the window: from the limits and what was measured, from memory and open files, and smaller
+while the provider is overloaded or away. Not here: filling it (pipeline.py), the rate itself (limiter), what counts as
+overload (retry.py).
+
+An overload says nothing about the rate: it halves nobody's limit. It shrinks the number of calls in flight, once per
+round trip, and each round trip without one lets one more in (AIMD). When nothing comes back at all, the provider is
+away: then one call at a time probes it, and rows lose no attempt.
 """
 
 from __future__ import annotations
 
 import math
+import resource
+from dataclasses import dataclass
 
+from batch_llm.clock import Clock
 from batch_llm.engine.meter import Meter
 from batch_llm.limiter.base import Limits
 
-__all__ = ["rows_per_s", "window_of"]
+__all__ = ["Outage", "Window", "rows_per_s"]
 
 WINDOW_MIN = 8
-WINDOW_MAX = 1_000
-WINDOW_UNLIMITED = 128  # in flight where no limit is declared
+WINDOW_UNLIMITED = 128  # in flight where no rate is declared
 WINDOW_HEADROOM = 2.0  # times limit x latency
+SHRINK = 0.7  # of what is in flight, per overload and round trip
+QUEUEING_SHRINK = 0.85  # the same, when answers take longer and longer instead
+QUEUEING_RISE = 3.0  # times the shortest they took
+QUEUEING_LEAST_S = 0.5  # below that it is this process that is late
+MEMORY_BYTES = 192 * 1024 * 1024  # what calls in flight and rows read ahead of them may take
+CALL_BYTES = 24 * 1024  # a call in flight with its connection and buffers, beside its text (measured: 20 to 25 kB)
+TEXT_COPIES = 4  # of a prompt: the row, the request, the bytes sent, the answer
+SPARE_FILES = 128  # for everything that is no call
+
+AWAY_AFTER_S = 2.0  # without any answer, when calls failed meanwhile
+AWAY_FAILURES = 8  # so many in a row
+PROBE_FIRST_S = 0.5
+PROBE_LONGEST_S = 5.0
+AWAY_PATIENCE_S = 1_800.0  # then the run stops, to be resumed
 
 
-def window_of(limits: Limits, meter: Meter) -> int:
-    """How many calls may be in flight: enough for the limit at this latency, and some."""
-    rate_per_s = rows_per_s(limits, _tokens_per_row(meter))
-    if rate_per_s is None:
-        return WINDOW_UNLIMITED
-    wanted = WINDOW_MIN + math.ceil(rate_per_s * meter.latency_s * WINDOW_HEADROOM)
-    return min(WINDOW_MAX, wanted)
+@dataclass(slots=True)
+class Outage:
+    """The provider does not answer anybody."""
+
+    since_s: float
+    why: str
+    probe_at_s: float
+    delay_s: float = PROBE_FIRST_S
 
 
-def rows_per_s(limits: Limits, tokens_per_row: float) -> float | None:
-    """Rows per second the declared limits allow; None without a limit."""
-    rates = []
-    if limits.requests_per_minute:
-        rates.append(limits.requests_per_minute / 60)
-    if limits.tokens_per_minute:
-        rates.append(limits.tokens_per_minute / 60 / tokens_per_row)
+class Window:
+    """The window of one pipeline."""
+
+    def __init__(self, limits: Limits, meter: Meter, clock: Clock) -> None:
+        """``meter``: what is measured."""
+        self._limits = limits
+        self._meter = meter
+        self._clock = clock
+        self._cap: float | None = None  # calls in flight at most, while the provider is overloaded
+        self._shrunk_at_s = -math.inf
+        self._failures = 0  # in a row, of any row
+        self._good_at_s = clock.monotonic()
+        self._files = _open_files()
+        self.outage: Outage | None = None
+
+    def size(self) -> int:
+        """How many calls may be in flight: enough for the limit at this latency and some, and as memory allows."""
+        if self.outage is not None:
+            return 1 if self._clock.monotonic() >= self.outage.probe_at_s else 0
+        wanted = self.wanted()
+        return wanted if self._cap is None else max(1, min(wanted, int(self._cap)))
+
+    def wanted(self) -> int:
+        """The size without any overload."""
+        meter = self._meter
+        rate_per_s = rows_per_s(self._limits, *meter.tokens_per_answer)
+        if rate_per_s is None:
+            wanted = self._limits.max_concurrency or WINDOW_UNLIMITED
+        else:
+            wanted = WINDOW_MIN + math.ceil(rate_per_s * meter.latency_s * WINDOW_HEADROOM)
+        fits = int(MEMORY_BYTES / (CALL_BYTES + TEXT_COPIES * meter.request_bytes))
+        return max(1, min(wanted, fits, self._files))
+
+    @property
+    def is_shrunk(self) -> bool:
+        """Whether an overload holds it back."""
+        return self._cap is not None
+
+    # -- what was heard ------------------------------------------------------------------------------------------------
+
+    def answered(self) -> None:
+        """The provider answered something whole, good or not: it is there."""
+        self._failures = 0
+        self._good_at_s = self._clock.monotonic()
+        if self.outage is not None:
+            self.outage = None
+            self._cap = float(WINDOW_MIN)
+        elif self._is_queueing():
+            self._shrink(QUEUEING_SHRINK)
+        elif self._cap is not None:
+            self._cap += 1 / self._cap
+            if self._cap >= self.wanted():
+                self._cap = None
+
+    def overloaded(self) -> None:
+        """A call met an overload."""
+        self._shrink(SHRINK)
+
+    def _shrink(self, share: float) -> None:
+        """Once per round trip: the calls in flight were all sent before the first of them could tell."""
+        now_s = self._clock.monotonic()
+        if now_s - self._shrunk_at_s >= self._meter.latency_s:
+            self._shrunk_at_s = now_s
+            self._cap = max(1.0, share * min(self._cap or math.inf, max(1, self._meter.in_flight)))
+
+    def _is_queueing(self) -> bool:
+        """The provider takes more calls than it works on: each one more only makes all of them slower.
+
+        Only where this window is what holds the rows back; where the rate does, more would not be sent anyway.
+        """
+        meter = self._meter
+        slow = meter.latency_s > max(QUEUEING_LEAST_S, QUEUEING_RISE * meter.shortest_latency_s)
+        return slow and meter.in_flight >= WINDOW_MIN and meter.in_flight + 1 >= 0.9 * self.size()
+
+    def failed(self, why: str) -> None:
+        """A call got no answer of use: refused connection, reset, time-out, 5xx. ``why``: in words."""
+        now_s = self._clock.monotonic()
+        self._failures += 1
+        if self.outage is not None:
+            self.outage.delay_s = min(PROBE_LONGEST_S, self.outage.delay_s * 2)
+            self.outage.probe_at_s = now_s + self.outage.delay_s
+        elif self._failures >= AWAY_FAILURES and now_s - self._good_at_s >= AWAY_AFTER_S:
+            self.outage = Outage(self._good_at_s, why, now_s + PROBE_FIRST_S)
+
+    def silent_s(self) -> float:
+        """Seconds since the provider last answered anything, while it is away; 0 while it is there."""
+        return 0.0 if self.outage is None else self._clock.monotonic() - self.outage.since_s
+
+
+def rows_per_s(limits: Limits, input_tokens: float, output_tokens: float) -> float | None:
+    """Rows per second the declared limits allow, for rows of this size; None without a rate."""
+    each = (
+        (limits.requests_per_minute, 1.0),
+        (limits.tokens_per_minute, input_tokens + output_tokens),
+        (limits.input_tokens_per_minute, input_tokens),
+        (limits.output_tokens_per_minute, output_tokens),
+    )
+    rates = [per_minute / 60 / max(1.0, amount) for per_minute, amount in each if per_minute]
     return min(rates) if rates else None
 
 
-def _tokens_per_row(meter: Meter) -> float:
-    if not meter.answers:
-        return 1.0
-    return max(1.0, (meter.input_tokens + meter.output_tokens) / meter.answers)
+def _open_files() -> int:
+    """How many connections this process may have: its limit, raised as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+            soft = max(soft, wanted)
+        except (ValueError, OSError):  # a container may forbid it: then it stays as it is
+            pass
+    return max(WINDOW_MIN, soft - SPARE_FILES)

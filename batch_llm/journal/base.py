@@ -5,7 +5,7 @@ Belongs here: protocols and frozen records. Not here: files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +20,7 @@ class EntryKind(StrEnum):
 
     SENT = "sent"  # the intent, written before the call when money is capped; detail: held_usd
     ANSWER = "answer"  # a complete answer, raw, not looked into yet
+    CACHED = "cached"  # an answer that was paid for elsewhere: its body, or detail: place of it in this journal
     LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep
     UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
     FAILED = "failed"  # the row ends as failed
@@ -35,7 +36,7 @@ class Entry:
     attempt: int = 0  # starting at 1
     at: datetime | None = None
     request_hash: str = ""
-    body: bytes = b""  # ANSWER: the raw body
+    body: bytes = b""  # ANSWER, CACHED: the raw body
     latency_s: float = 0.0
     place: int = -1  # where the journal keeps the body; set by replay and append
     detail: dict[str, Any] = field(default_factory=dict)  # provider, model, lane, price_version; error_class, message
@@ -55,8 +56,12 @@ class Journal(Protocol):
         """All whole entries in order; a torn or damaged one is skipped."""
         ...
 
-    def body(self, place: int) -> bytes:
-        """The body of the entry at this place."""
+    def entries_at(self, places: Sequence[int]) -> list[Entry]:
+        """The entries at these places, in this order; few reads where the places lie close together.
+
+        An entry that points to another one's body carries that body. Raises `JournalError` for a place without a whole
+        entry.
+        """
         ...
 
     def size(self) -> int:

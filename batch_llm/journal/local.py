@@ -12,12 +12,13 @@ readers skip it. An entry damaged later is skipped as well and costs nothing but
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import os
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +33,10 @@ __all__ = ["LocalJournal", "read_journal", "worker_of"]
 
 LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
 WORKER = ".worker"  # beside the journal: the process that writes it, for messages
+READ_BYTES = 262_144
+POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_KINDS = {kind.value: kind for kind in EntryKind}
 
 
 class LocalJournal:
@@ -66,12 +70,20 @@ class LocalJournal:
         """See `Journal.replay`."""
         return read_journal(self.path)
 
-    def body(self, place: int) -> bytes:
-        """See `Journal.body`."""
-        found = _entry_at(self._file, place)
+    def entries_at(self, places: Sequence[int]) -> list[Entry]:
+        """See `Journal.entries_at`."""
+        reader = _Reader(self._file)
+        found = {place: self._whole(reader, place) for place in sorted(set(places))}
+        pointed = {place: entry.detail[POINTER] for place, entry in found.items() if POINTER in entry.detail}
+        for place, other in sorted(pointed.items(), key=lambda pair: pair[1]):
+            found[place] = dataclasses.replace(found[place], body=self._whole(reader, other).body)
+        return [found[place] for place in places]
+
+    def _whole(self, reader: _Reader, place: int) -> Entry:
+        found = reader.entry(place)
         if found is None:
             raise JournalError(f"{self.path.name}: no whole entry at byte {place}")
-        return found[0].body
+        return found[0]
 
     def size(self) -> int:
         """See `Journal.size`."""
@@ -127,9 +139,9 @@ def read_journal(path: Path) -> Iterator[Entry]:
         return
     file = os.open(path, os.O_RDONLY)
     try:
-        place, end = 0, os.fstat(file).st_size
+        reader, place, end = _Reader(file), 0, os.fstat(file).st_size
         while place < end:
-            found = _entry_at(file, place)
+            found = reader.entry(place)
             if found is None:
                 place = _next_line(file, place, end)
             else:
@@ -139,43 +151,59 @@ def read_journal(path: Path) -> Iterator[Entry]:
         os.close(file)
 
 
+class _Reader:
+    """Reads entries through one buffer, so that entries near each other cost one read together."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        self._start = 0
+        self._buffer = b""
+
+    def entry(self, place: int) -> tuple[Entry, int] | None:
+        """The entry that begins at ``place`` and the place after it; None when there is no whole one."""
+        at = self._loaded(place, LONGEST_PREFIX_BYTES)
+        parts = self._buffer[at : at + LONGEST_PREFIX_BYTES].split(b" ", 3)
+        if len(parts) != 4 or len(parts[0]) != 8 or not (parts[1].isdigit() and parts[2].isdigit()):
+            return None
+        head_bytes, body_bytes = int(parts[1]), int(parts[2])
+        head_at = 9 + len(parts[1]) + 1 + len(parts[2]) + 1
+        length = head_at + head_bytes + body_bytes + 1
+        at = self._loaded(place, length)
+        rest = self._buffer[at + 9 : at + length - 1]
+        if len(self._buffer) < at + length or b"%08x" % zlib.crc32(rest) != parts[0]:
+            return None
+        head_at -= 9
+        head: dict[str, Any] = orjson.loads(rest[head_at : head_at + head_bytes])
+        return _entry(head, rest[head_at + head_bytes :], place), place + length
+
+    def _loaded(self, place: int, length: int) -> int:
+        """Have these bytes in the buffer, as far as the file has them; where they begin there."""
+        at = place - self._start
+        if at < 0 or at + length > len(self._buffer):
+            self._buffer = os.pread(self._file, max(length, READ_BYTES), place)
+            self._start, at = place, 0
+        return at
+
+
 def _encode(entry: Entry) -> bytes:
-    head = orjson.dumps(
-        {
-            "kind": entry.kind.value,
-            "row": entry.row,
-            "attempt": entry.attempt,
-            "at": entry.at,
-            "hash": entry.request_hash,
-            "latency_s": entry.latency_s,
-            **({"detail": entry.detail} if entry.detail else {}),
-        },
-        default=str,
-    )
-    rest = b"%d %d %b%b" % (len(head), len(entry.body), head, entry.body)
+    head: dict[str, Any] = {
+        "kind": entry.kind.value,
+        "row": entry.row,
+        "attempt": entry.attempt,
+        "at": entry.at,
+        "hash": entry.request_hash,
+        "latency_s": entry.latency_s,
+    }
+    if entry.detail:
+        head["detail"] = entry.detail
+    encoded = orjson.dumps(head, default=str)
+    rest = b"%d %d %b%b" % (len(encoded), len(entry.body), encoded, entry.body)
     return b"%08x %b\n" % (zlib.crc32(rest), rest)
-
-
-def _entry_at(file: int, place: int) -> tuple[Entry, int] | None:
-    """The entry that begins at ``place`` and the place after it; None when there is no whole one."""
-    prefix = os.pread(file, LONGEST_PREFIX_BYTES, place)
-    parts = prefix.split(b" ", 3)
-    if len(parts) != 4 or len(parts[0]) != 8 or not (parts[1].isdigit() and parts[2].isdigit()):
-        return None
-    head_bytes, body_bytes = int(parts[1]), int(parts[2])
-    rest_at = place + 9
-    numbers_bytes = len(parts[1]) + 1 + len(parts[2]) + 1
-    length = numbers_bytes + head_bytes + body_bytes
-    rest = os.pread(file, length + 1, rest_at)
-    if len(rest) != length + 1 or b"%08x" % zlib.crc32(rest[:-1]) != parts[0]:
-        return None
-    head: dict[str, Any] = orjson.loads(rest[numbers_bytes : numbers_bytes + head_bytes])
-    return _entry(head, rest[numbers_bytes + head_bytes : -1], place), rest_at + length + 1
 
 
 def _entry(head: dict[str, Any], body: bytes, place: int) -> Entry:
     return Entry(
-        kind=EntryKind(head["kind"]),
+        kind=_KINDS[head["kind"]],
         row=head["row"],
         attempt=head["attempt"],
         at=datetime.fromisoformat(head["at"]) if head["at"] else None,

@@ -244,6 +244,10 @@ class Budget(Protocol):
         """
         ...
 
+    def hold_now(self, amount_usd: Decimal, slice_number: int = 0) -> Hold | None:
+        """As `hold`, if that is possible without waiting or asking anybody, as it nearly always is; else None."""
+        ...
+
     async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
         """Set aside the dearest possible bill.
 

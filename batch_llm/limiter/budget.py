@@ -123,14 +123,22 @@ class LedgerBudget:
         """See `Budget.begin`."""
         self._books.begin(slice_number, spent_usd)
 
-    async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
-        """See `Budget.hold`. Raises `LimiterStoreError` as well."""
+    def hold_now(self, amount_usd: Decimal, slice_number: int = 0) -> Hold | None:
+        """See `Budget.hold_now`."""
         if amount_usd < 0:
             raise ValueError(f"money cannot be negative: hold {amount_usd} USD")
         nano = nano_up(amount_usd)
-        self._books.begin(slice_number, self._read_usd.get(slice_number, Decimal(0)))
         if not self._turn.locked() and self._may_take(nano, slice_number):
             return self._take(amount_usd, nano, slice_number)
+        return None
+
+    async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
+        """See `Budget.hold`. Raises `LimiterStoreError` as well."""
+        self._books.begin(slice_number, self._read_usd.get(slice_number, Decimal(0)))
+        held = self.hold_now(amount_usd, slice_number)
+        if held is not None:
+            return held
+        nano = nano_up(amount_usd)
         async with self._turn:
             await self._cover(nano, slice_number)
             return self._take(amount_usd, nano, slice_number)

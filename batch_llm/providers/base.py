@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
-__all__ = ["Completion", "Message", "Provider", "RawAnswer", "Request", "Usage"]
+__all__ = ["Completion", "Message", "Phase", "Provider", "RawAnswer", "Request", "Sending", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,26 @@ class Request:
     attempt: int = 1
 
 
+class Phase(StrEnum):
+    """What a call waits for."""
+
+    ANSWER = "the first byte of an answer"
+    BODY = "the rest of an answer"
+
+
+@dataclass(slots=True)
+class Sending:
+    """How far one call has come; the provider writes it, who bounds the call's time reads it."""
+
+    phase: Phase = Phase.ANSWER
+
+
 @dataclass(frozen=True, slots=True)
 class RawAnswer:
     """A 2xx answer, as it came: what the journal stores before anybody looks into it."""
 
     body: bytes
-    headers: Mapping[str, str]  # lower-case names
+    headers: Mapping[str, str]  # looked up by lower-case names
     latency_s: float
 
 
@@ -66,10 +81,13 @@ class Provider(Protocol):
 
     name: str  # as in the providers file
 
-    async def send(self, request: Request, *, total_s: float) -> RawAnswer:
+    async def send(
+        self, request: Request, *, total_s: float | None = None, sending: Sending | None = None
+    ) -> RawAnswer:
         """Send once, never retry. Returns any complete 2xx answer; raises `ProviderError` for all else.
 
-        `AuthenticationFailed` and `QuotaExhausted` stop the run. ``total_s`` bounds the whole call, seconds.
+        `AuthenticationFailed` and `QuotaExhausted` stop the run. ``total_s`` bounds the whole call, seconds; None: who
+        called bounds it, by cancelling, and sees in ``sending`` how far it came.
         """
         ...
 

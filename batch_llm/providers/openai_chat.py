@@ -16,11 +16,12 @@ import orjson
 from pydantic import SecretStr
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.base import Completion, RawAnswer, Request, Usage
+from batch_llm.providers.base import Completion, Phase, RawAnswer, Request, Sending, Usage
 from batch_llm.providers.openai_refusals import refusal
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
+CONNECT_S = 30.0  # for a connection to stand
 ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
 FINISH_REASONS = {"stop", "length", "content_filter"}
 
@@ -44,6 +45,7 @@ class OpenAIChatProvider:
         self._endpoint = endpoint
         self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
         self._session: aiohttp.ClientSession | None = None
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
@@ -56,7 +58,10 @@ class OpenAIChatProvider:
         if self._endpoint.api_key is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.api_key.get_secret_value()}"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300), headers=headers, auto_decompress=True
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call
+            headers=headers,
+            auto_decompress=True,
         )
         return self
 
@@ -66,31 +71,36 @@ class OpenAIChatProvider:
             await self._session.close()
             self._session = None
 
-    async def send(self, request: Request, *, total_s: float) -> RawAnswer:
+    async def send(
+        self, request: Request, *, total_s: float | None = None, sending: Sending | None = None
+    ) -> RawAnswer:
         """See `Provider.send`."""
         if self._session is None:
             raise RuntimeError("open the provider with `async with` first")
         began = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=min(30.0, total_s))
+        timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
         try:
             async with self._session.post(
                 self._url, data=self._body(request), timeout=timeout, allow_redirects=False
             ) as response:
+                if sending is not None:
+                    sending.phase = Phase.BODY
                 body = await response.read()
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                status = response.status
+        except aiohttp.ConnectionTimeoutError:
+            raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: no connection in {CONNECT_S:.0f} s") from None
         except TimeoutError:
             raise ProviderError(
-                ErrorClass.TIMEOUT, f"no whole answer within {total_s:.0f} s", maybe_paid=True
+                ErrorClass.TIMEOUT, f"no whole answer within {total_s or 0:.0f} s", maybe_paid=True
             ) from None
         except aiohttp.ClientConnectorError as error:
             raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: {error.os_error.strerror or error}") from None
         except aiohttp.ClientError as error:
             message = f"the connection broke: {type(error).__name__}"
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
-        if status >= 300:
-            raise refusal(status, headers, body)
-        return RawAnswer(body=body, headers=headers, latency_s=time.monotonic() - began)
+        if response.status >= 300:
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            raise refusal(response.status, headers, body)
+        return RawAnswer(body, response.headers, time.monotonic() - began)
 
     def read(self, body: bytes) -> Completion:
         """See `Provider.read`."""

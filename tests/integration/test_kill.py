@@ -26,15 +26,18 @@ print(asyncio.run(lab.run(lab.job(slices={"rows": 150}))).ok)
 
 
 async def _killed_after(lab: Lab, simulator: Simulator, answers: int, root: Path) -> int:
-    """Start the run, kill it when the simulator has sent so many answers; how many calls were in flight then."""
+    """Start the run, kill it when the simulator has sent so many answers; how many calls were in flight then.
+
+    In flight: sent and not in the journal yet, wherever the answer was at that moment.
+    """
+    open_before = simulator.stats()["accepted"] - _journalled(lab)
     process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root, stderr=subprocess.PIPE)
     while simulator.stats()["answered"] < answers and process.poll() is None:
         await asyncio.sleep(0.002)
     process.kill()
-    in_flight = simulator.stats()["in_flight"]
-    _, errors = process.communicate()
+    _, errors = await asyncio.to_thread(process.communicate)
     assert process.returncode == -9, errors.decode()
-    return int(in_flight)
+    return int(simulator.stats()["accepted"]) - _journalled(lab) - open_before
 
 
 def _journalled(lab: Lab) -> int:

@@ -16,12 +16,13 @@ import pytest
 
 from batch_llm.clock import ScaledClock
 from batch_llm.engine.answers import Verdict
+from batch_llm.engine.deadlines import FIRST_S
 from batch_llm.engine.events import Event, FirstFailure, Stopping
-from batch_llm.engine.meter import CALL_TIMEOUT_FIRST_S, Meter
+from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.slice_work import Work
-from batch_llm.engine.window import WINDOW_UNLIMITED
+from batch_llm.engine.window import PROBE_FIRST_S, WINDOW_UNLIMITED
 from batch_llm.errors import (
     ErrorClass,
     LimiterError,
@@ -34,24 +35,25 @@ from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant, Throttle
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
-from batch_llm.providers.base import Message, RawAnswer, Request
+from batch_llm.providers.base import Message, RawAnswer, Request, Sending
 
 UNTIL = datetime(2026, 5, 6, 7, 0, tzinfo=UTC)
 
 
 class Provider:
-    """Its calls end as told, one after the other, then well; notes when each came and how long it might take."""
+    """Its calls end as told, one after the other, then well; notes when each came."""
 
     def __init__(self, clock: ScaledClock, *endings: ProviderError | None, takes_s: float = 0.0) -> None:
         self.clock, self.endings, self.takes_s = clock, list(endings), takes_s
+        self.hangs = 0  # so many of the first calls never end
         self.rows: list[int] = []
         self.at_s: list[float] = []
-        self.allowed_s: list[float] = []
 
-    async def send(self, request: Request, *, total_s: float) -> RawAnswer:
+    async def send(self, request: Request, *, sending: Sending) -> RawAnswer:
         self.rows.append(int(request.custom_id))
         self.at_s.append(self.clock.monotonic())
-        self.allowed_s.append(total_s)
+        if len(self.rows) <= self.hangs:
+            await asyncio.Event().wait()
         ending = self.endings.pop(0) if self.endings else None
         await asyncio.sleep(self.takes_s)
         if ending is not None:
@@ -99,7 +101,9 @@ class Rows:
 
     def __init__(self, clock: ScaledClock, count: int) -> None:
         self.parts = SimpleNamespace(clock=clock)
-        self.rows = SimpleNamespace(spent_usd=Decimal(0), cost_usd=lambda usage: Decimal("0.1"))
+        self.rows = SimpleNamespace(
+            spent_usd=Decimal(0), cost_usd=lambda usage: Decimal("0.1"), open_state=lambda row: None
+        )
         self.number, self.outstanding, self.fed = 0, count, True
         self.noted: list[Entry] = []
 
@@ -181,21 +185,41 @@ def failed(error_class: ErrorClass, retry_after_s: float | None = None) -> Provi
 # -- one row ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_that_timed_out_may_take_twice_as_long_the_next_time() -> None:
-    """A slow row is not cut at the same place for ever."""
+async def test_a_row_that_fails_each_time_is_given_up_after_its_attempts() -> None:
+    """Each call of unknown outcome is noted; the row hears of its end once."""
     bench = Bench(*[failed(ErrorClass.TIMEOUT)] * 3)
     await bench.run()
-    assert bench.provider.allowed_s == [CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S, 4 * CALL_TIMEOUT_FIRST_S]
     assert bench.rows.kinds(0) == [EntryKind.LOST] * 3 + [EntryKind.FAILED]
+    assert [entry.attempt for entry in bench.rows.noted] == [1, 2, 3, 3]
     assert bench.idle.ended == 1
 
 
-async def test_other_failures_leave_the_allowance_as_it_is() -> None:
-    """Only time that ran out asks for more time."""
-    classes = (ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT, ErrorClass.CONNECTION)
-    bench = Bench(*[failed(one) for one in classes])
+async def test_a_hung_call_is_ended_and_its_row_asked_again() -> None:
+    """It may have been paid, so it is noted as lost; the next call may take twice as long."""
+    bench = Bench(None, None)
+    bench.provider.hangs = 1
     await bench.run()
-    assert bench.provider.allowed_s == [CALL_TIMEOUT_FIRST_S, CALL_TIMEOUT_FIRST_S, 2 * CALL_TIMEOUT_FIRST_S]
+    first, second = bench.provider.at_s
+    assert FIRST_S <= second - first <= FIRST_S + 60
+    assert bench.rows.kinds(0) == [EntryKind.LOST, EntryKind.ANSWER]
+
+
+async def test_a_provider_that_is_away_costs_no_row_its_attempts() -> None:
+    """Nobody is answered, for longer than all attempts of a row take: one call at a time looks, then all go on."""
+    refused = ProviderError(ErrorClass.CONNECTION, "cannot connect: refused")
+    bench = Bench(*[refused] * 200, rows=20, gate=Gate(20), attempts=5)
+    await bench.run()
+    assert {entry.kind for entry in bench.rows.noted} == {EntryKind.ANSWER} and len(bench.rows.noted) == 20
+    away = bench.provider.at_s[60:200]  # once it was known to be away
+    assert all(later - earlier >= PROBE_FIRST_S for earlier, later in pairwise(away))
+
+
+async def test_a_provider_that_stays_away_ends_the_run_resumably() -> None:
+    refused = ProviderError(ErrorClass.CONNECTION, "cannot connect: refused")
+    bench = Bench(*[refused] * 10_000, rows=20, gate=Gate(20), attempts=5)
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.CANCELLED and "has not answered for 30 minutes" in pipeline.stop_message
+    assert bench.rows.noted == []
 
 
 async def test_a_throttled_row_sits_out_what_it_was_told_and_loses_no_attempt() -> None:
@@ -281,7 +305,7 @@ async def test_no_call_is_made_without_its_money() -> None:
     """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
     bench = Bench(rows=6, gate=Gate(6))
     bench.parts.price = SimpleNamespace(cost=lambda *tokens: Decimal("0.4"), version="v")
-    bench.provider.takes_s = 0.3
+    bench.provider.takes_s = 0.05
     pipeline = await bench.run(cap_usd=Decimal(1))
     assert pipeline.stopped is None, pipeline.stop_message
     assert bench.provider.rows == list(range(6))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import orjson
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch_llm.config.providers_file import PricesSpec
 from batch_llm.engine.answers import Judge
-from batch_llm.engine.rows import Rows, RowStatus
+from batch_llm.engine.rows import Rows, RowState, RowStatus
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import PriceList
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
 
+PLACE = 77
 PRICES = {"input": Decimal(1), "output": Decimal(2)}  # USD per 1M tokens: 10 in + 5 out = 0.00002
 
 
@@ -22,36 +26,84 @@ def rows(prices: Any = PRICES) -> Rows:
     judge = Judge(
         OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None)), AnswerSchema.from_declared(None)
     )
-    return Rows(judge, PriceList().for_model("p", "unheard-of", PricesSpec(**prices) if prices else None))
+    return Rows(judge, PriceList().for_model("p", "unheard-of", PricesSpec(**prices) if prices else None), 9)
 
 
 def answer(row: int, attempt: int = 1, text: str = "yes", finish: str = "stop", usage: Any = (10, 5)) -> Entry:
     body: dict[str, Any] = {"model": "m", "choices": [{"message": {"content": text}, "finish_reason": finish}]}
     if usage:
         body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
-    return Entry(EntryKind.ANSWER, row, attempt, body=orjson.dumps(body), place=77)
+    return Entry(EntryKind.ANSWER, row, attempt, body=orjson.dumps(body), place=PLACE)
 
 
 def sent(row: int, usd: str, attempt: int = 1) -> Entry:
     return Entry(EntryKind.SENT, row, attempt, detail={"held_usd": usd})
 
 
+def state_of(known: Rows, row: int) -> RowState:
+    """What is in memory of a row that is not plainly ok."""
+    state = known.open_state(row)
+    assert state is not None
+    return state
+
+
 def test_a_good_answer_ends_its_row() -> None:
-    """With tokens, cost and the place of the answer."""
-    known = rows()
-    assert known.apply(answer(3)) is not None
-    state = known.states[3]
-    assert (state.status, state.input_tokens, state.output_tokens, state.good_place) == (RowStatus.OK, 10, 5, 77)
-    assert state.cost_usd == known.spent_usd == Decimal("0.00002")
+    """Its place is kept; tokens, cost, and everything else is read there again."""
+    known, good = rows(), answer(3)
+    assert known.apply(good, PLACE) is not None
+    assert known.open_state(3) is None and known.status(3) == RowStatus.OK and known.good_place(3) == PLACE
+    state, verdict = known.judged(3, good)
+    assert (state.status, state.input_tokens, state.output_tokens, state.good_place) == (RowStatus.OK, 10, 5, PLACE)
+    assert (state.attempts, state.answers, state.cost_nano) == (1, 1, 20_000)
+    assert known.spent_usd == Decimal("0.00002") and verdict is not None and verdict.values == {"response": "yes"}
+
+
+def test_an_answer_from_elsewhere_costs_nothing() -> None:
+    """It says so, and is no attempt of this run."""
+    known, good = rows(), replace(answer(3), kind=EntryKind.CACHED, attempt=0)
+    known.apply(good, PLACE)
+    state, verdict = known.judged(3, good)
+    assert (state.status, state.cached, state.attempts, state.input_tokens) == (RowStatus.OK, True, 0, 0)
+    assert known.spent_usd == 0 and verdict is not None and verdict.values == {"response": "yes"}
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["good", "cut", "lost", "failed", "reopened"])), max_size=30)
+)
+def test_counters_are_those_of_the_rows(story: list[tuple[int, str]]) -> None:
+    """Whatever happens in whatever order; and what is in memory of a plain row says the same as a whole state would."""
+    stored: list[Entry] = []
+    known, attempts = rows(), [0] * 9
+    known._entry_at = stored.__getitem__
+    for place, (row, what) in enumerate(story):
+        attempts[row] += what not in ("failed", "reopened")
+        detail = {"error_class": "truncated", "message": "cut"}
+        entry = {
+            "good": answer(row, attempts[row]),
+            "cut": answer(row, attempts[row], finish="length"),
+            "lost": Entry(EntryKind.LOST, row, attempts[row]),
+            "failed": Entry(EntryKind.FAILED, row, attempts[row], detail=detail),
+            "reopened": Entry(EntryKind.REOPENED, row),
+        }[what]
+        stored.append(replace(entry, place=place))
+        known.apply(entry, place)
+    statuses = [known.status(row) for row in range(9)]
+    assert (known.ok, known.failed_count) == (statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED))
+    for row in range(9):
+        good = stored[known.good_place(row)] if known.good_place(row) >= 0 else None
+        state, _ = known.judged(row, good)
+        assert state.status == known.status(row) and state.attempts == attempts[row]
+        answers = sum(each == row and what in ("good", "cut") for each, what in story)
+        assert (state.answers, state.cost_nano or 0) == (answers, 20_000 * answers)
 
 
 def test_a_bad_answer_is_paid_and_does_not_end_its_row() -> None:
     """Cut short, empty, garbled: counted in the bill, never kept as good."""
     for bad in (answer(0, finish="length"), answer(0, text=" "), answer(0, finish="other")):
         known = rows()
-        verdict = known.apply(bad)
+        verdict = known.apply(bad, PLACE)
         assert verdict is not None and verdict.error_class is not None
-        assert known.states[0].status == RowStatus.PENDING
+        assert known.status(0) == RowStatus.PENDING
         assert known.spent_usd == Decimal("0.00002")
 
 
@@ -59,18 +111,18 @@ def test_all_answers_of_a_row_are_in_its_bill() -> None:
     """A re-ask is paid as well."""
     known = rows()
     known.replay([answer(0, 1, finish="length"), answer(0, 2)])
-    state = known.states[0]
-    assert (state.status, state.attempts, state.cost_usd) == (RowStatus.OK, 2, Decimal("0.00004"))
+    state = state_of(known, 0)
+    assert (state.status, state.attempts, state.cost_nano) == (RowStatus.OK, 2, 40_000)
 
 
 def test_an_unknown_price_or_usage_is_unknown_not_zero() -> None:
     """The cost of such a row is None."""
     unpriced = rows(prices=None)
-    unpriced.apply(answer(0))
-    assert unpriced.states[0].cost_usd is None
+    unpriced.apply(answer(0), PLACE)
+    assert unpriced.judged(0, answer(0))[0].cost_nano is None
     silent = rows()
-    silent.apply(answer(0, usage=None))
-    assert silent.states[0].usage_unknown and silent.states[0].cost_usd is None
+    silent.apply(answer(0, usage=None), PLACE)
+    assert state_of(silent, 0).usage_unknown and state_of(silent, 0).cost_nano is None
 
 
 def test_what_was_sent_and_never_heard_of_counts_as_spent() -> None:
@@ -92,8 +144,8 @@ def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
     known = rows()
     detail = {"error_class": "truncated", "message": "cut"}
     known.replay([answer(0, finish="length"), Entry(EntryKind.FAILED, 0, 1, place=70, detail=detail)])
-    assert known.failed(below=71) == [0] and known.failed(below=70) == [] and known.failure_counts() == {"truncated": 1}
-    known.apply(Entry(EntryKind.REOPENED, 0))
-    state = known.states[0]
+    assert known.failed(below=71) == [0] and known.failed(below=70) == []
+    known.apply(Entry(EntryKind.REOPENED, 0), PLACE)
+    state = state_of(known, 0)
     assert (state.status, state.error_class, state.bad_answers, state.attempts) == (RowStatus.PENDING, None, 0, 1)
-    assert state.cost_usd == Decimal("0.00002")
+    assert state.cost_nano == 20_000

@@ -45,9 +45,10 @@ def test_a_body_is_found_again_by_its_place(tmp_path: Path) -> None:
     """What publishing relies on."""
     journal = LocalJournal(tmp_path / "0000.jsonl")
     places = [journal.append(answer(row, b"x" * row)) for row in range(5)]
-    assert [journal.body(place) for place in places] == [b"x" * row for row in range(5)]
+    assert [entry.body for entry in journal.entries_at(places)] == [b"x" * row for row in range(5)]
+    assert [entry.row for entry in journal.entries_at(places[::-1])] == [4, 3, 2, 1, 0]
     with pytest.raises(JournalError, match="no whole entry"):
-        journal.body(places[1] + 3)
+        journal.entries_at([places[1] + 3])
     journal.close()
 
 

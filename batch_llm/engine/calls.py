@@ -1,0 +1,267 @@
+"""The calls in flight: send one, store its answer, decide what follows for its row.
+
+Belongs here: one attempt from sending to its end: journal, limiter, budget, retry table. Not here: which row goes next
+and with what (pipeline.py), how long a call may take (deadlines.py), how many at once (window.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol
+
+from batch_llm.engine.deadlines import Call
+from batch_llm.engine.events import FirstFailure
+from batch_llm.engine.meter import Meter
+from batch_llm.engine.parts import Calling, JobParts, prompt_bytes
+from batch_llm.engine.retry import RULES, Action, throttled_wait_s, wait_s
+from batch_llm.engine.slice_work import Work
+from batch_llm.engine.window import Window
+from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
+from batch_llm.journal.base import EntryKind
+from batch_llm.limiter.base import Budget, Cost, Throttle
+from batch_llm.providers.base import Message, RawAnswer, Request
+
+__all__ = ["Calls", "Outcomes"]
+
+OUTAGES = frozenset({ErrorClass.OVERLOADED, ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT, ErrorClass.CONNECTION})
+"""What a provider that is away looks like, whichever row is asked."""
+
+
+class Outcomes(Protocol):
+    """Who hears how calls end."""
+
+    def again(self, work: Work, delay_s: float) -> None:
+        """The row is to be sent again, so many seconds from now at the earliest."""
+        ...
+
+    def ended(self, work: Work) -> None:
+        """The row has its result."""
+        ...
+
+    def came_back(self) -> None:
+        """A call is not in flight any more; what it means was told before."""
+        ...
+
+    def paid(self) -> None:
+        """Money was spent."""
+        ...
+
+    def stop_for(self, error: StopRun) -> None:
+        """The run cannot go on."""
+        ...
+
+    def broken(self, error: JournalError) -> None:
+        """Answers cannot be stored any more."""
+        ...
+
+
+class Calls:
+    """The calls in flight of one pipeline."""
+
+    def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter, window: Window) -> None:
+        """``window`` hears of overloads and outages."""
+        self._parts = parts
+        self._provider = calling.provider
+        self._limiter = calling.limiter
+        self._tell = calling.tell
+        self._budget = budget
+        self._meter = meter
+        self._window = window
+        self._clock = parts.clock
+        self._paid_at = parts.paid_at
+        self._told: set[str] = set()
+        self.in_flight: set[Call] = set()
+        self.outcomes: Outcomes
+
+    def start(self, call: Call) -> None:
+        """Send it; `outcomes` hears how it ends."""
+        work = call.work
+        self.in_flight.add(call)
+        self._meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.input_bytes)
+        call.task = asyncio.create_task(self._run(call))
+
+    async def drop(self) -> None:
+        """Cancel what is in flight; its outcome is journalled as lost."""
+        tasks = [call.task for call in self.in_flight if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _run(self, call: Call) -> None:
+        try:
+            await self._attempt(call)
+        except JournalError as error:
+            self.outcomes.broken(error)
+        finally:
+            self.in_flight.discard(call)
+            self._meter.ended(self._clock.monotonic())
+            self.outcomes.came_back()
+
+    async def _attempt(self, call: Call) -> None:
+        """One call and what it means; raises only `JournalError` and cancellation."""
+        try:
+            raw = await self._provider.send(call.work.request, sending=call.sending)
+            self._store(call, raw)
+        except ProviderError as error:
+            self._failed(call, error)
+        except StopRun as error:
+            self._limiter.release(call.reservation)
+            self._unbilled(call)
+            self.outcomes.stop_for(error)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if call.expired is not None and task is not None and task.uncancel() == 0:
+                self._failed(call, ProviderError(ErrorClass.TIMEOUT, call.expired, maybe_paid=True))
+                return
+            self._limiter.settle(call.reservation, call.work.cost)
+            self._lost(call)
+            raise
+        except JournalError:
+            raise
+        except Exception as error:  # noqa: BLE001  the per-request boundary: a defect costs one row, never the run
+            with suppress(LimiterError):  # ended before the defect showed
+                self._limiter.settle(call.reservation, call.work.cost)
+            with suppress(LimiterError):
+                self._budget.settle(call.hold, None)
+            call.work.note(EntryKind.LOST)
+            self._end_failed(call.work, ErrorClass.INTERNAL, f"{type(error).__name__} in batch_llm; please report it")
+
+    def _store(self, call: Call, raw: RawAnswer) -> None:
+        """The answer is in the journal before anybody looks into it."""
+        work = call.work
+        verdict = work.note(EntryKind.ANSWER, body=raw.body, latency_s=raw.latency_s, detail=self._paid_at)
+        assert verdict is not None  # noqa: S101  an ANSWER always gets one
+        usage, error_class = verdict.usage, verdict.error_class
+        actual = work.cost
+        if usage is not None:
+            actual = Cost(usage.input_tokens, usage.output_tokens, work.cost.max_output_tokens)
+            self._learn(work, usage.input_tokens, usage.output_tokens, good=error_class is None)
+        self._limiter.settle(call.reservation, actual)
+        self._limiter.observe(raw.headers)
+        self._budget.settle(call.hold, work.slice_work.rows.cost_usd(usage))
+        self.outcomes.paid()
+        self._meter.answered(self._clock.monotonic() - call.sent_at_s)
+        self._window.answered()
+        if error_class is None:
+            self.outcomes.ended(work)
+        else:
+            self._meter.errors[error_class.value] += 1
+            self._next_step(work, error_class, verdict.message, text=verdict.text)
+
+    def _failed(self, call: Call, error: ProviderError) -> None:
+        """No answer: what it does to limit and money, and what follows for the row."""
+        work, error_class = call.work, error.error_class
+        self._meter.errors[error_class.value] += 1
+        if error_class is ErrorClass.RATE_LIMITED:
+            self._limiter.throttled(call.reservation, Throttle(error.retry_after_s, error.scope))
+        elif error.maybe_paid:
+            self._limiter.settle(call.reservation, work.cost)
+        else:
+            self._limiter.settle(call.reservation, Cost(0, 0, work.cost.max_output_tokens))
+        if error.maybe_paid:
+            self._lost(call, error_class)
+        else:
+            self._unbilled(call)
+        self._hear(work, error)
+        self._next_step(work, error_class, str(error), retry_after_s=error.retry_after_s)
+
+    def _hear(self, work: Work, error: ProviderError) -> None:
+        """What a failure says of the provider."""
+        error_class = error.error_class
+        work.timeouts += error_class is ErrorClass.TIMEOUT
+        if error_class is ErrorClass.OVERLOADED:
+            self._window.overloaded()
+        if error_class in OUTAGES:
+            self._window.failed(str(error))
+        else:
+            self._window.answered()
+
+    def _lost(self, call: Call, error_class: ErrorClass | None = None) -> None:
+        """The outcome is unknown: it counts as paid."""
+        call.work.note(EntryKind.LOST, detail={"error_class": error_class.value} if error_class else {})
+        self._budget.settle(call.hold, None)
+
+    def _unbilled(self, call: Call) -> None:
+        if self._budget.is_capped:
+            call.work.note(EntryKind.UNBILLED)
+        self._budget.release(call.hold)
+
+    # -- what follows ----------------------------------------------------------------------------------------------
+
+    def _next_step(
+        self, work: Work, error_class: ErrorClass, message: str, *, retry_after_s: float | None = None, text: str = ""
+    ) -> None:
+        """Apply the retry table: hand the row out again, or end it as failed."""
+        action = RULES[error_class].action
+        work.throttles = work.throttles + 1 if action is Action.WAIT else 0
+        delay_s = self._delay_s(work, error_class, retry_after_s)
+        if delay_s is None:
+            self._end_failed(work, error_class, message)
+            return
+        if error_class is ErrorClass.SCHEMA_MISMATCH:
+            self._tell_mistake(work, text, message)
+        self._meter.retries += 1
+        self.outcomes.again(work, delay_s)
+
+    def _delay_s(self, work: Work, error_class: ErrorClass, retry_after_s: float | None) -> float | None:
+        """Seconds until the row's next call, None: it gets none; counts what is used up by that."""
+        action, retries = RULES[error_class].action, self._parts.declared.job.retries
+        if action is Action.WAIT:  # a rejected call is not an attempt
+            return throttled_wait_s(work.throttles, retry_after_s)
+        if action is Action.AGAIN and error_class in OUTAGES and self._window.outage is not None:
+            return 0.0  # nobody is answered: that says nothing about this row, and the window probes
+        if action is Action.AGAIN and work.tries + 1 < retries.attempts:
+            work.tries += 1
+            work.attempt += 1
+            return wait_s(work.tries, retry_after_s)
+        if action is Action.RE_ASK and self._may_re_ask(work, error_class):
+            work.attempt += 1
+            return 0.0
+        return None
+
+    def _may_re_ask(self, work: Work, error_class: ErrorClass) -> bool:
+        state = work.slice_work.rows.open_state(work.row)
+        if state is None:
+            return False
+        cap = work.cost.max_output_tokens
+        if error_class is ErrorClass.TRUNCATED and cap is not None and state.last_output_tokens >= cap:
+            return False  # cut at our own cap: asking again would be cut again
+        return state.bad_answers <= self._parts.declared.job.retries.re_asks
+
+    def _tell_mistake(self, work: Work, text: str, message: str) -> None:
+        work.request = _told(work, text, message)
+        work.input_bytes = prompt_bytes(work.request)
+        work.cost = self._parts.predicted_cost(work.request)
+
+    def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
+        """A row that cannot be sent at all."""
+        self._end_failed(work, error_class, message)
+
+    def _end_failed(self, work: Work, error_class: ErrorClass, message: str) -> None:
+        work.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
+        if error_class.value not in self._told:
+            self._told.add(error_class.value)
+            shown = message if self._parts.declared.job.samples == "rows" else RULES[error_class].reason
+            self._tell(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
+        self.outcomes.ended(work)
+
+    # -- learning --------------------------------------------------------------------------------------------------
+
+    def _learn(self, work: Work, input_tokens: int, output_tokens: int, *, good: bool) -> None:
+        self._meter.input_tokens += input_tokens
+        self._meter.output_tokens += output_tokens
+        self._parts.tokens.learn(work.input_bytes, input_tokens)
+        if good:
+            self._parts.output_length.learn(output_tokens)
+
+
+def _told(work: Work, text: str, message: str) -> Request:
+    """The request once more, with the answer that broke the schema and what was wrong with it."""
+    asked = work.request.messages[: work.first_messages]
+    complaint = f"Your answer does not fit the required JSON schema: {message}. Answer again with JSON that does."
+    messages = (*asked, Message("assistant", text), Message("user", complaint))
+    return replace(work.request, messages=messages, attempt=work.attempt)
