@@ -39,7 +39,7 @@ COMPLEX_FUNCTIONS: dict[str, str] = {}
 
 # the one broad `except` of the library
 BROAD_EXCEPT: dict[str, str] = {
-    "batch_llm/engine/pipeline.py": "the per-request boundary: an unforeseen fault fails its row, not the run",
+    "batch_llm/engine/calls.py": "the per-request boundary: an unforeseen fault fails its row, not the run",
 }
 
 # packages of the design card: product code uses each

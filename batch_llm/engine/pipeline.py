@@ -119,6 +119,11 @@ class Pipeline:
         if self._feeder is not None:
             self._feeder.cancel()
 
+    def oldest_call(self) -> tuple[float, str]:
+        """Of the calls in flight: for how many seconds the oldest waits, and for what."""
+        call = min(self._calls.in_flight, key=lambda one: one.sent_at_s, default=None)
+        return (0.0, "") if call is None else (self._clock.monotonic() - call.sent_at_s, call.sending.phase.value)
+
     # -- what the calls tell ---------------------------------------------------------------------------------------
 
     def again(self, work: Work, delay_s: float) -> None:

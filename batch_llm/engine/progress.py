@@ -124,15 +124,23 @@ class Ticker:
         return before + price.cost(meter.input_tokens, meter.output_tokens, 0, requests=max(1, meter.answers))
 
     def _holding_back(self) -> str:
-        if self._pipeline.stopped is not None:
-            return f"draining: {self._pipeline.stop_message}"
-        state = self._calling.limiter.state()
+        pipeline, state = self._pipeline, self._calling.limiter.state()
+        window, outage = pipeline.window, pipeline.window.outage
+        if pipeline.stopped is not None:
+            return f"draining: {pipeline.stop_message}"
+        if outage is not None:
+            return f"the provider, which has answered nobody for {window.silent_s():.0f} s ({outage.why}); it is probed"
         if state.paused_for_s > 0:
             return state.why or f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
         if state.waiting and state.binding is not None:
             words = BINDING_WORDS.get(state.binding, state.binding)
             return state.why or words if state.binding == "unreachable" else words
-        return "the provider's answers" if self._meter.in_flight else "reading and rendering rows"
+        if window.is_shrunk and self._meter.in_flight >= window.size():
+            return f"the provider, which is overloaded: {window.size():,} calls at once"
+        if not self._meter.in_flight:
+            return "reading and rendering rows"
+        oldest_s, phase = pipeline.oldest_call()
+        return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
 
     @staticmethod
     def _eta_s(left: int, requests_per_minute: float) -> float | None:
