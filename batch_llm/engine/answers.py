@@ -6,8 +6,7 @@ storing it (journal).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.job.schema import AnswerMismatch, AnswerSchema
@@ -16,8 +15,7 @@ from batch_llm.providers.base import Completion, Provider, Usage
 __all__ = ["Judge", "Verdict"]
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What a raw answer is worth. Good: `error_class` is None and `values` holds a value per answer column."""
 
     error_class: ErrorClass | None

@@ -1,6 +1,7 @@
 """What the engine knows of a provider.
 
-Belongs here: the Provider protocol and its records. Not here: HTTP, any provider's JSON.
+Belongs here: the Provider protocol and its records. Not here: HTTP, any provider's JSON. What is made for every single
+answer is a named tuple: a third of the time that a frozen dataclass takes.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 __all__ = ["Completion", "Message", "Phase", "Provider", "RawAnswer", "Request", "Sending", "Usage"]
 
@@ -47,8 +48,7 @@ class Sending:
     phase: Phase = Phase.ANSWER
 
 
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
+class RawAnswer(NamedTuple):
     """A 2xx answer, as it came: what the journal stores before anybody looks into it."""
 
     body: bytes
@@ -56,8 +56,7 @@ class RawAnswer:
     latency_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What the provider says it billed, tokens."""
 
     input_tokens: int
@@ -66,8 +65,7 @@ class Usage:
     reasoning_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Completion:
+class Completion(NamedTuple):
     """What a raw answer says. A finish that is not `stop` is never good (the engine decides what follows)."""
 
     text: str
