@@ -1,0 +1,197 @@
+"""The cases provider-down, dns-gone and disk-full: something is gone for a while, in the middle.
+
+Belongs here: taking it away and giving it back. Not here: a provider that answers wrongly (faults.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from benchmarks.engine.case import Findings, Scope
+from benchmarks.engine.judge import Stats, paid_twice
+from benchmarks.engine.lab import Lab
+from benchmarks.engine.provider_process import ProviderProcess, simulator
+from benchmarks.engine.tables import sixty_tokens
+
+__all__ = ["run_disk_full", "run_dns_gone", "run_provider_down"]
+
+PER_MINUTE = 3_000
+SETTINGS = {"requests_per_minute": PER_MINUTE, "latency_median_s": 0.3}
+DOWN_S, DNS_S, QUICK_S = 60.0, 30.0, 20.0
+AGAIN_MAX = 5
+LOOK_EVERY_S = 0.1
+HOST = "llm.bench.invalid"
+JOURNAL_BYTES_PER_ROW = 500  # about: half of the rows fit, whatever the journal's form
+ROOM_BESIDE_BYTES = 300_000  # frozen slices and records lie beside the journal
+
+NO_NAMES = '''"""Name resolution that can be taken away: while the file BENCH_NO_DNS exists, BENCH_HOST is unknown."""
+import os, socket
+
+_ask = socket.getaddrinfo
+
+
+def getaddrinfo(host, *args, **kwargs):
+    name = host.decode() if isinstance(host, bytes) else host
+    if name == os.environ["BENCH_HOST"]:
+        if os.path.exists(os.environ["BENCH_NO_DNS"]):
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        host = "127.0.0.1"
+    return _ask(host, *args, **kwargs)
+
+
+socket.getaddrinfo = getaddrinfo
+'''
+
+
+def run_provider_down(scope: Scope) -> Findings:
+    """The provider dies with calls in flight and comes back on the same port."""
+    down_s = QUICK_S if scope.quick else DOWN_S
+    lab, rows = _lab(scope)
+    lives: list[Stats] = []
+    with simulator(scope.folder / "simulator", **SETTINGS) as provider:
+        lab.providers(provider.port, {"requests_per_minute": PER_MINUTE})
+
+        def outage() -> None:
+            lives.append(provider.stats(detail=True))
+            provider.kill()
+            time.sleep(down_s)
+            provider.start()
+
+        codes = _through(lab, provider, rows, outage)
+        lives.append(provider.stats(detail=True))
+    findings = _findings(lab, lives, codes)
+    findings.figures["away_s"] = down_s
+    return findings
+
+
+def run_dns_gone(scope: Scope) -> Findings:
+    """Names are not resolved for a while; at its beginning all connections break, so that new ones are needed."""
+    gone_s = QUICK_S if scope.quick else DNS_S
+    lab, rows = _lab(scope)
+    flag, site = scope.folder / "no-dns", scope.folder / "site"
+    site.mkdir()
+    (site / "sitecustomize.py").write_text(NO_NAMES, encoding="utf-8")
+    lab.variables(PYTHONPATH=str(site), BENCH_NO_DNS=str(flag), BENCH_HOST=HOST)
+    lives: list[Stats] = []
+    with simulator(scope.folder / "simulator", **SETTINGS) as provider:
+        lab.providers(provider.port, {"requests_per_minute": PER_MINUTE}, HOST)
+
+        def outage() -> None:
+            flag.touch()
+            lives.append(provider.stats(detail=True))
+            provider.kill()
+            provider.start()
+            time.sleep(gone_s)
+            flag.unlink()
+
+        codes = _through(lab, provider, rows, outage)
+        lives.append(provider.stats(detail=True))
+    findings = _findings(lab, lives, codes)
+    findings.figures["away_s"] = gone_s
+    return findings
+
+
+def run_disk_full(scope: Scope) -> Findings:
+    """The journal's disk is full in the middle; the user makes room and says the same again."""
+    lab, rows = _lab(scope)
+    small = ROOM_BESIDE_BYTES + rows * JOURNAL_BYTES_PER_ROW // 2
+    with simulator(scope.folder / "simulator", latency_median_s=0.3) as provider:
+        lab.providers(provider.port)
+        with _small_disk(scope.folder / "disk", small) as (wrapped, make_room):
+            lab.variables(BATCH_LLM_JOURNAL=str(scope.folder / "disk"))
+            with lab.start("full", wrapped=wrapped) as process:
+                full_code = process.wait()
+            in_flight = int(provider.stats()["max_in_flight"])
+            asked = int(provider.stats()["accepted"])
+            make_room()
+            codes = _until_done(lab)
+            lives: list[Stats] = [provider.stats(detail=True)]
+            findings = _findings(lab, lives, codes)
+    findings.seen.insert(0, f"exit {full_code} when full, after {asked} calls: {lab.told('full')}")
+    findings.figures |= {
+        "asked_before_full": asked,
+        "exit_when_full": full_code,
+        "stopped_clearly": float(full_code == 3 and "Traceback" not in lab.told("full", 1_000)),
+        "paid_twice_beyond_in_flight": max(0, paid_twice(lives) - in_flight),
+    }
+    if asked >= rows:
+        findings.trouble.append("the disk was not full before all rows were asked")
+    return findings
+
+
+def _lab(scope: Scope) -> tuple[Lab, int]:
+    rows = scope.rows(4_000, 2_000)
+    lab = Lab(scope.folder / "lab")
+    lab.table(rows, sixty_tokens)
+    lab.job()
+    return lab, rows
+
+
+def _through(lab: Lab, provider: ProviderProcess, rows: int, outage: Callable[[], None]) -> list[int]:
+    """Run, with the outage when a third was asked, then the same command until it is done; the exit codes."""
+    with lab.start() as process:
+        while process.poll() is None and provider.stats()["accepted"] < rows // 3:
+            time.sleep(LOOK_EVERY_S)
+        outage()
+        code = process.wait()
+    return [code] if code == 0 else [code, *_until_done(lab)]
+
+
+def _until_done(lab: Lab) -> list[int]:
+    """The same command until there is nothing left that it would do (0, or 1: finished with failed rows)."""
+    codes: list[int] = []
+    while len(codes) < AGAIN_MAX and (not codes or codes[-1] not in (0, 1)):
+        with lab.start() as process:
+            codes.append(process.wait())
+    return codes
+
+
+def _findings(lab: Lab, lives: list[Stats], codes: list[int]) -> Findings:
+    found = lab.output()
+    figures: dict[str, float] = {
+        "rows_lost": found.lost,
+        "rows_not_ok": found.expected - found.ok,
+        "rows_duplicated": found.duplicated,
+        "paid_twice": paid_twice(lives),
+        "commands": len(codes),
+        "rows": found.expected,
+    }
+    return Findings(figures, [f"exits {codes}: {lab.told()}"])
+
+
+@contextmanager
+def _small_disk(folder: Path, size_bytes: int) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
+    """A folder with so much room: (what to run the command under, a function that makes room).
+
+    A file system in memory where we may mount one; else the largest size of any file that the command writes.
+    """
+    folder.mkdir()
+    mounted = os.geteuid() == 0 and _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "bench", str(folder))
+    try:
+        if mounted:
+            yield (), lambda: _check(_mount("-o", "remount,size=512m", str(folder)))
+        else:
+            prlimit = shutil.which("prlimit")
+            if prlimit is None:
+                raise RuntimeError("disk-full needs root (to mount a small file system) or util-linux' prlimit")
+            yield (prlimit, f"--fsize={size_bytes}"), lambda: None
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
+def _mount(*arguments: str) -> bool:
+    with suppress(FileNotFoundError):
+        return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode == 0
+    return False
+
+
+def _check(done: bool) -> None:
+    if not done:
+        raise RuntimeError("the small file system could not be made larger")
