@@ -143,7 +143,7 @@ def _main() -> None:
     try:
         from uvloop import run
     except ImportError:
-        from asyncio import run
+        from asyncio import run  # type: ignore[assignment]  # its options are not used
     run(_serve(options.port, options.latency_s))
 
 

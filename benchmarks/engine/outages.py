@@ -26,6 +26,7 @@ SETTINGS = {"requests_per_minute": PER_MINUTE, "latency_median_s": 0.3}
 DOWN_S, DNS_S, QUICK_S = 60.0, 30.0, 20.0
 AGAIN_MAX = 5
 LOOK_EVERY_S = 0.1
+DONE = (0, 1)  # exit codes after which the same command would do nothing more
 HOST = "llm.bench.invalid"
 JOURNAL_BYTES_PER_ROW = 500  # about: half of the rows fit, whatever the journal's form
 ROOM_BESIDE_BYTES = 300_000  # frozen slices and records lie beside the journal
@@ -40,6 +41,8 @@ def getaddrinfo(host, *args, **kwargs):
     name = host.decode() if isinstance(host, bytes) else host
     if name == os.environ["BENCH_HOST"]:
         if os.path.exists(os.environ["BENCH_NO_DNS"]):
+            with open(os.environ["BENCH_NO_DNS"], "a") as asked:
+                asked.write(".")
             raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
         host = "127.0.0.1"
     return _ask(host, *args, **kwargs)
@@ -79,6 +82,7 @@ def run_dns_gone(scope: Scope) -> Findings:
     (site / "sitecustomize.py").write_text(NO_NAMES, encoding="utf-8")
     lab.variables(PYTHONPATH=str(site), BENCH_NO_DNS=str(flag), BENCH_HOST=HOST)
     lives: list[Stats] = []
+    lookups: list[float] = []
     with simulator(scope.folder / "simulator", **SETTINGS) as provider:
         lab.providers(provider.port, {"requests_per_minute": PER_MINUTE}, HOST)
 
@@ -88,12 +92,13 @@ def run_dns_gone(scope: Scope) -> Findings:
             provider.kill()
             provider.start()
             time.sleep(gone_s)
+            lookups.append(flag.stat().st_size)
             flag.unlink()
 
         codes = _through(lab, provider, rows, outage)
         lives.append(provider.stats(detail=True))
     findings = _findings(lab, lives, codes)
-    findings.figures["away_s"] = gone_s
+    findings.figures |= {"away_s": gone_s, "failed_lookups": sum(lookups)}
     return findings
 
 
@@ -140,13 +145,13 @@ def _through(lab: Lab, provider: ProviderProcess, rows: int, outage: Callable[[]
             time.sleep(LOOK_EVERY_S)
         outage()
         code = process.wait()
-    return [code] if code == 0 else [code, *_until_done(lab)]
+    return [code] if code in DONE else [code, *_until_done(lab)]
 
 
 def _until_done(lab: Lab) -> list[int]:
     """The same command until there is nothing left that it would do (0, or 1: finished with failed rows)."""
     codes: list[int] = []
-    while len(codes) < AGAIN_MAX and (not codes or codes[-1] not in (0, 1)):
+    while len(codes) < AGAIN_MAX and (not codes or codes[-1] not in DONE):
         with lab.start() as process:
             codes.append(process.wait())
     return codes

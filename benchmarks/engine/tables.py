@@ -15,28 +15,7 @@ import pyarrow.parquet as pq
 __all__ = ["BYTES_PER_TOKEN", "long_and_short", "short", "sixty_tokens", "write"]
 
 BYTES_PER_TOKEN = 4  # the simulator's
-WORDS = [
-    "rate",
-    "bank",
-    "area",
-    "loan",
-    "term",
-    "good",
-    "risk",
-    "data",
-    "firm",
-    "debt",
-    "cash",
-    "gain",
-    "loss",
-    "sale",
-    "tone",
-    "unit",
-    "view",
-    "week",
-    "year",
-    "zone",
-]
+WORDS = ("rate", "bank", "area", "loan", "term", "good", "risk", "data", "firm", "debt", "cash", "gain", "loss", "tone")
 CHUNK_ROWS = 20_000
 
 

@@ -47,5 +47,5 @@ if __name__ == "__main__":
     try:
         from uvloop import run
     except ImportError:
-        from asyncio import run
+        from asyncio import run  # type: ignore[assignment]  # its options are not used
     run(_main(*sys.argv[1:4]))
