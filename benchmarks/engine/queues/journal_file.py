@@ -1,11 +1,14 @@
 """A window in memory over the table itself, and a journal: one write per answer to a file that is only appended to.
 
+The file is synced once a second, as the engine's is and Redis' is.
+
 Belongs here: this queue. Not here: calling (worker.py). The table is the queue; what is done is what the journal says.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +17,8 @@ import orjson
 import pyarrow.parquet as pq
 
 __all__ = ["JournalFile"]
+
+SYNC_EVERY_S = 1.0
 
 
 class JournalFile:
@@ -25,6 +30,7 @@ class JournalFile:
         self._done = set(self.answers())
         self._rows = self._open_rows(table)
         self._file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._synced_s = time.monotonic()
 
     def take(self, rows: int) -> list[tuple[int, str, str]]:
         """See `worker.Queue`."""
@@ -33,6 +39,9 @@ class JournalFile:
     def keep(self, row: tuple[int, str, str], answer: bytes) -> None:
         """See `worker.Queue`."""
         os.write(self._file, orjson.dumps({"id": row[0], "body": answer.decode()}) + b"\n")
+        if time.monotonic() - self._synced_s >= SYNC_EVERY_S:
+            os.fdatasync(self._file)
+            self._synced_s = time.monotonic()
 
     def answers(self) -> list[int]:
         """See `worker.Queue`."""
