@@ -11,11 +11,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.engine.case import Findings, Scope
 from benchmarks.engine.judge import Stats, paid_twice
-from benchmarks.engine.lab import Lab
+from benchmarks.engine.lab import Lab, last_lines
 from benchmarks.engine.provider_process import ProviderProcess, simulator
 from benchmarks.engine.tables import sixty_tokens
 
@@ -28,8 +29,10 @@ AGAIN_MAX = 5
 LOOK_EVERY_S = 0.1
 DONE = (0, 1)  # exit codes after which the same command would do nothing more
 HOST = "llm.bench.invalid"
-JOURNAL_BYTES_PER_ROW = 500  # about: half of the rows fit, whatever the journal's form
-ROOM_BESIDE_BYTES = 300_000  # frozen slices and records lie beside the journal
+STOPPED = 3  # exit code: stopped early and resumable
+DISK_BYTES = 64_000_000
+JOURNAL_BYTES_PER_ROW = 500  # about, where only the size of files can be limited
+ROOM_BESIDE_BYTES = 300_000  # for the frozen slices
 
 NO_NAMES = '''"""Name resolution that can be taken away: while the file BENCH_NO_DNS exists, BENCH_HOST is unknown."""
 import os, socket
@@ -105,28 +108,31 @@ def run_dns_gone(scope: Scope) -> Findings:
 def run_disk_full(scope: Scope) -> Findings:
     """The journal's disk is full in the middle; the user makes room and says the same again."""
     lab, rows = _lab(scope)
-    small = ROOM_BESIDE_BYTES + rows * JOURNAL_BYTES_PER_ROW // 2
-    with simulator(scope.folder / "simulator", latency_median_s=0.3) as provider:
-        lab.providers(provider.port)
-        with _small_disk(scope.folder / "disk", small) as (wrapped, make_room):
-            lab.variables(BATCH_LLM_JOURNAL=str(scope.folder / "disk"))
-            with lab.start("full", wrapped=wrapped) as process:
-                full_code = process.wait()
-            in_flight = int(provider.stats()["max_in_flight"])
-            asked = int(provider.stats()["accepted"])
-            make_room()
-            codes = _until_done(lab)
-            lives: list[Stats] = [provider.stats(detail=True)]
-            findings = _findings(lab, lives, codes)
-    findings.seen.insert(0, f"exit {full_code} when full, after {asked} calls: {lab.told('full')}")
+    with (
+        simulator(scope.folder / "simulator", **SETTINGS) as provider,
+        _disk(scope.folder / "disk", ROOM_BESIDE_BYTES + rows * JOURNAL_BYTES_PER_ROW // 2) as disk,
+    ):
+        lab.providers(provider.port, {"requests_per_minute": PER_MINUTE})
+        lab.variables(BATCH_LLM_JOURNAL=str(scope.folder / "disk"))
+        with lab.start("full", wrapped=disk.wrapped) as process:
+            while process.poll() is None and provider.stats()["accepted"] < rows // 3:
+                time.sleep(LOOK_EVERY_S)
+            disk.fill()
+            code = process.wait()
+        told, before = lab.told("full", 1_000), provider.stats()
+        disk.make_room()
+        codes = _until_done(lab)
+        lives: list[Stats] = [provider.stats(detail=True)]
+        findings = _findings(lab, lives, codes)
+    findings.seen.insert(0, f"exit {code} when full, after {before['accepted']} calls: {last_lines(told)}")
     findings.figures |= {
-        "asked_before_full": asked,
-        "exit_when_full": full_code,
-        "stopped_clearly": float(full_code == 3 and "Traceback" not in lab.told("full", 1_000)),
-        "paid_twice_beyond_in_flight": max(0, paid_twice(lives) - in_flight),
+        "asked_before_full": before["accepted"],
+        "exit_when_full": code,
+        "stopped_clearly": float(code == STOPPED and "internal error" not in told and "Traceback" not in told),
+        "paid_twice_beyond_in_flight": max(0, paid_twice(lives) - before["max_in_flight"]),
     }
-    if asked >= rows:
-        findings.trouble.append("the disk was not full before all rows were asked")
+    if code == 0:
+        findings.trouble.append("the disk was not full before the command was done")
     return findings
 
 
@@ -170,33 +176,40 @@ def _findings(lab: Lab, lives: list[Stats], codes: list[int]) -> Findings:
     return Findings(figures, [f"exits {codes}: {lab.told()}"])
 
 
-@contextmanager
-def _small_disk(folder: Path, size_bytes: int) -> Iterator[tuple[tuple[str, ...], Callable[[], None]]]:
-    """A folder with so much room: (what to run the command under, a function that makes room).
+@dataclass(frozen=True, slots=True)
+class _Disk:
+    wrapped: tuple[str, ...]  # what to run the command under
+    fill: Callable[[], None]
+    make_room: Callable[[], None]
 
-    A file system in memory where we may mount one; else the largest size of any file that the command writes.
+
+@contextmanager
+def _disk(folder: Path, file_bytes: int) -> Iterator[_Disk]:
+    """A folder that can be full: a file system in memory where we may mount one, filled with ballast.
+
+    Else no file that the command writes may be larger than ``file_bytes``, and room is made by dropping that limit.
     """
     folder.mkdir()
-    mounted = os.geteuid() == 0 and _mount("-t", "tmpfs", "-o", f"size={size_bytes}", "bench", str(folder))
-    try:
-        if mounted:
-            yield (), lambda: _check(_mount("-o", "remount,size=512m", str(folder)))
-        else:
-            prlimit = shutil.which("prlimit")
-            if prlimit is None:
-                raise RuntimeError("disk-full needs root (to mount a small file system) or util-linux' prlimit")
-            yield (prlimit, f"--fsize={size_bytes}"), lambda: None
-    finally:
-        if mounted:
+    if os.geteuid() == 0 and _mount("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "bench", str(folder)):
+        ballast = folder / "ballast"
+        try:
+            yield _Disk((), lambda: _fill(ballast), ballast.unlink)
+        finally:
             subprocess.run(["umount", "-l", str(folder)], check=False)
+        return
+    prlimit = shutil.which("prlimit")
+    if prlimit is None:
+        raise RuntimeError("disk-full needs root (to mount a small file system) or util-linux' prlimit")
+    yield _Disk((prlimit, f"--fsize={file_bytes}"), lambda: None, lambda: None)
+
+
+def _fill(ballast: Path) -> None:
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4_096)):
+            pass
 
 
 def _mount(*arguments: str) -> bool:
     with suppress(FileNotFoundError):
         return subprocess.run(["mount", *arguments], check=False, capture_output=True).returncode == 0
     return False
-
-
-def _check(done: bool) -> None:
-    if not done:
-        raise RuntimeError("the small file system could not be made larger")
