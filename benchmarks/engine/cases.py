@@ -58,7 +58,12 @@ CASES = (
     Case("faults-5", "5 % of the attempts spoiled, all kinds", run_faults(0.05), FAULTS),
     Case("faults-10", "10 % of the attempts spoiled, all kinds", run_faults(0.10), FAULTS),
     Case("provider-down", "the provider dies in the middle and is away for a minute", run_provider_down, OUTAGE),
-    Case("dns-gone", "no name is resolved for half a minute, all connections broken", run_dns_gone, OUTAGE),
+    Case(
+        "dns-gone",
+        "no name is resolved for 10 s at the start, and for 30 s in the middle, all connections broken",
+        run_dns_gone,
+        OUTAGE,
+    ),
     Case(
         "disk-full",
         "the journal's disk fills up; the user makes room and says the same again",

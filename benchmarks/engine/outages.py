@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ __all__ = ["run_disk_full", "run_dns_gone", "run_provider_down"]
 PER_MINUTE = 3_000
 SETTINGS = {"requests_per_minute": PER_MINUTE, "latency_median_s": 0.3}
 DOWN_S, DNS_S, QUICK_S = 60.0, 30.0, 20.0
+DNS_AT_START_S = 10.0
+ASKED_WITHIN_S = 120.0  # a client that never asks has another way to the provider
 AGAIN_MAX = 5
 LOOK_EVERY_S = 0.1
 DONE = (0, 1)  # exit codes after which the same command would do nothing more
@@ -77,7 +80,10 @@ def run_provider_down(scope: Scope) -> Findings:
 
 
 def run_dns_gone(scope: Scope) -> Findings:
-    """Names are not resolved for a while; at its beginning all connections break, so that new ones are needed."""
+    """Names are not resolved when the command starts, and for a while in the middle, when all connections break too.
+
+    In the middle a client may remember the address: the outage at the start is the one that nobody can avoid.
+    """
     gone_s = QUICK_S if scope.quick else DNS_S
     lab, rows = _lab(scope)
     flag, site = scope.folder / "no-dns", scope.folder / "site"
@@ -88,8 +94,12 @@ def run_dns_gone(scope: Scope) -> Findings:
     lookups: list[float] = []
     with simulator(scope.folder / "simulator", **SETTINGS) as provider:
         lab.providers(provider.port, {"requests_per_minute": PER_MINUTE}, HOST)
+        flag.touch()
+        start = threading.Thread(target=_give_back, args=(flag, lookups), daemon=True)
+        start.start()
 
         def outage() -> None:
+            start.join()
             flag.touch()
             lives.append(provider.stats(detail=True))
             provider.kill()
@@ -101,8 +111,20 @@ def run_dns_gone(scope: Scope) -> Findings:
         codes = _through(lab, provider, rows, outage)
         lives.append(provider.stats(detail=True))
     findings = _findings(lab, lives, codes)
-    findings.figures |= {"away_s": gone_s, "failed_lookups": sum(lookups)}
+    findings.figures |= {"away_s": gone_s, "failed_lookups_at_start": lookups[0], "failed_lookups": sum(lookups)}
+    if not lookups[0]:
+        findings.trouble.append("no name was asked for while none was known: socket.getaddrinfo is not what resolves")
     return findings
+
+
+def _give_back(flag: Path, lookups: list[float]) -> None:
+    """Names are known again so long after the first one was asked for."""
+    until_s = time.monotonic() + ASKED_WITHIN_S
+    while not flag.stat().st_size and time.monotonic() < until_s:
+        time.sleep(LOOK_EVERY_S)
+    time.sleep(DNS_AT_START_S)
+    lookups.append(flag.stat().st_size)
+    flag.unlink()
 
 
 def run_disk_full(scope: Scope) -> Findings:
