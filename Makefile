@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test search dev lint types bench-limiter
+.PHONY: help setup demo test search dev lint types bench-limiter bench-engine
 
 # the root is Dagster's home unless you have one; provider keys never reach the demo or the tests
 HERE := export DAGSTER_HOME="$${DAGSTER_HOME:-$$PWD}";
@@ -41,3 +41,6 @@ types: setup  ## check the types of the library, strictly
 
 bench-limiter: setup  ## measure the shared rate limiter (an hour; benchmarks/README.md)
 	@$(KEYLESS) .venv/bin/python -m benchmarks.limiter
+
+bench-engine: setup  ## measure the engine through the command line (an hour and a half; benchmarks/README.md)
+	@$(KEYLESS) .venv/bin/python -m benchmarks.engine

@@ -38,6 +38,8 @@ class Stats:
         self._attempts: dict[int, int] = {}
         self._answers: dict[int, int] = {}
         self._closed: Counter[int] = Counter()
+        self._first_s: float | None = None  # of the accepted ones, on the simulator's clock
+        self._last_s: float | None = None
         self._per_second: deque[int] = deque(maxlen=HISTORY_S)
         self._seconds = 0  # how many seconds `_per_second` has seen
 
@@ -52,6 +54,8 @@ class Stats:
     def accept(self, now_s: float) -> None:
         """A request passed every limit."""
         self.accepted += 1
+        self._first_s = now_s if self._first_s is None else self._first_s
+        self._last_s = now_s
         second = int(now_s - self._start_s)
         if second >= self._seconds + HISTORY_S:
             self._per_second.clear()
@@ -110,10 +114,15 @@ class Stats:
             "output_tokens": self.output_tokens,
             "per_second": list(self._per_second),
             "per_second_from": self._seconds - len(self._per_second),
+            "first_accepted_s": self._since_start(self._first_s),
+            "last_accepted_s": self._since_start(self._last_s),
         }
         if detail:
             shown["prompts"] = {f"{prompt:016x}": self._of(prompt) for prompt in self._attempts}
         return shown
+
+    def _since_start(self, at_s: float | None) -> float | None:
+        return None if at_s is None else round(at_s - self._start_s, 6)
 
     def _of(self, prompt: int) -> dict[str, int]:
         return {

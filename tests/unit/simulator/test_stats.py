@@ -32,6 +32,17 @@ def test_accepted_requests_are_counted_per_second_since_the_start() -> None:
     assert (shown["per_second"], shown["per_second_from"], shown["accepted"]) == ([2, 0, 0, 1], 0, 3)
 
 
+def test_the_first_and_the_last_accepted_request_are_told_since_the_start() -> None:
+    stats = Stats(100.0)
+    assert (stats.as_dict()["first_accepted_s"], stats.as_dict()["last_accepted_s"]) == (None, None)
+    for at_s in (100.25, 101.0, 103.5):
+        stats.accept(at_s)
+    assert (stats.as_dict()["first_accepted_s"], stats.as_dict()["last_accepted_s"]) == (0.25, 3.5)
+    stats.restart(200.0)
+    stats.accept(201.5)
+    assert (stats.as_dict()["first_accepted_s"], stats.as_dict()["last_accepted_s"]) == (1.5, 1.5)
+
+
 def test_the_history_is_bounded() -> None:
     stats = Stats(0.0)
     stats.accept(0.0)
