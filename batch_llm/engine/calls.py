@@ -144,7 +144,8 @@ class Calls:
         self._limiter.observe(raw.headers)
         self._budget.settle(call.hold, work.slice_work.rows.cost_usd(usage))
         self.outcomes.paid()
-        self._meter.answered(self._clock.monotonic() - call.sent_at_s)
+        start_share = raw.first_byte_s / raw.latency_s if raw.first_byte_s and raw.latency_s else 1.0
+        self._meter.answered(self._clock.monotonic() - call.sent_at_s, start_share)
         self._window.answered()
         if error_class is None:
             self.outcomes.ended(work)
@@ -176,7 +177,8 @@ class Calls:
         if error_class is ErrorClass.OVERLOADED:
             self._window.overloaded()
         if error_class in OUTAGES:
-            self._window.failed(str(error))
+            unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
+            self._window.failed(str(error), unreachable=unreachable)
         else:
             self._window.answered()
 

@@ -21,8 +21,9 @@ from batch_llm.providers.base import Phase, Sending
 __all__ = ["FIRST_S", "Call", "Deadlines"]
 
 FIRST_S = 120.0  # until enough answers came
-LEAST_S, MOST_S = 30.0, 600.0
-FACTOR = 10.0  # times the slowest of the last answers
+LEAST_S, MOST_S = 20.0, 600.0
+LEAST_BODY_S = 60.0  # an answer that is on its way is paid for: it is cut only when it hardly moves
+FACTOR = 8.0  # times the slowest of the last answers
 ANSWERS_TO_LEARN_FROM = 20
 LOOK_S = 1.0
 DOUBLINGS = 4  # a row whose calls take too long is given twice the time each time
@@ -51,11 +52,14 @@ class Deadlines:
         self._clock = clock
 
     def allowed_s(self, call: Call) -> float:
-        """Seconds that each phase of this call may take."""
-        if self._meter.answers < ANSWERS_TO_LEARN_FROM:
+        """Seconds that this phase of this call may take."""
+        meter, in_body = self._meter, call.sending.phase is Phase.BODY
+        if meter.answers < ANSWERS_TO_LEARN_FROM:
             usual_s = FIRST_S
+        elif in_body:
+            usual_s = min(MOST_S, max(LEAST_BODY_S, FACTOR * meter.slowest_body_s))
         else:
-            usual_s = min(MOST_S, max(LEAST_S, FACTOR * self._meter.slowest_s))
+            usual_s = min(MOST_S, max(LEAST_S, FACTOR * meter.slowest_start_s))
         return usual_s * 2.0 ** min(call.work.timeouts, DOUBLINGS)
 
     async def keep(self, calls: Iterable[Call]) -> None:

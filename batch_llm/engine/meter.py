@@ -37,11 +37,12 @@ class Meter:
     request_bytes: float = 0.0  # of a prompt, smoothed
     latency_s: float = FIRST_LATENCY_S  # of an answer, smoothed
     shortest_latency_s: float = math.inf  # the least that `latency_s` was lately
-    slowest_s: float = 0.0  # of the last answers, as of the last look
+    slowest_start_s: float = 0.0  # until one of the last answers began, as of the last look
+    slowest_body_s: float = 0.0  # from there to its end
     errors: Counter[str] = field(default_factory=Counter)
     began_s: float = 0.0
     last_answer_s: float = 0.0
-    latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_SAMPLES))
+    _phases_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=LATENCY_SAMPLES))
     _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # at, requests, tokens
 
     def __post_init__(self) -> None:
@@ -65,15 +66,17 @@ class Meter:
         self.in_flight -= 1
         self.last_answer_s = now_s
 
-    def answered(self, latency_s: float) -> None:
-        """A whole answer came after so many seconds."""
+    def answered(self, latency_s: float, start_share: float = 1.0) -> None:
+        """A whole answer came after so many seconds; it began after this share of them."""
         first = not self.answers
         self.answers += 1
-        self.latencies_s.append(latency_s)
         self.latency_s = latency_s if first else self.latency_s + SMOOTHING * (latency_s - self.latency_s)
         self.shortest_latency_s = min(self.latency_s, self.shortest_latency_s * SHORTEST_FADE)
-        if self.answers % LOOK_EVERY == 1 or latency_s > self.slowest_s:
-            self.slowest_s = max(self.latencies_s)
+        start_s = latency_s * start_share
+        self._phases_s.append((start_s, latency_s - start_s))
+        if self.answers % LOOK_EVERY == 1 or start_s > self.slowest_start_s:
+            self.slowest_start_s = max(phases[0] for phases in self._phases_s)
+            self.slowest_body_s = max(phases[1] for phases in self._phases_s)
 
     @property
     def tokens_per_answer(self) -> tuple[float, float]:

@@ -33,8 +33,9 @@ CALL_BYTES = 24 * 1024  # a call in flight with its connection and buffers, besi
 TEXT_COPIES = 4  # of a prompt: the row, the request, the bytes sent, the answer
 SPARE_FILES = 128  # for everything that is no call
 
-AWAY_AFTER_S = 2.0  # without any answer, when calls failed meanwhile
+AWAY_AFTER_S = 1.0  # without any answer, when calls failed meanwhile
 AWAY_FAILURES = 8  # so many in a row
+UNREACHABLE_COUNTS = 4  # failures that a connection which cannot be made stands for: no row is to blame for that
 PROBE_FIRST_S = 0.5
 PROBE_LONGEST_S = 5.0
 AWAY_PATIENCE_S = 1_800.0  # then the run stops, to be resumed
@@ -124,10 +125,10 @@ class Window:
         slow = meter.latency_s > max(QUEUEING_LEAST_S, QUEUEING_RISE * meter.shortest_latency_s)
         return slow and meter.in_flight >= WINDOW_MIN and meter.in_flight + 1 >= 0.9 * self.size()
 
-    def failed(self, why: str) -> None:
-        """A call got no answer of use: refused connection, reset, time-out, 5xx. ``why``: in words."""
+    def failed(self, why: str, *, unreachable: bool = False) -> None:
+        """A call got no answer of use: reset, time-out, 5xx; or the provider could not be reached at all."""
         now_s = self._clock.monotonic()
-        self._failures += 1
+        self._failures += UNREACHABLE_COUNTS if unreachable else 1
         if self.outage is not None:
             self.outage.delay_s = min(PROBE_LONGEST_S, self.outage.delay_s * 2)
             self.outage.probe_at_s = now_s + self.outage.delay_s

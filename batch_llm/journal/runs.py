@@ -150,14 +150,20 @@ class LocalRunStore:
     def save_spent(self, run_id: str, slice_number: int, spent_usd: str) -> None:
         """See `RunStore.save_spent`."""
         path = self.journal_path(run_id, slice_number)
-        if path.exists():
+        with suppress(OSError):  # a full disk: the journal itself is read again then
             _write_whole(path.with_suffix(".spent"), f"{path.stat().st_size} {spent_usd}".encode())
 
     def mark_published(self, run_id: str, slice_number: int) -> None:
         """See `RunStore.mark_published`."""
         path = self.journal_path(run_id, slice_number)
         if path.exists():
-            _write_whole(path.with_suffix(".published"), str(path.stat().st_size).encode())
+            try:
+                _write_whole(path.with_suffix(".published"), str(path.stat().st_size).encode())
+            except OSError as error:
+                raise JournalError(
+                    f"cannot note in {path.parent} that slice {slice_number} is published ({error.strerror}); "
+                    "it will be published again by the next run, and nothing is asked again"
+                ) from error
 
     def is_published(self, run_id: str, slice_number: int) -> bool:
         """See `RunStore.is_published`."""
@@ -217,12 +223,16 @@ def _lives(pid: int) -> bool:
 def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Replace a file; whoever reads it meanwhile sees the old or the new one."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        if durable:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _record(data: dict[str, Any]) -> RunRecord:

@@ -54,6 +54,7 @@ class RawAnswer(NamedTuple):
     body: bytes
     headers: Mapping[str, str]  # looked up by lower-case names
     latency_s: float
+    first_byte_s: float | None = None  # of it, until the answer began; None: not known
 
 
 class Usage(NamedTuple):

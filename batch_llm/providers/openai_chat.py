@@ -22,6 +22,7 @@ from batch_llm.providers.openai_refusals import refusal
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
 CONNECT_S = 30.0  # for a connection to stand
+DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
 ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
 FINISH_REASONS = {"stop", "length", "content_filter"}
 
@@ -58,7 +59,7 @@ class OpenAIChatProvider:
         if self._endpoint.api_key is not None:
             headers["Authorization"] = f"Bearer {self._endpoint.api_key.get_secret_value()}"
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
             cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call
             headers=headers,
             auto_decompress=True,
@@ -83,6 +84,7 @@ class OpenAIChatProvider:
             async with self._session.post(
                 self._url, data=self._body(request), timeout=timeout, allow_redirects=False
             ) as response:
+                began_to_answer = time.monotonic()
                 if sending is not None:
                     sending.phase = Phase.BODY
                 body = await response.read()
@@ -100,7 +102,7 @@ class OpenAIChatProvider:
         if response.status >= 300:
             headers = {name.lower(): value for name, value in response.headers.items()}
             raise refusal(response.status, headers, body)
-        return RawAnswer(body, response.headers, time.monotonic() - began)
+        return RawAnswer(body, response.headers, time.monotonic() - began, began_to_answer - began)
 
     def read(self, body: bytes) -> Completion:
         """See `Provider.read`."""
