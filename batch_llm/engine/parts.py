@@ -30,7 +30,16 @@ from batch_llm.providers.structured_output import StructureMode, billed_text
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
 
-__all__ = ["Calling", "JobParts", "ReadSpent", "frozen_input", "prompt_bytes", "python_rows", "request_hash"]
+__all__ = [
+    "Calling",
+    "JobParts",
+    "ReadSpent",
+    "frozen_input",
+    "prompt_bytes",
+    "python_rows",
+    "request_hash",
+    "with_max_tokens",
+]
 
 LANE = "standard"
 
@@ -126,7 +135,7 @@ class JobParts:
         such a row goes without a cap, which may be what spoiled them.
         """
         cap = self.output_length.cap() if self.declared.job.params.learns_cap and not bad_answers else None
-        return request if cap is None else replace(request, params={**request.params, "max_output_tokens": cap})
+        return request if cap is None else with_max_tokens(request, cap)
 
     def output_schema(self, input_schema: pa.Schema) -> pa.Schema:
         """The output table's columns: key, kept, answer, llm_*."""
@@ -156,6 +165,12 @@ class Calling:
     def tell(self, event: Event) -> None:
         """Hand an event to the listener."""
         self.listener(event)
+
+
+def with_max_tokens(request: Request, cap: int | None) -> Request:
+    """The same request under another cap, tokens; None: without one."""
+    params = {name: value for name, value in request.params.items() if name != "max_output_tokens"}
+    return replace(request, params=params if cap is None else {**params, "max_output_tokens": cap})
 
 
 def prompt_bytes(request: Request) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_llm.clock import SystemClock
-from batch_llm.engine.parts import JobParts, request_hash
+from batch_llm.engine.parts import JobParts, request_hash, with_max_tokens
 from batch_llm.job.load import declare
 from batch_llm.limiter.base import Limits
 from batch_llm.providers.base import Request
@@ -101,6 +101,14 @@ def test_a_row_that_was_answered_badly_goes_without_a_learned_cap() -> None:
     """Also in another process: what was paid for it is in the journal."""
     parts = learned(parts_of(params={"max_output_tokens": "auto"}))
     assert cap_of(parts, parts.with_cap(parts.request(ROW, "r"), bad_answers=1)) is None
+
+
+def test_a_cap_can_be_put_in_place_of_another_and_taken_away() -> None:
+    parts = parts_of(params={"max_output_tokens": 7, "temperature": 0})
+    request = parts.request(ROW, "r")
+    assert with_max_tokens(request, 9).params == {"temperature": 0, "max_output_tokens": 9}
+    assert with_max_tokens(request, None).params == {"temperature": 0}
+    assert request.params == {"temperature": 0, "max_output_tokens": 7}
 
 
 def test_without_a_cap_none_is_sent() -> None:
