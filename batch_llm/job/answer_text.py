@@ -49,16 +49,23 @@ def read_json(text: str) -> Any:
     Raises:
         AnswerMismatch: No JSON, more than one object, or one without its end.
     """
+    if not text.startswith("{"):  # fenced, most of the time: a first look at the whole would take twice as long
+        alone = _in_plain_text(text)
+        if alone is not None:
+            return alone
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        said = str(error).partition(": line")[0]
-        reason = f"the answer is not JSON ({said}; line {error.lineno}, column {error.colno})"
+        complaint = error
     else:
         return value[0] if type(value) is list and _is_one_object(value) else value
-    alone = _in_plain_text(text)
-    if alone is not None:
-        return alone
+    return _same_object(text, complaint)
+
+
+def _same_object(text: str, complaint: orjson.JSONDecodeError) -> dict[str, Any]:
+    """The one object in a text, however often it stands there; ``complaint``: why the text as a whole is no JSON."""
+    said = str(complaint).partition(": line")[0]
+    reason = f"the answer is not JSON ({said}; line {complaint.lineno}, column {complaint.colno})"
     objects = {orjson.dumps(each, option=orjson.OPT_SORT_KEYS): each for each in _objects(text, reason)}
     if len(objects) > 1:
         raise AnswerMismatch("the answer holds several JSON objects that differ: give one")
@@ -81,7 +88,7 @@ def _in_plain_text(text: str) -> dict[str, Any] | None:
 
 def _objects(text: str, reason: str) -> list[dict[str, Any]]:
     """Every JSON object that is not part of another; ``reason`` is the complaint when one of them is broken."""
-    found = []
+    found: list[dict[str, Any]] = []
     place = 0
     while opening := _BRACKET.search(text, place):
         place = _end(text, opening.start())
