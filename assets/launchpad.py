@@ -60,8 +60,10 @@ def _config_type(annotation: Any, path: str) -> Any:
     if origin is Annotated:
         return _config_type(arguments[0], path)
     if origin in (Union, types.UnionType):
-        (inner,) = [argument for argument in arguments if argument is not type(None)]
-        return dg.Noneable(_config_type(inner, path))
+        inner = [argument for argument in arguments if argument is not type(None)]
+        if len(inner) > 1:  # a number or a word: Dagster has no such type, the model tells them apart
+            return dg.Any
+        return dg.Noneable(_config_type(inner[0], path))
     if origin is Literal:
         return dg.Enum(path, [dg.EnumValue(value) for value in arguments])
     if origin is list:

@@ -20,6 +20,7 @@ from uuid import uuid4
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
 from batch_llm.limiter.base import Budget, Cost, Hold, Reservation, Tenant, Throttle
 from batch_llm.providers.base import Completion, Message, Request, Usage
+from batch_llm.providers.structured_output import billed_text
 from batch_llm.wiring import PacedProvider
 
 if TYPE_CHECKING:
@@ -121,9 +122,10 @@ class PacedCalls:
         `ProviderError`, `BudgetExhausted`, `NeverFits` and kin. A completion whose finish is not ``stop`` is returned.
         """
         messages = (*((Message("system", system),) if system else ()), Message("user", prompt))
-        text = "".join(message.content for message in messages)
         async with self.opened() as opening:
             paced = opening.paced
+            told = billed_text(json_schema, paced.endpoint.structure)
+            text = "".join([*(message.content for message in messages), told])
             request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
             for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
                 call = await self.begin(opening, text, params.get("max_output_tokens"))

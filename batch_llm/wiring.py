@@ -25,7 +25,9 @@ from batch_llm.config.providers_file import (
     base_url_of,
     find_pool,
     headers_of,
+    idempotency_header_of,
     load_providers,
+    structure_of,
 )
 from batch_llm.config.settings import Settings
 from batch_llm.config.yaml_source import Problem, Source, dotted
@@ -49,6 +51,7 @@ from batch_llm.limiter.views import CHANGEABLE
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.base import Provider
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.structured_output import StructureMode
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
@@ -177,6 +180,10 @@ class _Target:
     def limits(self) -> Limits:
         return limits_of(self.provider_name, self.pool)
 
+    @property
+    def structure(self) -> StructureMode:
+        return StructureMode(structure_of(self.provider, self.pool))
+
 
 def _target(settings: Settings, model: str) -> _Target:
     provider_name, _, model_name = model.partition("/")
@@ -201,10 +208,11 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         limits=target.limits,
         price=_price(target),
         tokens=Tokens(target.model_name),
-        output_length=OutputLength(job.params.max_output_tokens),
+        output_length=OutputLength(job.params.declared_cap),
         warehouse=store.warehouse,
         runs=store.runs,
         clock=clock,
+        structure=target.structure,
     )
 
 
@@ -228,7 +236,14 @@ async def _calling(
         base_url = base_url_of(target.provider, target.pool)
         if target.is_simulated_here:
             base_url = await stack.enter_async_context(_simulated(target, clock))
-        endpoint = OpenAIEndpoint(base_url or OPENAI_URL, api_key, _cap_parameter(target), _prefix(target))
+        endpoint = OpenAIEndpoint(
+            base_url or OPENAI_URL,
+            api_key,
+            _cap_parameter(target),
+            _prefix(target),
+            target.structure,
+            idempotency_header_of(target.provider, target.pool),
+        )
         provider = await stack.enter_async_context(OpenAIChatProvider(target.provider_name, endpoint))
         store = await stack.enter_async_context(limiter_store(settings.redis_url, settings.home, clock))
         options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))

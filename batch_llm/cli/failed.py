@@ -1,6 +1,6 @@
 """``batch-llm failed JOB``: the failed rows of the newest run, by class, with examples and what to do.
 
-Belongs here: grouping, wording. Not here: asking them again (run.py).
+Belongs here: grouping, wording. Not here: what helps against which class (engine/retry.py), asking again (run.py).
 """
 
 from __future__ import annotations
@@ -10,19 +10,12 @@ from typing import Any
 
 from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.speech import one_line, print_json, say, table
+from batch_llm.engine.retry import RULES
+from batch_llm.errors import ErrorClass
 
 __all__ = ["FailedClass", "failed_classes", "print_failed"]
 
 EXAMPLES = 3
-PERMANENT = {  # asking again as it is changes nothing: what would
-    "template": "the prompt cannot be rendered from these rows; change the prompt or filter them out (input.where)",
-    "too_large": "the rows do not fit the model or the limit; shorten the prompt or filter them out (input.where)",
-    "invalid_request": "the provider refuses the request as it is; read the message",
-    "truncated": "raise params.max_output_tokens",
-    "schema_mismatch": "say the answer's shape in the prompt, or loosen output.schema",
-    "content_filter": "the provider's filter stopped them; another wording or model may pass",
-    "refused": "the model refuses; another wording or model may pass",
-}
 
 
 @dataclass(slots=True)
@@ -36,7 +29,8 @@ class FailedClass:
     @property
     def advice(self) -> str:
         """What may help."""
-        return PERMANENT.get(self.error_class, "transient: asking again may do")
+        known = self.error_class in set(ErrorClass)
+        return RULES[ErrorClass(self.error_class)].advice if known else "asking again may do"
 
 
 def print_failed(reference: str, *, json: bool) -> None:

@@ -92,7 +92,7 @@ def _range(low: Decimal | None, high: Decimal | None) -> str:
     if low is None:
         return "unknown (no price for this model; give `prices` in the providers file)"
     if high is None:
-        return f"about {usd(low)}, without an upper end (params.max_output_tokens is not set)"
+        return f"about {usd(low)}, without an upper end (params.max_output_tokens gives no number)"
     return usd(high) if low == high else f"{usd(low)} to {usd(high)}"
 
 

@@ -59,7 +59,7 @@ def estimate_of_plan(plan: Plan, limit: int | None = None) -> Estimate:
     if plan.cost_high_usd is not None:
         return Estimate(rows, plan.cost_high_usd * rows / asked)
     if plan.cost_low_usd is not None:
-        return Estimate(rows, None, "params.max_output_tokens is not set")
+        return Estimate(rows, None, "params.max_output_tokens gives no number")
     return Estimate(rows, None)
 
 

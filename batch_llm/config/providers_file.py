@@ -29,9 +29,11 @@ __all__ = [
     "base_url_of",
     "find_pool",
     "headers_of",
+    "idempotency_header_of",
     "load_providers",
     "parse_providers",
     "providers_json_schema",
+    "structure_of",
 ]
 
 DEFAULT_PROVIDERS = """\
@@ -133,6 +135,16 @@ def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
 def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
     """Whose rate-limit headers this pool's answers carry: a word that `limiter.headers.HeaderReader` knows."""
     return pool.headers or provider.kind
+
+
+def structure_of(provider: ProviderSpec, pool: PoolSpec) -> str:
+    """How this pool's models are told the answer's schema: json_schema | json_object | prompt."""
+    return pool.structured_output or provider.structured_output or "json_schema"
+
+
+def idempotency_header_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The header that names an attempt, the pool's or else the provider's; None: none is sent."""
+    return pool.idempotency_header or provider.idempotency_header
 
 
 def api_key_of(

@@ -41,6 +41,9 @@ _SHORT_NAMES = {
     "otpm": "output_tokens_per_minute",
 }
 
+_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"  # RFC 9110, section 5.6.2
+_OUR_HEADERS = ("authorization", "host", "content-length", "content-type", "transfer-encoding", "connection", "accept")
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -123,6 +126,24 @@ class _Endpoint(_Part):
     base_url: str | None = Field(default=None, description="Where the API is: http(s)://host/v1.")
     api_key: SecretReference | None = Field(default=None, description="A reference: ${env:NAME}; never the key itself.")
     deployment: str | None = Field(default=None, min_length=1, description="Azure's deployment name (kind azure).")
+
+    structured_output: Literal["json_schema", "json_object", "prompt"] | None = Field(
+        default=None,
+        description="How the model is told the answer's schema: by the API, which keeps to it (json_schema); in words, "
+        "with the API's JSON mode (json_object) or without (prompt).",
+    )
+    idempotency_header: Annotated[str, Field(pattern=_HEADER_NAME)] | None = Field(
+        default=None,
+        description="a header that names each attempt (Idempotency-Key), where the endpoint documents one: then a "
+        "repeated attempt is not billed twice",
+    )
+
+    @field_validator("idempotency_header")
+    @classmethod
+    def _no_header_of_ours(cls, name: str | None) -> str | None:
+        if name is not None and name.lower() in _OUR_HEADERS:
+            raise ValueError(f"{name} carries something else; give a header such as Idempotency-Key")
+        return name
 
     @field_validator("base_url")
     @classmethod

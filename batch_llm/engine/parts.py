@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -26,10 +26,20 @@ from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.limiter.base import Budget, Cost, Limits, RateLimiter, Tenant
 from batch_llm.pricing import Price
 from batch_llm.providers.base import Message, Provider, Request
+from batch_llm.providers.structured_output import StructureMode, billed_text
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
 
-__all__ = ["Calling", "JobParts", "ReadSpent", "frozen_input", "prompt_bytes", "python_rows", "request_hash"]
+__all__ = [
+    "Calling",
+    "JobParts",
+    "ReadSpent",
+    "frozen_input",
+    "prompt_bytes",
+    "python_rows",
+    "request_hash",
+    "with_max_tokens",
+]
 
 LANE = "standard"
 
@@ -51,6 +61,7 @@ class JobParts:
     warehouse: Warehouse
     runs: RunStore
     clock: Clock
+    structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -79,8 +90,9 @@ class JobParts:
 
     @cached_property
     def params(self) -> dict[str, Any]:
-        """The sampling parameters that were given."""
-        return self.declared.job.params.model_dump(exclude_none=True)
+        """The sampling parameters that were given. A learned cap is none of them: it asks nothing else (`with_cap`)."""
+        learned = {"max_output_tokens"} if self.declared.job.params.learns_cap else None
+        return self.declared.job.params.model_dump(exclude_none=True, exclude=learned)
 
     @cached_property
     def tenant(self) -> Tenant:
@@ -96,17 +108,34 @@ class JobParts:
         return noted if price is None else {**noted, "price_version": price.version}
 
     @cached_property
-    def _schema_tokens(self) -> int:
-        """The answer's schema is billed with every request."""
-        schema = self.schema.json_schema
-        return 0 if schema is None else self.tokens.count(orjson.dumps(schema).decode())
+    def _structure_text(self) -> str:
+        """The answer's schema is billed with every request, in whichever form the endpoint is told of it."""
+        return billed_text(self.schema.json_schema, self.structure)
+
+    @cached_property
+    def _structure_tokens(self) -> int:
+        return self.tokens.count(self._structure_text)
 
     def predicted_cost(self, request: Request) -> Cost:
         """What a request will take, counted or predicted. 0.2 ms per 2 kB where counts are exact: call in a thread."""
-        given = self.tokens.count_chat([message.content for message in request.messages]) + self._schema_tokens
-        cap = self.declared.job.params.max_output_tokens
+        given = self.tokens.count_chat([message.content for message in request.messages]) + self._structure_tokens
+        cap = request.params.get("max_output_tokens")
         predicted = self.output_length.predicted()
         return Cost(given, min(predicted, cap) if cap else predicted, cap)
+
+    def input_bytes(self, request: Request) -> int:
+        """UTF-8 bytes of all that a provider bills as input; no tokenizer makes more tokens of it, framing aside."""
+        texts = (self._structure_text, *(message.content for message in request.messages))
+        return sum(len(text.encode("utf-8", "replace")) for text in texts)
+
+    def with_cap(self, request: Request, bad_answers: int = 0) -> Request:
+        """The request as it is sent: with the learned cap in force, where the job wants one.
+
+        After the request's hash was taken, before its cost is predicted. ``bad_answers``: of this row, paid before:
+        such a row goes without a cap, which may be what spoiled them.
+        """
+        cap = self.output_length.cap() if self.declared.job.params.learns_cap and not bad_answers else None
+        return request if cap is None else with_max_tokens(request, cap)
 
     def output_schema(self, input_schema: pa.Schema) -> pa.Schema:
         """The output table's columns: key, kept, answer, llm_*."""
@@ -136,6 +165,12 @@ class Calling:
     def tell(self, event: Event) -> None:
         """Hand an event to the listener."""
         self.listener(event)
+
+
+def with_max_tokens(request: Request, cap: int | None) -> Request:
+    """The same request under another cap, tokens; None: without one."""
+    params = {name: value for name, value in request.params.items() if name != "max_output_tokens"}
+    return replace(request, params=params if cap is None else {**params, "max_output_tokens": cap})
 
 
 def prompt_bytes(request: Request) -> int:

@@ -17,6 +17,7 @@ from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
 from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
 from batch_llm.engine.rows import Rows, RowStatus
 from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
+from batch_llm.job.model import Job
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Limits
@@ -159,7 +160,7 @@ class Planner:
         mean = sum(tokens) / len(tokens)
         total = round(mean * to_ask)
         predicted = parts.output_length.predicted()
-        cap = job.params.max_output_tokens
+        cap = job.params.declared_cap
         output = min(predicted, cap) * to_ask if cap else predicted * to_ask
         low = parts.price.cost(total, output, 0, requests=to_ask) if parts.price else None
         high = parts.price.cost(total, cap * to_ask, 0, requests=to_ask) if parts.price and cap else None
@@ -194,11 +195,8 @@ class Planner:
         found = []
         if low is None:
             found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
-        elif job.params.max_output_tokens is None:
-            found.append(
-                "params.max_output_tokens is not set: a single answer may be as long as the model allows"
-                + (f" (the budget sets {UNKNOWN_OUTPUT_CAP:,} tokens aside per call)" if job.budget_usd else "")
-            )
+        elif job.params.declared_cap is None:
+            found.append(_uncapped(job))
         if job.budget_usd is not None and low is not None and low > job.budget_usd:
             found.append(f"budget_usd {job.budget_usd} is less than the expected cost: the run will stop early")
         if self.parts.limits.unknown:
@@ -206,6 +204,12 @@ class Planner:
         if tally.unrendered:
             found.append(f"{tally.unrendered} rows cannot be rendered and will fail without a call")
         return found
+
+
+def _uncapped(job: Job) -> str:
+    told = "is auto: until enough answers were seen," if job.params.learns_cap else "is not set:"
+    aside = f" (the budget sets {UNKNOWN_OUTPUT_CAP:,} tokens aside per call)" if job.budget_usd else ""
+    return f"params.max_output_tokens {told} a single answer may be as long as the model allows{aside}"
 
 
 def time_needed(limits: Limits, needs: Needs) -> tuple[float | None, str | None]:

@@ -10,7 +10,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from batch_llm.config.secrets import SecretReference, mask
 
@@ -86,12 +86,22 @@ class Prompt(_Part):
         return self
 
 
+def _which_cap(value: Any) -> str:
+    return "<auto>" if isinstance(value, str) else "<tokens>"
+
+
 class Params(_Part):
     """Sampling parameters, by the same names for every provider."""
 
     temperature: float | None = Field(default=None, ge=0, le=2, description="0: the most likely words; 2: the wildest.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="Only words of this total probability.")
-    max_output_tokens: int | None = Field(default=None, ge=1, description="The longest answer, tokens.")
+    max_output_tokens: (
+        Annotated[
+            Annotated[Literal["auto"], Tag("<auto>")] | Annotated[int, Field(ge=1), Tag("<tokens>")],
+            Discriminator(_which_cap),
+        ]
+        | None
+    ) = Field(default=None, description="The longest answer, tokens; auto: a cap learned from the answers.")
     seed: int | None = Field(default=None, description="For providers that can repeat an answer.")
     stop: list[Column] | None = Field(default=None, min_length=1, max_length=4, description="Texts that end an answer.")
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2, description="Against repeating words.")
@@ -99,6 +109,16 @@ class Params(_Part):
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
         default=None, description="How long a reasoning model thinks."
     )
+
+    @property
+    def declared_cap(self) -> int | None:
+        """The longest answer, tokens, as a number that the job declares; None: none, or a learned one."""
+        return self.max_output_tokens if isinstance(self.max_output_tokens, int) else None
+
+    @property
+    def learns_cap(self) -> bool:
+        """Whether the longest answer is learned (`max_output_tokens: auto`)."""
+        return self.max_output_tokens == "auto"
 
 
 class Output(_Part):

@@ -1,19 +1,19 @@
 """The answer's schema: what providers are told, what an answer must be, which columns come of it.
 
-Belongs here: `AnswerSchema`, parsing one answer. Not here: which schemas are refused (schema_rules.py), asking again
-(engine), the columns every output has (warehouse/base.py).
+Belongs here: `AnswerSchema`, checking one answer. Not here: finding the JSON in it (answer_text.py), which schemas are
+refused (schema_rules.py), asking again (engine), the columns every output has (warehouse/base.py).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import jsonschema_rs
-import orjson
 
 from batch_llm.config.yaml_source import dotted
+from batch_llm.job.answer_text import AnswerMismatch, read_json
 from batch_llm.job.schema_rules import SchemaError, Shape, read_shape
 
 if TYPE_CHECKING:
@@ -27,17 +27,11 @@ INT64_SMALLEST, INT64_LARGEST = -(2**63), 2**63 - 1
 MOST_REASONS = 3
 LONGEST_REASON = 300  # characters; a large enum is not repeated in every failed row
 
-_FENCE_OPENS = re.compile(r"```[A-Za-z]*[ \t]*\r?\n")
-_FENCE = "```"
 _ONLY_CHECKED_HERE = {  # rules that strict mode does not take; the model is told in words
     "minLength": "at least {} characters",
     "maxLength": "at most {} characters",
     "uniqueItems": "no element twice",
 }
-
-
-class AnswerMismatch(ValueError):
-    """An answer breaks the schema; the message says where and how, and shows none of the answer."""
 
 
 class AnswerSchema:
@@ -58,6 +52,8 @@ class AnswerSchema:
         self.columns = (FREE_TEXT_COLUMN,) if shape is None else tuple(field.name for field in shape.fields)
         self.json_schema = None if shape is None else _for_provider(shape)
         self._validator = None if shape is None else _validator(shape)
+        fields = () if shape is None else shape.fields
+        self._converters = tuple((field.name, _converter(field.shape, (field.name,))) for field in fields)
 
     @classmethod
     def from_declared(cls, declared: Mapping[str, Any] | None) -> AnswerSchema:
@@ -87,36 +83,21 @@ class AnswerSchema:
     def parse(self, text: str) -> dict[str, Any]:
         """The values of the answer's columns, in their order.
 
-        JSON may stand in one code fence; any other text around it is refused.
+        What may stand around the JSON, and which slips are read over: `answer_text.read_json`.
 
         Raises:
             AnswerMismatch: Not JSON, or not as the schema says.
         """
-        if self._shape is None or self._validator is None:
+        if self._validator is None:
             return {FREE_TEXT_COLUMN: text}
-        value = _load(text)
-        problems = []
-        for error in self._validator.iter_errors(value):
-            problems.append(_reason(error))
-            if len(problems) == MOST_REASONS:
-                break
-        if problems:
-            raise AnswerMismatch("; ".join(problems))
-        answer: dict[str, Any] = _converted(self._shape, value)
-        return answer
+        value = read_json(text)
+        if not self._validator.is_valid(value):  # the reasons take longer, and few answers need them
+            raise AnswerMismatch(_reasons(self._validator, value))
+        return {name: convert(value.get(name)) for name, convert in self._converters}
 
 
-def _load(text: str) -> Any:
-    body = text.strip().removeprefix("\ufeff")
-    opens = _FENCE_OPENS.match(body)
-    if opens and body.endswith(_FENCE) and len(body) >= opens.end() + len(_FENCE):
-        body = body[opens.end() : -len(_FENCE)].strip()
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        reason = f"the answer is not JSON ({str(error).partition(': line')[0]}; {where})"
-    raise AnswerMismatch(reason)
+def _reasons(validator: jsonschema_rs.Draft202012Validator, value: Any) -> str:
+    return "; ".join(_reason(error) for error in islice(validator.iter_errors(value), MOST_REASONS))
 
 
 def _validator(shape: Shape) -> jsonschema_rs.Draft202012Validator:
@@ -196,20 +177,49 @@ def _arrow_type(shape: Shape) -> pa.DataType:
     return plain[shape.kind]
 
 
-def _converted(shape: Shape, value: Any, path: tuple[str | int, ...] = ()) -> Any:
-    """The value in Python's type for its column: JSON's 3.0 may be an integer and its 3 a number."""
-    if value is None:
-        return None
+_Converter = Callable[[Any], Any]
+
+
+def _converter(shape: Shape, path: tuple[str, ...]) -> _Converter:
+    """From a checked value to Python's type for its column: JSON's 3.0 may be an integer and its 3 a number."""
     if shape.kind == "number":
-        return float(value)
+        return _number
     if shape.kind == "integer":
-        if not INT64_SMALLEST <= int(value) <= INT64_LARGEST:
-            raise AnswerMismatch(f"{dotted(path)}: the number does not fit into 64 bits")
-        return int(value)
+        return _integer(path)
     if shape.item:
-        return [_converted(shape.item, item, (*path, number)) for number, item in enumerate(value)]
+        return _list(_converter(shape.item, (*path, "[]")))
     if shape.fields:
-        return {
-            field.name: _converted(field.shape, value.get(field.name), (*path, field.name)) for field in shape.fields
-        }
+        return _object([(field.name, _converter(field.shape, (*path, field.name))) for field in shape.fields])
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _integer(path: tuple[str, ...]) -> _Converter:
+    place = dotted(path).replace(".[]", "[]")
+
+    def convert(value: Any) -> int | None:
+        if value is None:
+            return None
+        whole = int(value)
+        if not INT64_SMALLEST <= whole <= INT64_LARGEST:
+            raise AnswerMismatch(f"{place}: the number does not fit into 64 bits")
+        return whole
+
+    return convert
+
+
+def _list(convert: _Converter) -> _Converter:
+    if convert is _as_it_is:
+        return _as_it_is
+    return lambda value: None if value is None else [convert(item) for item in value]
+
+
+def _object(converters: list[tuple[str, _Converter]]) -> _Converter:
+    return lambda value: None if value is None else {name: convert(value.get(name)) for name, convert in converters}

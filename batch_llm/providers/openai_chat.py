@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, Phase, RawAnswer, Request, Sending, Usage
 from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.structured_output import StructureMode, instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
@@ -35,6 +36,8 @@ class OpenAIEndpoint:
     api_key: SecretStr | None
     cap_parameter: str = "max_completion_tokens"  # older servers know only max_tokens
     model_prefix: str = ""  # put before the model's name on the wire
+    structure: StructureMode = StructureMode.JSON_SCHEMA  # how it is told the answer's schema
+    idempotency_header: str | None = None  # which header names an attempt, so that it is billed once; None: none does
 
 
 class OpenAIChatProvider:
@@ -82,7 +85,11 @@ class OpenAIChatProvider:
         timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
         try:
             async with self._session.post(
-                self._url, data=self._body(request), timeout=timeout, allow_redirects=False
+                self._url,
+                data=self._body(request),
+                headers=self._headers(request),
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 began_to_answer = time.monotonic()
                 if sending is not None:
@@ -126,18 +133,23 @@ class OpenAIChatProvider:
             model=str(data.get("model") or ""),
         )
 
+    def _headers(self, request: Request) -> dict[str, str] | None:
+        """The attempt's name where the endpoint honours one: the same again when it is repeated after a crash."""
+        header = self._endpoint.idempotency_header
+        return None if header is None else {header: f"{request.custom_id}-{request.attempt}"}
+
     def _body(self, request: Request) -> bytes:
+        mode = self._endpoint.structure
+        messages = instructed(request.messages, request.json_schema, mode)
         body: dict[str, Any] = {
             "model": self._endpoint.model_prefix + request.model,
-            "messages": [{"role": message.role, "content": message.content} for message in request.messages],
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
         }
         for name, value in request.params.items():
             body[self._endpoint.cap_parameter if name == "max_output_tokens" else name] = value
-        if request.json_schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "strict": True, "schema": request.json_schema},
-            }
+        form = response_format(request.json_schema, mode)
+        if form is not None:
+            body["response_format"] = form
         return orjson.dumps(body)
 
 

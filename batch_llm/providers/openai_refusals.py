@@ -35,6 +35,12 @@ CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length", "request_
 CAPACITY_CODES = {"resource_unavailable", "capacity_exceeded"}
 CAPACITY_WORDS = ("resource unavailable", "service tier capacity exceeded")
 
+# A prompt that a filter stopped, beside Azure's code `content_filter`: OpenAI's reasoning models call it invalid.
+# Source: https://github.com/BeehiveInnovations/pal-mcp-server/issues/178 (code invalid_prompt),
+# https://github.com/compl-ai/compl-ai/issues/20 (Azure; both read 2026-11-28).
+FILTER_CODES = {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"}
+FLAGGED_WORDS = "flagged as potentially violating"
+
 # Which limit a message speaks of; the first that fits. No field says it for these.
 # Source: https://github.com/continuedev/continue/issues/10920 ("on tokens per day (TPD)"),
 # https://github.com/FoundationAgents/OpenManus/issues/746 ("input tokens per minute"),
@@ -105,7 +111,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=retry_after_s(headers))
     if status == 413 or said.code in CONTEXT_CODES:
         return ProviderError(ErrorClass.TOO_LARGE, shown)
-    if "content_filter" in (said.code, said.kind):
+    if {said.code, said.kind} & FILTER_CODES or FLAGGED_WORDS in said.message:
         return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     return ProviderError(ErrorClass.INVALID_REQUEST, shown)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from aiohttp import web
 
@@ -20,6 +21,7 @@ from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.delivery import DRIP_PIECES, Outgoing, deliver
 from batch_llm.simulator.draws import Draw, lognormal
 from batch_llm.simulator.faults import CLOSES, FaultKind, FaultPlan
+from batch_llm.simulator.idempotency import HEADER, StoredAnswers
 from batch_llm.simulator.limits import LIMIT_NAMES, Gate, Use
 from batch_llm.simulator.refusals import (
     INJECTED,
@@ -40,6 +42,16 @@ UNBILLED = frozenset({FaultKind.SERVER_ERROR, FaultKind.OVERLOADED, FaultKind.RE
 STILL_GOOD = frozenset({None, FaultKind.USAGE, FaultKind.DRIP})
 
 
+class _Fate(NamedTuple):
+    """What becomes of an attempt that was admitted."""
+
+    fault: FaultKind | None
+    variant: int
+    attempt: int
+    request_id: str
+    keep: Callable[[list[bytes]], None] | None  # remembers the billed answer under the request's key
+
+
 class ChatEndpoint:
     """One simulated account: its limits, its faults, its statistics."""
 
@@ -51,6 +63,7 @@ class ChatEndpoint:
         self._clock = clock
         self._plan = FaultPlan(config.seed, config.faults)
         self._credit_used = 0
+        self._stored = StoredAnswers()
 
     def configure(self, config: SimulatorConfig) -> None:
         """Behave like this from the next request on; what is used of a limit stays used."""
@@ -81,6 +94,29 @@ class ChatEndpoint:
         """Answer one request; raises `Refused` for everything that is not a 200."""
         self.check_key(request.headers)
         raw = await request.read()
+        key = request.headers.get(HEADER, "") if self.config.idempotency else ""
+        if not key:
+            return await self._answer(request, raw, request_id)
+        stored = self._stored.begin(key, raw)
+        if stored is not None:
+            self.stats.replay()
+            outgoing = Outgoing(list(stored.pieces), {"x-request-id": request_id}, len(stored.pieces) > 1)
+            try:
+                return await deliver(request, outgoing, self._clock)
+            except ConnectionError:
+                return web.Response()  # nobody is there to read it
+        try:
+            return await self._answer(request, raw, request_id, lambda pieces: self._stored.keep(key, pieces))
+        finally:
+            self._stored.end(key)
+
+    async def _answer(
+        self,
+        request: web.BaseRequest,
+        raw: bytes,
+        request_id: str,
+        keep: Callable[[list[bytes]], None] | None = None,
+    ) -> web.StreamResponse:
         config = self.config
         chat = read_chat(raw, config)
         answer = write_answer(chat, config)
@@ -89,7 +125,8 @@ class ChatEndpoint:
         reserved = self._admit(chat, answer, fault)
         self.stats.begin()
         try:
-            return await self._answer_admitted(request, chat, answer, (fault, variant, attempt, request_id))
+            fate = _Fate(fault, variant, attempt, request_id, keep)
+            return await self._answer_admitted(request, chat, answer, fate)
         except asyncio.CancelledError:
             if fault not in CLOSES:
                 self.stats.closed(chat.prompt)
@@ -139,9 +176,9 @@ class ChatEndpoint:
         return output_tokens
 
     async def _answer_admitted(
-        self, request: web.BaseRequest, chat: ChatRequest, answer: Answer, fate: tuple[FaultKind | None, int, int, str]
+        self, request: web.BaseRequest, chat: ChatRequest, answer: Answer, fate: _Fate
     ) -> web.StreamResponse:
-        fault, variant, attempt, request_id = fate
+        fault, variant, attempt, request_id, keep = fate
         config = self.config
         headers = self.gate.headers(self._clock.monotonic())
         headers["x-request-id"] = request_id
@@ -158,6 +195,8 @@ class ChatEndpoint:
         if fault not in UNBILLED:
             self.stats.bill(chat.prompt_tokens, answer.tokens)
         pieces = self._pieces(chat, answer, fault, variant, attempt)
+        if keep is not None and fault not in UNBILLED:
+            keep(pieces)
         slow_s = config.drip_s if fault is FaultKind.DRIP else config.token_s * answer.tokens if chat.stream else 0.0
         gap_s = slow_s / (len(pieces) if chat.stream else DRIP_PIECES)
         outgoing = Outgoing(pieces, headers, chat.stream, gap_s, fault, variant)

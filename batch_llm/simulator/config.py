@@ -77,6 +77,10 @@ class SimulatorConfig(BaseModel):
         default=False, description="A request refused by a limit per minute counts against the requests per minute."
     )
     max_concurrency: int | None = Field(default=None, ge=1, description="More requests at once get a 503.")
+    idempotency: bool = Field(
+        default=False,
+        description="A request that comes again under the same Idempotency-Key header gets the same answer, unbilled.",
+    )
     quota_requests: int | None = Field(
         default=None, ge=0, description="Requests the account's credit pays for; then every one is insufficient_quota."
     )

@@ -18,6 +18,8 @@ __all__ = [
     "context_exceeded",
     "injected_rate_limit",
     "insufficient_quota",
+    "key_in_use",
+    "key_reused",
     "missing_key",
     "model_not_found",
     "over_limit",
@@ -94,6 +96,22 @@ def context_exceeded(limit: int, prompt_tokens: int, max_tokens: int | None) -> 
         )
     message = f"This model's maximum context length is {limit} tokens. However, {had}"
     return Refused("context_length_exceeded", 400, message).about("messages", "context_length_exceeded")
+
+
+def key_in_use() -> Refused:
+    """409: the first request under this Idempotency-Key is still being answered.
+
+    Source: https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header (the status;
+    the code is freellmapi's, https://github.com/tashfeenahmed/freellmapi/issues/1094; both read 2026-11-28).
+    """
+    message = "A request with this Idempotency-Key is still being answered."
+    return Refused("idempotency", 409, message).about(None, "idempotency_request_in_progress")
+
+
+def key_reused() -> Refused:
+    """422: this Idempotency-Key came with another request before. Source: as above."""
+    message = "This Idempotency-Key came with another request before; give each request its own."
+    return Refused("idempotency", 422, message).about(None, "idempotency_key_conflict")
 
 
 def missing_key() -> Refused:

@@ -30,6 +30,7 @@ class Stats:
         self.accepted = 0
         self.answered = 0
         self.closed_before_answer = 0
+        self.replayed = 0
         self.rejected: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.input_tokens = 0
@@ -88,6 +89,10 @@ class Stats:
         self.answered += 1
         self._answers[prompt] = self._answers.get(prompt, 0) + 1
 
+    def replay(self) -> None:
+        """A stored answer was sent again, unbilled."""
+        self.replayed += 1
+
     def closed(self, prompt: int) -> None:
         """The client closed the connection before its answer could be sent."""
         self.closed_before_answer += 1
@@ -101,6 +106,7 @@ class Stats:
             "rejected": dict(self.rejected),
             "rejected_total": self.rejected.total(),
             "answered": self.answered,
+            "replayed": self.replayed,
             "in_flight": self.in_flight,
             "max_in_flight": self.max_in_flight,
             "closed_before_answer": self.closed_before_answer,

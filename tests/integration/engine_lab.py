@@ -84,12 +84,21 @@ def answered_body(text: str, **usage: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def compatible_server(
-    lab: Lab, answer: Callable[[str], Awaitable[tuple[int, dict[str, Any]]]]
+    lab: Lab,
+    answer: Callable[[str], Awaitable[tuple[int, dict[str, Any]]]],
+    *,
+    bodies: list[dict[str, Any]] | None = None,
+    **pool_keys: Any,
 ) -> AsyncIterator[str]:
-    """A server that says what ``answer`` makes of a prompt: (status, body). Yields the model to name in the job."""
+    """A server that says what ``answer`` makes of a prompt: (status, body). Yields the model to name in the job.
+
+    ``bodies`` gets what was asked; ``pool_keys``: further keys of the pool.
+    """
 
     async def handle(request: web.Request) -> web.Response:
         asked = await request.json()
+        if bodies is not None:
+            bodies.append(asked)
         status, body = await answer(asked["messages"][-1]["content"])
         return web.json_response(body, status=status)
 
@@ -100,7 +109,7 @@ async def compatible_server(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
-        pool = {"name": "m", "models": ["x"], "limits": FAST, "prices": {"input": "1", "output": "2"}}
+        pool = {"name": "m", "models": ["x"], "limits": FAST, "prices": {"input": "1", "output": "2"}, **pool_keys}
         spec = {"kind": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1", "api_key": "${env:LOCAL_KEY}"}
         providers = {"providers": {"local": {**spec, "pools": [pool]}}}
         (lab.folder / "providers.yaml").write_text(yaml.safe_dump(providers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,7 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm import tokens
-from batch_llm.tokens import MESSAGE_OVERHEAD_TOKENS, REPLY_OVERHEAD_TOKENS, OutputLength, Tokens, fetch_encodings
+from batch_llm.tokens import (
+    CAP_AFTER_ROWS,
+    MESSAGE_OVERHEAD_TOKENS,
+    REPLY_OVERHEAD_TOKENS,
+    OutputLength,
+    Tokens,
+    fetch_encodings,
+)
 from tests.search import examples
 
 NAMES = ("o200k_base", "cl100k_base")
@@ -237,3 +244,50 @@ def test_an_empty_answer_still_reserves_a_token() -> None:
     for _ in range(30):
         length.learn(0)
     assert length.predicted() == 1
+
+
+def learned(lengths: Iterable[int]) -> OutputLength:
+    length = OutputLength()
+    for tokens_ in lengths:
+        length.learn(tokens_)
+    return length
+
+
+def test_no_cap_is_learned_from_a_few_answers() -> None:
+    assert learned([50] * (CAP_AFTER_ROWS - 1)).cap() is None
+    assert learned([50] * CAP_AFTER_ROWS).cap() == 100
+
+
+def test_a_learned_cap_is_never_tiny() -> None:
+    assert learned([3] * 500).cap() == 64
+
+
+def test_one_odd_answer_among_thousands_does_not_double_the_cap_but_stays_within_it() -> None:
+    assert learned([*[100] * 2_000, 5_000, *[100] * 4_000]).cap() == 5_000
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=CAP_AFTER_ROWS, max_size=600))
+@settings(max_examples=examples(50))
+def test_the_cap_is_twice_what_nearly_all_answers_stay_within_and_above_all_of_them(lengths: list[int]) -> None:
+    length = OutputLength()
+    for seen, tokens_ in enumerate(lengths, 1):
+        length.learn(tokens_)
+        cap = length.cap()
+        assert (cap is None) == (seen < CAP_AFTER_ROWS)
+        assert cap is None or cap >= max(lengths[:seen])  # at every moment
+    assert max(64, *lengths) <= (length.cap() or 0) <= max(64, 2 * max(lengths))
+
+
+@given(st.floats(1.0, 8.0), st.floats(0.1, 1.0), st.integers(0, 2**32))
+@settings(max_examples=examples(10), deadline=None)
+def test_the_cap_is_right_within_the_width_of_a_class(mu: float, sigma: float, seed: int) -> None:
+    """Twice the true 99.9 % quantile, 2 % of the counters' width and a token of rounding aside."""
+    draw = random.Random(seed)
+    lengths = [round(draw.lognormvariate(mu, sigma)) for _ in range(4_000)]
+    quantile = sorted(lengths)[-5]  # 4 of 4,000 are longer
+    assert 2 * quantile - 1 <= (learned(lengths).cap() or 0) <= max(64, 2 * (quantile * 1.02 + 2), *lengths)
+
+
+def test_the_memory_of_lengths_does_not_grow_with_the_answers() -> None:
+    length = learned(random.Random(1).randrange(10**8) for _ in range(20_000))
+    assert len(length._counts) < 1_000

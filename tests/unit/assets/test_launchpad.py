@@ -41,6 +41,12 @@ def test_every_key_of_the_job_file_is_offered_with_an_explanation() -> None:
     assert {name for name, field in fields.items() if field.is_required} == set(MINIMAL)
 
 
+@pytest.mark.parametrize("cap", [64, "auto", None])
+def test_a_value_that_may_be_a_number_or_a_word_comes_through_as_either(cap: int | str | None) -> None:
+    given = MINIMAL | {"params": {"max_output_tokens": cap}}
+    assert declare(received(given), "/").job.params.max_output_tokens == cap
+
+
 def test_only_what_was_written_reaches_the_model() -> None:
     assert received(MINIMAL) == MINIMAL
 

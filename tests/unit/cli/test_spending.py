@@ -57,7 +57,7 @@ def test_nothing_to_ask_costs_nothing_whatever_the_price() -> None:
 
 def test_an_estimate_without_an_upper_end_says_why() -> None:
     assert "price is unknown" in estimate_of_plan(plan(cost_low_usd=None, cost_high_usd=None)).text
-    assert "max_output_tokens is not set" in estimate_of_plan(plan(cost_high_usd=None)).text
+    assert "max_output_tokens gives no number" in estimate_of_plan(plan(cost_high_usd=None)).text
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from batch_llm.config.providers_file import (
     api_key_of,
     base_url_of,
     find_pool,
+    idempotency_header_of,
     load_providers,
     parse_providers,
     providers_json_schema,
+    structure_of,
 )
 from batch_llm.config.yaml_source import parse_yaml
 from batch_llm.errors import ConfigurationError, JobFileError, NotYetAvailable, ProvidersFileError, SecretError
@@ -101,6 +103,30 @@ def test_what_stands_on_a_pool_wins() -> None:
     key = api_key_of("openai", provider, other, {"OTHER_KEY": "abcdefgh"})
     assert key is not None
     assert key.get_secret_value() == "abcdefgh"
+
+
+def test_how_the_schema_is_told_and_attempts_are_named_stands_on_a_pool_or_its_provider() -> None:
+    """Told by the API, and named by nothing, unless the file says otherwise."""
+    provider, openai = find_pool(full(), "openai", "gpt-4.1-mini")
+    assert (structure_of(provider, openai), idempotency_header_of(provider, openai)) == ("json_schema", None)
+    assert structure_of(*find_pool(full(), "local", "llama")) == "json_schema"
+    said = "structured_output: json_object\n    idempotency_header: Idempotency-Key\n    base_url: http://h/v1"
+    both = parse_providers(pool("{models: [m], limits: unknown, structured_output: prompt}", extra=said), "p.yaml")
+    found = find_pool(both, "x", "m")
+    assert (structure_of(*found), idempotency_header_of(*found)) == ("prompt", "Idempotency-Key")
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("structured_output: jsn_object", "'jsn_object' is not one of json_schema, json_object, prompt; did you mean"),
+        ("idempotency_header: authorization", "authorization carries something else"),
+        ('idempotency_header: "a: b"', "'a: b' does not fit: a header that names each attempt"),
+        ('idempotency_header: ""', "does not fit"),
+    ],
+)
+def test_a_wrong_way_of_talking_to_an_endpoint_is_told(key: str, expected: str) -> None:
+    assert expected in refused(pool(f"{{models: [m], limits: unknown, {key}}}"))
 
 
 def test_a_pool_that_names_the_model_comes_before_one_for_any() -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from batch_llm.engine.retry import (
     BACKOFF_MAX_S,
+    COURSES,
     LONGEST_WAIT_S,
     RULES,
     THROTTLED_JITTER,
     THROTTLES_IN_A_ROW,
     Action,
+    Eases,
+    Uses,
+    Wait,
     throttled_wait_s,
     wait_s,
 )
@@ -23,9 +27,33 @@ STOPS_THE_RUN = {
 }
 
 
-def test_every_class_a_row_can_meet_has_a_rule() -> None:
-    """A new class cannot be forgotten; those that stop the run have none."""
-    assert set(RULES) == set(ErrorClass) - STOPS_THE_RUN
+def test_every_class_has_a_rule_and_every_action_a_course() -> None:
+    """A new class cannot be forgotten."""
+    assert set(RULES) == set(ErrorClass)
+    assert set(COURSES) == set(Action)
+
+
+def test_what_concerns_the_account_stops_the_run_and_what_concerns_a_row_does_not() -> None:
+    assert {name for name, rule in RULES.items() if rule.stops_the_run} == STOPS_THE_RUN
+    assert all(RULES[name].course.ends_as == "pending" for name in STOPS_THE_RUN)
+
+
+def test_a_row_is_asked_again_exactly_where_a_wait_is_given() -> None:
+    for rule in RULES.values():
+        assert rule.is_asked_again == (rule.course.wait is not Wait.NEVER)
+        assert rule.is_asked_again or rule.course.uses is Uses.NOTHING
+
+
+def test_an_overloaded_provider_gets_fewer_calls_and_a_refused_rate_a_lower_one() -> None:
+    """Two remedies for two troubles, and neither for anything else."""
+    eased = {name: rule.eases for name, rule in RULES.items() if rule.eases is not Eases.NOTHING}
+    assert eased == {ErrorClass.RATE_LIMITED: Eases.RATE, ErrorClass.OVERLOADED: Eases.CONCURRENCY}
+
+
+def test_a_reason_is_true_of_every_row_that_ends_so() -> None:
+    """A cut answer may have met the job's own cap or not: the reason, shown in place of the message, claims neither."""
+    assert "cap" not in RULES[ErrorClass.TRUNCATED].reason
+    assert all(rule.reason and rule.advice for rule in RULES.values())
 
 
 def test_a_rate_limit_uses_up_no_attempt() -> None:

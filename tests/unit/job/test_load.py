@@ -179,6 +179,16 @@ def test_a_user_file_is_read_beside_the_job_file(tmp_path: Path) -> None:
             "x.yaml:3: input.table: 'beige_book.xlsx' is none of the kinds of file",
         ),
         ("name:", "name: x\nname:", "x.yaml:2: the key 'name' stands twice, first on line 1"),
+        (
+            "output:",
+            "params: {max_output_tokens: Auto}\noutput:",
+            "x.yaml:11: params.max_output_tokens: 'Auto' is not one of auto; did you mean 'auto'?",
+        ),
+        (
+            "output:",
+            "params: {max_output_tokens: 0}\noutput:",
+            "x.yaml:11: params.max_output_tokens: must be at least 1, got 0",
+        ),
         ("[report_id]", "[report_id", "x.yaml:"),
         (
             "  user: |",

@@ -39,6 +39,26 @@ def test_money_is_exact() -> None:
         assert Job.model_validate({**MINIMAL, "budget_usd": given}).budget_usd == Decimal("0.1")
 
 
+@pytest.mark.parametrize(
+    ("given", "declared", "learned"), [(None, None, False), (64, 64, False), (1, 1, False), ("auto", None, True)]
+)
+def test_the_longest_answer_is_a_number_or_learned_only_when_the_job_says_so(
+    given: int | str | None, declared: int | None, learned: bool
+) -> None:
+    params = Job.model_validate({**MINIMAL, "params": {"max_output_tokens": given}}).params
+    assert (params.declared_cap, params.learns_cap) == (declared, learned)
+    assert Job.model_validate(MINIMAL).params.learns_cap is False
+
+
+@pytest.mark.parametrize("given", [0, -1, "Auto", "64", "", True, 1.5, 1.0, []])
+def test_other_longest_answers_are_refused(given: Any) -> None:
+    with pytest.raises(ValidationError):
+        Job.model_validate({**MINIMAL, "params": {"max_output_tokens": given}})
+    assert not jsonschema_rs.Draft202012Validator(job_json_schema()).is_valid(
+        {**MINIMAL, "params": {"max_output_tokens": given}}
+    ) or isinstance(given, float)  # JSON knows no difference between 1.0 and 1
+
+
 @pytest.mark.parametrize("cron", ["0 6 * * *", "*/5 0-6,8 1,15 jan-mar mon", "59 23 31 12 7", "0 0 * * SUN"])
 def test_a_cron_is_accepted(cron: str) -> None:
     assert Job.model_validate({**MINIMAL, "schedule": {"cron": cron}}).schedule is not None

@@ -114,6 +114,7 @@ def test_a_pydantic_models_schema_is_understood() -> None:
         '```json\n{"tone": "neutral", "confidence": 1}\n```',
         '```\n{"tone": "neutral",\n "confidence": 1}```\n',
         '\ufeff{"tone": "neutral", "confidence": 1}',
+        'Sure! {"tone": "neutral", "confidence": 1,} Hope this helps',
     ],
 )
 def test_a_good_answer_gives_the_columns_in_order_and_type(text: str) -> None:
@@ -142,8 +143,8 @@ def test_blanks_inside_a_fence_are_read_over() -> None:
         ('{"tone": "neutral", "confidence": NaN}', "the answer is not JSON"),
         ('{"tone": "neutral", "confidence": 1e999}', "the answer is not JSON"),
         ('{"tone": "neutral", "confi', "the answer is not JSON (unexpected end of data; line 1"),
-        ('Sure! {"tone": "neutral", "confidence": 1}', "the answer is not JSON"),
-        ('{"tone": "neutral", "confidence": 1} Hope this helps', "the answer is not JSON"),
+        ('Sure! {"tone": "grumpy", "confidence": 1}', "tone: the value is not one of"),
+        ('{"tone": "neutral", "confidence": 1} or {"tone": "dovish", "confidence": 1}', "several JSON objects"),
         ("[1]", 'the value is not of type "object"'),
         ("null", 'the value is not of type "object"'),
         ("", "the answer is not JSON"),

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
 from batch_llm.providers.base import Message, Request
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.structured_output import StructureMode, instructions
 
 KEY = "planted-key-0123456789"
 REQUEST = Request("r-0-1", "small", (Message("user", "hi"),), {"temperature": 0, "max_output_tokens": 9}, None)
@@ -99,6 +100,15 @@ async def test_a_request_is_written_as_the_api_documents() -> None:
         (error(400, "context_length_exceeded", "too long"), ErrorClass.TOO_LARGE),
         (error(413, None, "too long"), ErrorClass.TOO_LARGE),
         (error(400, "content_filter", "no"), ErrorClass.CONTENT_FILTER),
+        (
+            error(
+                400,
+                "invalid_prompt",
+                "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+            ),
+            ErrorClass.CONTENT_FILTER,
+        ),
+        (error(400, "invalid_prompt", "Invalid prompt: it is no text."), ErrorClass.INVALID_REQUEST),
         (error(400, "invalid_value", "no"), ErrorClass.INVALID_REQUEST),
         (error(404, "model_not_found", "no"), ErrorClass.INVALID_REQUEST),
     ],
@@ -174,6 +184,39 @@ async def test_a_connection_cut_in_the_body_may_be_billed() -> None:
         with pytest.raises(ProviderError) as caught:
             await provider.send(REQUEST, total_s=5)
     assert (caught.value.error_class, caught.value.maybe_paid) == (ErrorClass.CONNECTION, True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "form"), [(StructureMode.JSON_OBJECT, {"type": "json_object"}), (StructureMode.PROMPT, None)]
+)
+async def test_an_endpoint_that_takes_no_schema_is_told_in_words(mode: StructureMode, form: Any) -> None:
+    seen: dict[str, Any] = {}
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.update(await request.json())
+        return web.json_response(GOOD)
+
+    schema = {"type": "object"}
+    async with answering(handler, structure=mode) as provider:
+        await provider.send(replace(REQUEST, json_schema=schema), total_s=5)
+    assert seen.get("response_format") == form
+    words = {"role": "system", "content": instructions(schema)}
+    assert seen["messages"] == [words, {"role": "user", "content": "hi"}]
+
+
+async def test_an_attempt_is_named_where_the_endpoint_wants_it_and_nowhere_else() -> None:
+    """The same attempt has the same name, another one another."""
+    seen: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("Idempotency-Key"))
+        return web.json_response(GOOD)
+
+    for header in (None, "Idempotency-Key"):
+        async with answering(handler, idempotency_header=header) as provider:
+            for attempt in (1, 1, 2):
+                await provider.send(replace(REQUEST, attempt=attempt), total_s=5)
+    assert seen == [None] * 3 + ["r-0-1-1", "r-0-1-1", "r-0-1-2"]
 
 
 async def test_a_closed_port_cannot_have_billed_anything(unused_tcp_port: int) -> None:

@@ -1,0 +1,147 @@
+"""From what a model wrote to the JSON in it, without asking again.
+
+Belongs here: reading JSON that stands in prose or fences, or is punctuated a little wrong. Not here: whether the JSON
+is the answer that was asked for (schema.py), what follows from a bad one (engine).
+
+A repair changes what surrounds or punctuates JSON, never a value, and never completes anything: what was cut short
+stays bad. So no bracket and no quote is ever added. Every object in the text must be whole, and all must be the same:
+where two differ, nobody knows which one is the answer.
+
+The plain case, an answer that is JSON, costs one `orjson.loads`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+
+__all__ = ["AnswerMismatch", "read_json"]
+
+# the texts between quotes are skipped whole; what stands in them is the model's
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_BRACKET = re.compile(r"[{}\[\]]")
+_BRACKET_OR_STRING = re.compile(rf'{_STRING}|["{{}}\[\]]', re.DOTALL)
+_CLOSES = {"{": "}", "[": "]"}
+
+_MENDED = re.compile(
+    _STRING
+    + r"|(?<=[^{\[,:\s])(?P<comma>\s*+,)(?=\s*+[}\]])"  # a comma after the last of something
+    + r"|\b(?P<word>True|False|None)\b"  # Python's names of JSON's values
+    + r'|[“”„](?P<key>[^"“”„\\{}\[\],:\r\n]*+)[“”](?=\s*+:)',  # a key in typographic quotes
+    re.DOTALL,
+)
+_JSON_WORDS = {"True": "true", "False": "false", "None": "null"}
+
+
+class AnswerMismatch(ValueError):
+    """An answer breaks the schema; the message says where and how, and shows none of the answer."""
+
+
+def read_json(text: str) -> Any:
+    """The JSON value of an answer.
+
+    Beside plain JSON: one JSON object with any text, fences or a byte order mark around it; a list of one object;
+    commas after the last element; keys in typographic quotes; Python's True, False and None. Several objects count as
+    one when they are the same.
+
+    Raises:
+        AnswerMismatch: No JSON, more than one object, or one without its end.
+    """
+    if not text.startswith("{"):  # fenced, most of the time: a first look at the whole would take twice as long
+        alone = _in_plain_text(text)
+        if alone is not None:
+            return alone
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        complaint = error
+    else:
+        return value[0] if type(value) is list and _is_one_object(value) else value
+    return _same_object(text, complaint)
+
+
+def _same_object(text: str, complaint: orjson.JSONDecodeError) -> dict[str, Any]:
+    """The one object in a text, however often it stands there; ``complaint``: why the text as a whole is no JSON."""
+    said = str(complaint).partition(": line")[0]
+    reason = f"the answer is not JSON ({said}; line {complaint.lineno}, column {complaint.colno})"
+    objects = {orjson.dumps(each, option=orjson.OPT_SORT_KEYS): each for each in _objects(text, reason)}
+    if len(objects) > 1:
+        raise AnswerMismatch("the answer holds several JSON objects that differ: give one")
+    if not objects:
+        raise AnswerMismatch(reason)
+    return objects.popitem()[1]
+
+
+def _in_plain_text(text: str) -> dict[str, Any] | None:
+    """The one object, where nothing around it has a bracket: what most models do that answer with a fence."""
+    start, end = text.find("{"), text.rfind("}") + 1
+    if not 0 <= start < end or _BRACKET.search(text, 0, start) or _BRACKET.search(text, end):
+        return None
+    try:
+        value = orjson.loads(text[start:end])
+    except orjson.JSONDecodeError:
+        return None
+    return value if type(value) is dict else None
+
+
+def _objects(text: str, reason: str) -> list[dict[str, Any]]:
+    """Every JSON object that is not part of another; ``reason`` is the complaint when one of them is broken."""
+    found: list[dict[str, Any]] = []
+    place = 0
+    while opening := _BRACKET.search(text, place):
+        place = _end(text, opening.start())
+        if place < 0:
+            raise AnswerMismatch(reason)
+        group = text[opening.start() : place]
+        if _is_prose(group):
+            continue
+        try:
+            value = orjson.loads(_MENDED.sub(_mended, group))
+        except orjson.JSONDecodeError:
+            value = None
+        if type(value) is list and _is_one_object(value):
+            value = value[0]
+        if type(value) is not dict:
+            raise AnswerMismatch(reason)
+        found.append(value)
+    return found
+
+
+def _end(text: str, start: int) -> int:
+    """Where the group that is opened at ``start`` ends; -1 when it does not, or nothing is opened there."""
+    waiting: list[str] = []
+    for part in _BRACKET_OR_STRING.finditer(text, start):
+        mark = part[0]
+        if mark in _CLOSES:
+            waiting.append(_CLOSES[mark])
+        elif mark in ("}", "]"):
+            if not waiting or waiting.pop() != mark:
+                return -1
+            if not waiting:
+                return part.end()
+        elif mark == '"':  # a quote that opens what is never closed
+            return -1
+    return -1
+
+
+def _is_prose(group: str) -> bool:
+    """Brackets as people use them, in which no JSON object was meant: [1], {name}."""
+    if group[0] == "[":
+        return "{" not in group
+    return '"' not in group and ":" not in group and bool(group[1:-1].strip())
+
+
+def _is_one_object(value: list[Any]) -> bool:
+    return len(value) == 1 and type(value[0]) is dict
+
+
+def _mended(part: re.Match[str]) -> str:
+    if part["comma"]:
+        return ""
+    if part["word"]:
+        return _JSON_WORDS[part["word"]]
+    if part["key"] is not None:
+        return f'"{part["key"]}"'
+    return part[0]
