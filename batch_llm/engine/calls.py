@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+from batch_llm.engine.caps import Cut, after_cut
 from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
-from batch_llm.engine.parts import Calling, JobParts, prompt_bytes
+from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, throttled_wait_s, wait_s
 from batch_llm.engine.slice_work import Work
 from batch_llm.engine.window import Window
@@ -104,7 +105,7 @@ class Calls:
     async def _attempt(self, call: Call) -> None:
         """One call and what it means; raises only `JournalError` and cancellation."""
         try:
-            raw = await self._provider.send(call.work.request, sending=call.sending)
+            raw = await self._provider.send(call.work.to_send(), sending=call.sending)
             self._store(call, raw)
         except ProviderError as error:
             self._failed(call, error)
@@ -226,17 +227,25 @@ class Calls:
         return None
 
     def _may_re_ask(self, work: Work, error_class: ErrorClass) -> bool:
+        """Whether a paid answer that was not good is asked for once more; under another cap, if that spoiled it."""
         state = work.slice_work.rows.open_state(work.row)
         if state is None:
             return False
-        cap = work.cost.max_output_tokens
-        if error_class is ErrorClass.TRUNCATED and cap is not None and state.last_output_tokens >= cap:
-            return False  # cut at our own cap: asking again would be cut again
-        return state.bad_answers <= self._parts.declared.job.retries.re_asks
+        job = self._parts.declared.job
+        if error_class is not ErrorClass.TRUNCATED:
+            return state.bad_answers <= job.retries.re_asks
+        work.cuts += 1
+        cap, is_learned = work.cost.max_output_tokens, job.params.learns_cap
+        cut = Cut(cap, is_learned, state.last_output_tokens, work.cuts, state.bad_answers, job.retries.re_asks)
+        following = after_cut(cut)
+        if following is not None and following.cap != cap:
+            work.request = with_max_tokens(work.request, following.cap)
+            work.cost = self._parts.predicted_cost(work.request)
+        return following is not None
 
     def _tell_mistake(self, work: Work, text: str, message: str) -> None:
         work.request = _told(work, text, message)
-        work.input_bytes = prompt_bytes(work.request)
+        work.input_bytes = self._parts.input_bytes(work.request)
         work.cost = self._parts.predicted_cost(work.request)
 
     def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
@@ -266,4 +275,4 @@ def _told(work: Work, text: str, message: str) -> Request:
     asked = work.request.messages[: work.first_messages]
     complaint = f"Your answer does not fit the required JSON schema: {message}. Answer again with JSON that does."
     messages = (*asked, Message("assistant", text), Message("user", complaint))
-    return replace(work.request, messages=messages, attempt=work.attempt)
+    return replace(work.request, messages=messages)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from batch_llm.engine.answers import Judge, Verdict
-from batch_llm.engine.parts import JobParts, frozen_input, prompt_bytes, python_rows, request_hash
+from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
 from batch_llm.engine.rows import Rows
 from batch_llm.errors import ErrorClass
@@ -42,7 +42,12 @@ class Work:
     tries: int = 0  # transient failures in this process
     timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
     throttles: int = 0  # 429s since its last call that ended otherwise
+    cuts: int = 0  # answers that were cut short
     hold: Hold | None = None  # money that came too late for the call it was meant for
+
+    def to_send(self) -> Request:
+        """The request of the next call; its attempt is the one that the journal will name."""
+        return self.request if self.attempt == self.request.attempt else replace(self.request, attempt=self.attempt)
 
     def note(
         self, kind: EntryKind, body: bytes = b"", latency_s: float = 0.0, detail: dict[str, Any] | None = None
@@ -176,13 +181,14 @@ class SliceWork:
         custom_id = f"{self.record.run_id}-{self.number:04d}-{row}"
         request = self.parts.request(values, custom_id)
         state = self.rows.open_state(row)
+        sent = self.parts.with_cap(request, state.bad_answers if state else 0)
         return Work(
             self,
             row,
-            request,
+            sent,
             request_hash(request, self.parts.declared.job.model),
-            prompt_bytes(request),
-            self.parts.predicted_cost(request),
+            self.parts.input_bytes(sent),
+            self.parts.predicted_cost(sent),
             attempt=(state.attempts if state else 0) + 1,
             first_messages=len(request.messages),
         )
