@@ -101,7 +101,9 @@ class ObjectStore:
             except FileNotFoundError:
                 return {}
             root = len(self._path("").rstrip("/")) + 1
-            return {str(each)[root:]: int(info.get("size") or 0) for each, info in found.items()}
+            # s3fs tells of the folder itself when its first object comes while it looks
+            files_only = {str(each)[root:]: info for each, info in found.items() if info.get("type") != "directory"}
+            return {each: int(info.get("size") or 0) for each, info in files_only.items()}
 
     def folders(self) -> list[str]:
         """The names directly below the URL that have objects below them."""
