@@ -24,6 +24,7 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
     ├── WarehouseError
     ├── JournalError
     │   ├── JournalFull               the disk is full; everything paid before is safe
+    │   ├── JournalUnreachable        the journal's store, or the Redis of its leases, does not answer
     │   └── JournalBusy               another process writes this slice
     └── SliceBusy                     another process works on this slice or home
 """
@@ -45,6 +46,7 @@ __all__ = [
     "JournalBusy",
     "JournalError",
     "JournalFull",
+    "JournalUnreachable",
     "LimiterError",
     "LimiterStoreError",
     "LimiterUnreachable",
@@ -220,6 +222,10 @@ class JournalError(BatchLLMError):
 
 class JournalFull(JournalError):
     """The journal's disk is full; every answer before this one is stored."""
+
+
+class JournalUnreachable(JournalError):
+    """The journal's store, or the Redis of its leases, does not answer; what is paid is safe on this machine."""
 
 
 class JournalBusy(JournalError):

@@ -29,7 +29,7 @@ from batch_llm.config.providers_file import (
     load_providers,
     structure_of,
 )
-from batch_llm.config.settings import Settings
+from batch_llm.config.settings import IN_PROCESS, Settings
 from batch_llm.config.yaml_source import Problem, Source, dotted
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.engine import Engine
@@ -39,6 +39,7 @@ from batch_llm.engine.planning import Planner
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
+from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget
@@ -93,8 +94,30 @@ class PacedProvider:
 
 
 def open_store(settings: Settings) -> Store:
-    """The home's store; opens no file and no connection yet."""
-    return Store(settings, DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), LocalRunStore(settings.runs_dir))
+    """The home's store; opens no file and no connection yet.
+
+    Raises `ConfigurationError` for a journal that several machines share without a Redis that they share.
+    """
+    warehouse = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
+    days = settings.retention_days
+    retention = None if days is None else Retention(days, warehouse.forget)
+    if settings.journal_url is None:
+        return Store(settings, warehouse, LocalRunStore(settings.runs_dir, retention))
+    return Store(settings, warehouse, _shared_runs(settings, settings.journal_url, retention))
+
+
+def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> RunStore:
+    from batch_llm.journal.object_store import ObjectStore  # its client takes 0.2 s to import
+    from batch_llm.journal.redis_leases import RedisLeases
+    from batch_llm.journal.shared_runs import SharedRunStore
+
+    if settings.redis_url in (None, IN_PROCESS):
+        raise ConfigurationError(
+            f"BATCH_LLM_JOURNAL={url} is shared by machines, so which of them writes a journal is decided in a Redis "
+            "that they share: set BATCH_LLM_REDIS_URL (redis://host:6379/0), or give a local folder"
+        )
+    leases = RedisLeases(str(settings.redis_url), url, settings.runs_dir)
+    return SharedRunStore(ObjectStore(url), settings.runs_dir, leases, retention=retention)
 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:

@@ -163,11 +163,27 @@ def export(
 
 
 @app.command()
-def forget(job: JobArgument, yes: YesOption = False, json: JsonOption = False) -> None:
+def forget(
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="A job file, or a job's name.", show_default=False)
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="30d", help="Only runs that ended so long ago; of all jobs.")
+    ] = None,
+    yes: YesOption = False,
+    json: JsonOption = False,
+) -> None:
     """Erase all runs of a job. Raw answers, frozen input and work tables go; the output table stays."""
     from batch_llm.cli.forget import forget as forget_job
+    from batch_llm.cli.forget import forget_older
+    from batch_llm.errors import ConfigurationError
 
-    forget_job(job, yes=yes, json=json)
+    if older_than is not None:
+        forget_older(older_than, job, yes=yes, json=json)
+    elif job is None:
+        raise ConfigurationError("name a job to forget, or say how old its runs must be: --older-than 30d")
+    else:
+        forget_job(job, yes=yes, json=json)
 
 
 @app.command()

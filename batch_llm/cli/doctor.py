@@ -1,7 +1,8 @@
 """``batch-llm doctor``: is everything there that a run needs?
 
-Belongs here: the list of checks, those of files and disk, the page. Not here: checks of services (doctor_services.py).
-Nothing is spent, nothing is written, no secret is printed.
+Belongs here: the list of checks, those of files and disk, the page. Not here: checks of services (doctor_services.py,
+doctor_store.py). Nothing is spent, no secret is printed; nothing is written but one object in a shared store of
+journals, which is deleted again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.doctor_services import Check, Verdict, check_clock, check_redis, check_warehouse
+from batch_llm.cli.doctor_store import check_store
 from batch_llm.cli.exits import Exit
 from batch_llm.cli.speech import number, print_json, say
 from batch_llm.errors import ConfigurationError
@@ -117,12 +119,10 @@ def _limits(pool: PoolSpec) -> str:
 
 
 def check_journal(settings: Settings) -> Iterator[Check]:
-    """The journal's folder and the space on its disk."""
-    try:
-        runs = settings.runs_dir
-    except ConfigurationError as error:
-        yield Check("journal", Verdict.FAILED, str(error))
-        return
+    """The journal's folder and the space on its disk; and the store, when machines share one."""
+    if settings.journal_url is not None:
+        yield check_store(settings, settings.journal_url)
+    runs = settings.runs_dir
     yield check_disk(runs, shutil.disk_usage(_nearest(runs)).free)
 
 

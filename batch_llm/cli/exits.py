@@ -13,6 +13,7 @@ from batch_llm.errors import (
     ConfigurationError,
     JournalBusy,
     JournalFull,
+    JournalUnreachable,
     LimiterStoreError,
     LimiterUnreachable,
     SliceBusy,
@@ -27,8 +28,8 @@ __all__ = ["SAMPLE", "Exit", "exit_for_error", "exit_for_summary"]
 
 SAMPLE = "sample"  # RunSummary.stopped of a run that stopped where --limit told it to
 
-# The run keeps what is paid and the same command goes on: busy and full places, and a warehouse that failed
-RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, WarehouseError)
+# The run keeps what is paid and the same command goes on: busy, full and silent places, a warehouse that failed
+RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, JournalUnreachable, WarehouseError)
 # The store of the limits could not be used from the start: nothing was sent. Later the limiter waits for it
 UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable)
 

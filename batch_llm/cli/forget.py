@@ -1,10 +1,11 @@
-"""``batch-llm forget JOB``: erase what a job left in the home.
+"""``batch-llm forget JOB``, ``batch-llm forget --older-than 30d [JOB]``: erase what jobs left in the home.
 
 Belongs here: the question, the order of erasing. Not here: how a warehouse or journal erases.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from contextlib import ExitStack
 
@@ -14,7 +15,9 @@ from batch_llm.cli.jobs import name_of, open_home
 from batch_llm.cli.speech import print_json, say
 from batch_llm.errors import Cancelled, ConfigurationError, JobFileError
 
-__all__ = ["forget", "forget_runs"]
+__all__ = ["days_of", "forget", "forget_older", "forget_runs"]
+
+DAYS = {"h": 1 / 24, "d": 1.0, "w": 7.0}
 
 
 def forget(reference: str, *, yes: bool, json: bool) -> None:
@@ -25,7 +28,7 @@ def forget(reference: str, *, yes: bool, json: bool) -> None:
     if not count:
         raise JobFileError(f"{name} has not run in {store.settings.home}; there is nothing to forget")
     if not yes:
-        _ask(name, count)
+        _ask(f"{count} run(s) of {name} with all raw answers")
     forgotten = forget_runs(name)
     if json:
         print_json({"job": name, "runs": forgotten})
@@ -47,10 +50,38 @@ def forget_runs(name: str) -> list[str]:
     return runs
 
 
-def _ask(name: str, count: int) -> None:
+def forget_older(older_than: str, reference: str | None, *, yes: bool, json: bool) -> None:
+    """Erase the runs that ended so long ago, of one job or of all; output tables and unfinished runs stay."""
+    from batch_llm.journal.retention import Retention, erase_expired, expired
+
+    days = days_of(older_than)
+    name = None if reference is None else name_of(reference)
+    store = open_home()
+    retention = Retention(days, store.warehouse.forget)
+    count = len(expired(store.runs.all(), retention, name))
+    if count and not yes:
+        _ask(f"{count} run(s) of {name or 'all jobs'} that ended more than {days:g} days ago, with all raw answers")
+    forgotten = erase_expired(store.runs, retention, name) if count else []
+    if json:
+        print_json({"job": name, "older_than_days": days, "runs": forgotten})
+    else:
+        say(f"{len(forgotten)} run(s) erased: journals, frozen input, work tables. Output tables stay.")
+
+
+def days_of(text: str) -> float:
+    """Days from ``30d``, ``12h``, ``4w`` or ``30``. Raises `ConfigurationError`."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in DAYS else (text, "d")
+    try:
+        days = float(number) * DAYS[unit]
+    except ValueError:
+        days = math.nan
+    if not 0 <= days < math.inf:
+        raise ConfigurationError(f"--older-than must be a time such as 30d, 4w or 12h, got {text!r}")
+    return days
+
+
+def _ask(what: str) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigurationError(
-            f"this erases {count} run(s) of {name} for good; without a terminal to ask in, add --yes"
-        )
-    if not typer.confirm(f"Erase {count} run(s) of {name} with all raw answers, for good?", err=True):
+        raise ConfigurationError(f"this erases {what} for good; without a terminal to ask in, add --yes")
+    if not typer.confirm(f"Erase {what}, for good?", err=True):
         raise Cancelled("nothing was erased")

@@ -6,6 +6,8 @@ Belongs here: the ``BATCH_LLM_*`` variables and the places they lead to. Not her
 
 from __future__ import annotations
 
+import hashlib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ DEFAULT_HOME = ".batch_llm"
 IN_PROCESS = "memory://"
 """The `Settings.redis_url` that asks for limits and budgets inside each process only."""
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+LOCAL_SCHEMES = ("file", "local")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Settings:
     # BATCH_LLM_REDIS_URL; may hold a password. None: the home's private Redis; `IN_PROCESS`: none at all
     redis_url: str | None = field(default=None, repr=False)
     warehouse: str | None = None  # BATCH_LLM_WAREHOUSE: duckdb:PATH; None: in the home
-    journal: str | None = None  # BATCH_LLM_JOURNAL: a folder or file:// URL; None: in the home
+    journal: str | None = None  # BATCH_LLM_JOURNAL: a folder, file:// or another fsspec URL; None: in the home
+    retention_days: float | None = None  # BATCH_LLM_RETENTION_DAYS; None: runs are kept for ever
     dagster_url: str | None = None  # BATCH_LLM_DAGSTER_URL
     cwd: Path = field(default_factory=Path.cwd, repr=False, compare=False)  # what relative paths are relative to
 
@@ -45,7 +49,8 @@ class Settings:
             cwd: What relative paths are relative to; None: the working directory.
 
         Raises:
-            ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known; its text is not shown.
+            ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known, ``BATCH_LLM_JOURNAL`` holds
+                credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -60,28 +65,30 @@ class Settings:
             providers_path=None if providers is None else _absolute(providers, base),
             redis_url=redis_url,
             warehouse=read("WAREHOUSE"),
-            journal=read("JOURNAL"),
+            journal=_journal(read("JOURNAL")),
+            retention_days=_days(read("RETENTION_DAYS")),
             dagster_url=read("DAGSTER_URL"),
             cwd=base,
         )
 
     @property
-    def runs_dir(self) -> Path:
-        """The folder of run records, frozen slices and journals.
+    def journal_url(self) -> str | None:
+        """The store of journals and run records that other machines share; None when that is a folder."""
+        if self.journal is None:
+            return None
+        scheme, separator, _ = self.journal.partition("://")
+        return self.journal.rstrip("/") if separator and scheme not in LOCAL_SCHEMES else None
 
-        Raises:
-            NotYetAvailable: ``BATCH_LLM_JOURNAL`` names an object store.
-        """
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of run records, frozen slices and journals; of a shared store, this machine's copies of them."""
+        if self.journal_url is not None:
+            digest = hashlib.blake2b(self.journal_url.encode(), digest_size=6).hexdigest()
+            return self.home / "shared" / digest
         if self.journal is None:
             return self.home / "runs"
-        scheme, separator, _ = self.journal.partition("://")
-        if not separator:
+        if "://" not in self.journal:
             return _absolute(self.journal, self.cwd)
-        if scheme != "file":
-            raise NotYetAvailable(
-                f"BATCH_LLM_JOURNAL={scheme}://...: a journal on an object store is not yet available; "
-                "give a local folder or unset it"
-            )
         return _absolute(unquote(urlsplit(self.journal).path), self.cwd)
 
     @property
@@ -109,6 +116,41 @@ class Settings:
 
 def _absolute(text: str, base: Path) -> Path:
     return Path(os.path.normpath(base / os.path.expanduser(text)))
+
+
+def _journal(url: str | None) -> str | None:
+    """The URL as it is. Credentials in it are refused: messages and logs name the store."""
+    if url is None or "://" not in url:
+        return url
+    try:
+        parts = urlsplit(url)
+        secret = parts.password or parts.username or parts.query
+    except ValueError:
+        secret = url
+    if secret:
+        register_secret(secret)
+        raise ConfigurationError(
+            "BATCH_LLM_JOURNAL (it is not shown) must be a URL like s3://bucket/folder or gs://bucket/folder, without "
+            "user, password or options: the store's client finds credentials by itself (AWS_PROFILE, "
+            "AWS_ACCESS_KEY_ID, GOOGLE_APPLICATION_CREDENTIALS, the machine's role), and AWS_ENDPOINT_URL names "
+            "another S3"
+        )
+    return url
+
+
+def _days(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        days = float(text)
+    except ValueError:
+        days = math.nan
+    if not 0 < days < math.inf:
+        raise ConfigurationError(
+            f"BATCH_LLM_RETENTION_DAYS must be a number of days above 0, such as 30, got {mask(text)}; unset it to "
+            "keep everything"
+        )
+    return days
 
 
 def _redis_url(url: str | None) -> str | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -31,8 +32,9 @@ from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, RunRecord, RunState
 from batch_llm.journal.local import LocalJournal, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
+from batch_llm.journal.retention import Retention, erase_expired
 
-__all__ = ["LocalRunStore"]
+__all__ = ["LocalRunStore", "read_record", "record_bytes"]
 
 LEFTOVER_S = 86_400.0  # a freeze takes minutes at most
 ALONE_TRIES = 10  # `is_at_work` takes the lock for some microseconds: not to be mistaken for somebody at work
@@ -42,16 +44,16 @@ ALONE_DELAY_S = 0.02
 class LocalRunStore:
     """Run records and journals under one folder."""
 
-    def __init__(self, runs_dir: Path) -> None:
-        """``runs_dir``: the folder; made when the first record is saved."""
+    def __init__(self, runs_dir: Path, retention: Retention | None = None) -> None:
+        """``runs_dir``: the folder, made when the first record is saved. ``retention``: None keeps runs for ever."""
         self.runs_dir = runs_dir
+        self._retention = retention
 
     def save(self, record: RunRecord) -> None:
         """Write the record, whole or not at all."""
         folder = self.runs_dir / record.run_id
         folder.mkdir(parents=True, exist_ok=True)
-        data = orjson.dumps(dataclasses.asdict(record), default=str, option=orjson.OPT_INDENT_2)
-        _write_whole(folder / "run.json", data, durable=True)
+        _write_whole(folder / "run.json", record_bytes(record), durable=True)
 
     def change(self, run_id: str, **fields: Any) -> RunRecord:
         """See `RunStore.change`."""
@@ -66,6 +68,13 @@ class LocalRunStore:
         if found is None:
             raise JournalError(f"no run {run_id} in {self.runs_dir}")
         return found
+
+    def has(self, record: RunRecord) -> bool:
+        """Whether this very record is stored."""
+        try:
+            return (self.runs_dir / record.run_id / "run.json").read_bytes() == record_bytes(record)
+        except FileNotFoundError:
+            return False
 
     def all(self, job_name: str | None = None) -> list[RunRecord]:
         """All records, newest first; of one job when named."""
@@ -116,6 +125,10 @@ class LocalRunStore:
     def ending(self, run_id: str) -> AbstractContextManager[Any]:
         """See `RunStore.ending`."""
         return self._run_locked(run_id, "ending")
+
+    def lock_of(self, run_id: str, name: str) -> AbstractContextManager[Any]:
+        """Hold a lock of the run's by name, such as ``changing``; waits for others who do. Raises like `at_work`."""
+        return self._run_locked(run_id, name)
 
     def is_busy(self, run_id: str, slice_number: int) -> bool:
         """See `RunStore.is_busy`."""
@@ -172,7 +185,9 @@ class LocalRunStore:
         return size == (int(marked.read_text() or 0) if marked.exists() else 0)
 
     def sweep(self) -> None:
-        """See `RunStore.sweep`."""
+        """See `RunStore.sweep`; and runs that ended longer ago than they are to be kept."""
+        if self._retention is not None:
+            erase_expired(self, self._retention)
         for folder in self.runs_dir.iterdir() if self.runs_dir.is_dir() else ():
             without_record = folder.is_dir() and not (folder / "run.json").exists()
             if without_record and time.time() - folder.stat().st_mtime > LEFTOVER_S:
@@ -185,11 +200,9 @@ class LocalRunStore:
     def _found(self, run_id: str) -> RunRecord | None:
         path = self.runs_dir / run_id / "run.json"
         try:
-            return _record(orjson.loads(path.read_bytes()))
+            return read_record(path.read_bytes(), str(path))
         except FileNotFoundError:
             return None
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise JournalError(f"{path} is not a run record: {error}") from error
 
     @contextmanager
     def _run_locked(self, run_id: str, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
@@ -222,7 +235,7 @@ def _lives(pid: int) -> bool:
 
 def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Replace a file; whoever reads it meanwhile sees the old or the new one."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with temporary.open("wb") as file:
             file.write(data)
@@ -235,10 +248,20 @@ def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
         raise
 
 
-def _record(data: dict[str, Any]) -> RunRecord:
-    for name in ("key", "columns", "slice_rows", "supersedes"):
-        data[name] = tuple(data[name])
-    for name in ("created_at", "finished_at"):
-        data[name] = datetime.fromisoformat(data[name]) if data[name] else None
-    data["state"] = RunState(data["state"])
-    return RunRecord(**data)
+def record_bytes(record: RunRecord) -> bytes:
+    """A record as it is stored."""
+    return orjson.dumps(dataclasses.asdict(record), default=str, option=orjson.OPT_INDENT_2)
+
+
+def read_record(stored: bytes, place: str) -> RunRecord:
+    """The record that was stored. Raises `JournalError`, which names the ``place``, for anything else."""
+    try:
+        data = orjson.loads(stored)
+        for name in ("key", "columns", "slice_rows", "supersedes"):
+            data[name] = tuple(data[name])
+        for name in ("created_at", "finished_at"):
+            data[name] = datetime.fromisoformat(data[name]) if data[name] else None
+        data["state"] = RunState(data["state"])
+        return RunRecord(**data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise JournalError(f"{place} is not a run record: {error}") from error

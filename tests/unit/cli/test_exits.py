@@ -47,7 +47,7 @@ def test_every_error_of_the_tree_has_its_code() -> None:
     usage = {kind for kind in codes if issubclass(kind, errors.ConfigurationError)}
     usage |= {errors.LimiterUnreachable, errors.LimiterStoreError}  # from the start; later the limiter waits
     stopped = {kind for kind in codes if issubclass(kind, errors.StopRun)}
-    stopped |= {errors.SliceBusy, errors.JournalBusy, errors.JournalFull}
+    stopped |= {errors.SliceBusy, errors.JournalBusy, errors.JournalFull, errors.JournalUnreachable}
     stopped |= {kind for kind in codes if issubclass(kind, errors.WarehouseError)}
     assert {kind for kind, code in codes.items() if code is Exit.USAGE} == usage
     assert {kind for kind, code in codes.items() if code is Exit.STOPPED} == stopped

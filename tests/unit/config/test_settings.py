@@ -51,9 +51,36 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch,
     assert Settings.from_environment().home == tmp_path / "here"
 
 
-def test_object_stores_and_bigquery_are_not_yet_available() -> None:
-    with pytest.raises(NotYetAvailable, match="BATCH_LLM_JOURNAL=gs://"):
-        _ = settings(JOURNAL="gs://bucket/x").runs_dir
+def test_an_object_store_has_a_working_copy_of_its_own_in_the_home() -> None:
+    """What lies in the home already belongs to another journal."""
+    found, other = settings(JOURNAL="gs://bucket/x/"), settings(JOURNAL="gs://bucket/y")
+    assert found.journal_url == "gs://bucket/x"
+    assert found.runs_dir.parent == found.home / "shared"
+    assert found.runs_dir != other.runs_dir
+    assert [settings(JOURNAL=local).journal_url for local in ("file:///a", "j", "")] == [None] * 3
+
+
+@pytest.mark.parametrize("url", ["s3://KEY:{}@bucket/x", "s3://{}@bucket/x", "gs://bucket/x?token={}", "s3://[{}"])
+def test_credentials_in_the_journals_url_are_refused_and_not_shown(url: str) -> None:
+    word = secrets.token_hex(12)
+    with pytest.raises(ConfigurationError, match="without user, password or options") as caught:
+        settings(JOURNAL=url.format(word))
+    assert word not in str(caught.value)
+
+
+def test_runs_are_kept_for_ever_unless_somebody_says_how_long() -> None:
+    assert settings().retention_days is None
+    assert settings(RETENTION_DAYS="30").retention_days == 30
+    assert settings(RETENTION_DAYS="0.5").retention_days == 0.5
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "soon", "nan", "inf"])
+def test_a_retention_that_is_no_number_of_days_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="BATCH_LLM_RETENTION_DAYS must be a number of days above 0"):
+        settings(RETENTION_DAYS=text)
+
+
+def test_bigquery_is_not_yet_available() -> None:
     with pytest.raises(NotYetAvailable, match="BigQuery is not yet available"):
         _ = settings(WAREHOUSE="bigquery:p.d").duckdb_path
 

@@ -1,0 +1,270 @@
+"""One slice in the object store: its segments and marks, and the copy of its journal on this machine.
+
+Belongs here: uploading ranges of the local file, bringing the copy up to date, compacting. Not here: who may write
+(redis_leases.py), when (shipped.py), which segments count (segments.py).
+
+    <run_id>/journal/0000/<epoch>-<start>-<end>-<crc>.seg   segments
+    <run_id>/journal/0000/published-<bytes>                 so much of the journal is published
+    <run_id>/journal/0000/spent-<bytes>-<usd>               so much of it cost this
+    on this machine, beside the journal: 0000.shipped       so much of it is in the store, as of which epoch
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from batch_llm.journal.object_store import PIECE_BYTES, ObjectStore
+from batch_llm.journal.segments import Piece, Segment, chain, chain_end, holds_until, newest_epoch
+
+__all__ = ["Shipped", "SliceListing", "SliceObjects", "whole_entries_from"]
+
+SHIPPED: Final = ".shipped"  # beside the journal
+LONGEST_PREFIX_BYTES: Final = 8 + 1 + 10 + 1 + 12 + 1  # of an entry, see local.py
+
+
+@dataclass(frozen=True, slots=True)
+class SliceListing:
+    """What a listing of the store says of a slice."""
+
+    segments: tuple[Segment, ...] = ()
+    published_bytes: int = 0
+    spent: tuple[int, str] | None = None  # journal bytes, US dollars
+
+    @classmethod
+    def of(cls, objects: Mapping[str, int]) -> SliceListing:
+        """``objects``: names without the folder, and sizes."""
+        found = [segment for name, size in objects.items() if (segment := Segment.parse(name, size))]
+        published = [int(name.partition("-")[2]) for name in objects if name.startswith("published-")]
+        sums = [name.split("-", 2) for name in objects if name.startswith("spent-")]
+        spent = max(((int(size), usd) for _, size, usd in sums), default=None)
+        return cls(tuple(sorted(found)), max(published, default=0), spent)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """How much of the local journal is in the store."""
+
+    size: int = 0  # bytes
+    epoch: int = 0  # the newest when that was so
+
+
+class SliceObjects:
+    """The objects of one slice, and its local journal file at ``path``. One thread at a time."""
+
+    def __init__(self, store: ObjectStore, folder: str, path: Path) -> None:
+        """``folder``: ``<run_id>/journal/0000``."""
+        self._store = store
+        self._folder = folder
+        self._note = path.with_suffix(SHIPPED)
+        self.path = path
+
+    def listing(self) -> SliceListing:
+        """What is in the store now."""
+        names = self._store.names(self._folder)
+        return SliceListing.of({name.rpartition("/")[2]: size for name, size in names.items()})
+
+    def shipped(self) -> Shipped:
+        """What this machine knows to be in the store."""
+        try:
+            size, epoch = self._note.read_text().split()
+        except (FileNotFoundError, ValueError):
+            return Shipped()
+        return Shipped(int(size), int(epoch))
+
+    def note_shipped(self, shipped: Shipped) -> None:
+        """Remember it, for the next process."""
+        temporary = self._note.with_name(f"{self._note.name}.{os.getpid()}")
+        temporary.write_text(f"{shipped.size} {shipped.epoch}")
+        temporary.replace(self._note)
+
+    # -- bringing the copy up to date ------------------------------------------------------------------------------
+
+    def catch_up(self, segments: Iterable[Segment]) -> Shipped:
+        """Make the local file what the store holds, followed by what only this machine has; nobody may write it.
+
+        What the local file has beyond the store's end, or other than the store from some byte on, are entries that
+        were never shipped, or by a writer that had lost its lease: answers that are paid. They go behind the store's.
+        """
+        segments = list(segments)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        shipped = self.shipped()
+        same = min(size, holds_until(segments, shipped.size, shipped.epoch))
+        end = chain_end(segments)
+        if end > same:
+            end = self._take_over(chain(segments), same)
+        now = Shipped(end, newest_epoch(segments))
+        self.note_shipped(now)
+        return now
+
+    def _take_over(self, pieces: list[Piece], same: int) -> int:
+        """Fetch the store's bytes from ``same`` on and put them into their place; where what can be trusted ends."""
+        fetched = self.path.with_suffix(".fetched")
+        try:
+            with fetched.open("w+b") as theirs:
+                self._fetch([piece for piece in pieces if piece.end > same], same, theirs.fileno())
+                ends = same + os.fstat(theirs.fileno()).st_size
+                ours = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+                try:
+                    same += _common(ours, same, theirs.fileno())
+                    if ends > same:
+                        self._splice(ours, same, fetched, ends)
+                finally:
+                    os.close(ours)
+        finally:
+            fetched.unlink(missing_ok=True)
+        return ends
+
+    def _fetch(self, pieces: list[Piece], place: int, into: int) -> None:
+        """Write the pieces from ``place`` on into a file; stop before one whose bytes are not what was written."""
+        for piece in pieces:
+            segment, begin = piece.segment, os.fstat(into).st_size
+            skipped, wanted = max(place, piece.start) - segment.start, piece.end - max(place, piece.start)
+            window = _Window(into, skipped, wanted)
+            checksum = self._store.copy_to(self._object(segment.name), window.write, 0, segment.end - segment.start)
+            if checksum != segment.checksum or window.seen != segment.end - segment.start:
+                os.ftruncate(into, begin)
+                return
+
+    def _splice(self, ours: int, same: int, fetched: Path, ends: int) -> None:
+        """The local file becomes: what is the same, the store's rest, the entries that only this machine has.
+
+        ``fetched`` holds the store's bytes up to ``ends``. A kill in between leaves what the next call mends.
+        """
+        size, begin = os.fstat(ours).st_size, ends - fetched.stat().st_size
+        with fetched.open("rb") as theirs:
+            if size == same:  # the usual case: another machine went on
+                os.lseek(ours, 0, os.SEEK_END)
+                _copy(theirs.fileno(), same - begin, ends - begin, ours)
+                return
+            own_from = whole_entries_from(ours, same, size)
+            merged = self.path.with_suffix(".merged")
+            with merged.open("wb", buffering=0) as file:
+                _copy(ours, 0, begin, file.fileno())
+                _copy(theirs.fileno(), 0, ends - begin, file.fileno())
+                if os.pread(theirs.fileno(), 1, ends - begin - 1) != b"\n":
+                    file.write(b"\n")  # the store's last entry is torn
+                _copy(ours, own_from, size, file.fileno())
+                os.fsync(file.fileno())
+        merged.replace(self.path)
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def upload(self, start: int, end: int, epoch: int) -> int:
+        """Store the bytes of the local file from ``start`` on as one segment, at most `PIECE_BYTES`; its end."""
+        with self.path.open("rb") as file:
+            data = os.pread(file.fileno(), min(end - start, PIECE_BYTES), start)
+        segment = Segment(epoch, start, start + len(data), zlib.crc32(data))
+        self._store.put(self._object(segment.name), data)
+        self.note_shipped(Shipped(segment.end, epoch))
+        return segment.end
+
+    def compact(self, size: int, epoch: int) -> None:
+        """One segment in the place of all those that make up the local file, ``size`` bytes, all of it in the store."""
+        before = [segment for segment in self.listing().segments if segment.epoch <= epoch and segment.end <= size]
+        if len(before) < 2:
+            return
+        checksum = 0
+        with self.path.open("rb") as file:
+            for piece in range(0, size, PIECE_BYTES):
+                checksum = zlib.crc32(os.pread(file.fileno(), min(size - piece, PIECE_BYTES), piece), checksum)
+        whole = Segment(epoch, 0, size, checksum)
+        self._store.put_file(self._object(whole.name), self.path)
+        if whole in self.listing().segments:  # not when entries came meanwhile: then it is not what its name says
+            self._store.delete(self._object(segment.name) for segment in before if segment != whole)
+
+    def mark(self, kind: str, text: str) -> None:
+        """Set a mark (``published``, ``spent``) in the place of earlier ones."""
+        name = f"{kind}-{text}"
+        self._store.put(self._object(name), b"")
+        earlier = [each for each in self._store.names(self._folder) if each.rpartition("/")[2].startswith(f"{kind}-")]
+        self._store.delete(each for each in earlier if each != self._object(name))
+
+    def _object(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+
+def whole_entries_from(file: int, place: int, size: int) -> int:
+    """Where the first entry begins that ends behind ``place``; ``size`` when there is none."""
+    at = 0
+    while at < size:
+        end = _entry_end(file, at)
+        if end is None:
+            end = _next_line(file, at, size)
+            if end > place:
+                return _next_entry(file, at, size)
+        elif end > place:
+            return at
+        at = end
+    return size
+
+
+def _next_entry(file: int, at: int, size: int) -> int:
+    """The first whole entry from a torn one on."""
+    while at < size and _entry_end(file, at) is None:
+        at = _next_line(file, at, size)
+    return at
+
+
+def _entry_end(file: int, place: int) -> int | None:
+    """Where the whole entry at ``place`` ends; None when there is none. The format is local.py's."""
+    prefix = os.pread(file, LONGEST_PREFIX_BYTES, place)
+    parts = prefix.split(b" ", 3)
+    if len(parts) != 4 or len(parts[0]) != 8 or not (parts[1].isdigit() and parts[2].isdigit()):
+        return None
+    length = len(parts[1]) + 1 + len(parts[2]) + 1 + int(parts[1]) + int(parts[2])
+    rest = os.pread(file, length + 1, place + 9)
+    if len(rest) != length + 1 or b"%08x" % zlib.crc32(rest[:-1]) != parts[0]:
+        return None
+    return place + 9 + length + 1
+
+
+def _next_line(file: int, place: int, size: int) -> int:
+    while place < size:
+        data = os.pread(file, 65_536, place)
+        at = data.find(b"\n")
+        if at >= 0:
+            return place + at + 1
+        place += len(data)
+    return size
+
+
+def _common(ours: int, place: int, theirs: int) -> int:
+    """How many bytes of one file from ``place`` on are those of the other from its start on."""
+    same = 0
+    while True:
+        left, right = os.pread(ours, PIECE_BYTES, place + same), os.pread(theirs, PIECE_BYTES, same)
+        length = min(len(left), len(right))
+        if left[:length] != right[:length]:
+            return same + next(at for at in range(length) if left[at] != right[at])
+        same += length
+        if length < PIECE_BYTES:
+            return same
+
+
+def _copy(source: int, start: int, end: int, into: int) -> None:
+    while start < end:
+        data = os.pread(source, min(PIECE_BYTES, end - start), start)
+        if not data:
+            return
+        os.write(into, data)
+        start += len(data)
+
+
+class _Window:
+    """Writes the bytes of a stream that lie between two places into a file."""
+
+    def __init__(self, file: int, skipped: int, wanted: int) -> None:
+        self._file = file
+        self._begin, self._end = skipped, skipped + wanted
+        self.seen = 0
+
+    def write(self, data: bytes) -> None:
+        begin, end = max(0, self._begin - self.seen), max(0, self._end - self.seen)
+        os.write(self._file, data[begin:end])
+        self.seen += len(data)

@@ -1,0 +1,57 @@
+"""What `forget` takes for an age, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from batch_llm.cli.forget import days_of
+from batch_llm.cli.jobs import open_home
+from batch_llm.errors import ConfigurationError
+from batch_llm.journal.base import RunRecord, RunState
+
+Cli = Callable[..., Any]
+NOW = datetime.now(UTC)
+
+
+def record(run_id: str, job: str, age_days: float) -> RunRecord:
+    created_at = NOW - timedelta(days=age_days)
+    made = RunRecord(
+        run_id, {"name": job}, "", "", "", "", "", ("id",), ("id",), (1,), (), RunState.FINISHED, created_at
+    )
+    return replace(made, finished_at=created_at)
+
+
+@pytest.mark.parametrize(("text", "days"), [("30d", 30), ("12h", 0.5), ("2w", 14), ("7", 7), ("0d", 0)])
+def test_an_age_is_a_number_with_a_unit(text: str, days: float) -> None:
+    assert days_of(text) == days
+
+
+@pytest.mark.parametrize("text", ["", "d", "soon", "-1d", "infd", "nan", "30m"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="must be a time such as 30d, 4w or 12h"):
+        days_of(text)
+
+
+def test_a_job_or_an_age_must_be_named(cli: Cli) -> None:
+    said = cli("forget", "--yes")
+    assert said.code == 2 and "--older-than 30d" in said.err
+
+
+def test_old_runs_of_all_jobs_or_of_one_are_erased(cli: Cli, home: object) -> None:
+    """It asks first; without a terminal it wants --yes."""
+    runs = open_home().runs
+    for run_id, job, age_days in (("a-1", "a", 40), ("a-2", "a", 3), ("b-1", "b", 40)):
+        runs.save(record(run_id, job, age_days))
+    said = cli("forget", "--older-than", "30d")
+    assert said.code == 2 and "2 run(s) of all jobs" in said.err
+    one = json.loads(cli("forget", "a", "--older-than", "30d", "--yes", "--json").out)
+    assert one == {"job": "a", "older_than_days": 30.0, "runs": ["a-1"]}
+    assert json.loads(cli("forget", "--older-than", "1w", "--yes", "--json").out)["runs"] == ["b-1"]
+    assert [each.run_id for each in runs.all()] == ["a-2"]
+    assert cli("forget", "--older-than", "30d").code == 0  # nothing to ask about
