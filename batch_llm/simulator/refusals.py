@@ -17,12 +17,15 @@ __all__ = [
     "bad_request",
     "context_exceeded",
     "injected_rate_limit",
+    "input_too_long",
     "insufficient_quota",
+    "invalid_input",
     "missing_key",
     "model_not_found",
     "over_limit",
     "overloaded",
     "server_error",
+    "too_many_tokens",
     "unknown_url",
     "wrong_key",
 ]
@@ -94,6 +97,36 @@ def context_exceeded(limit: int, prompt_tokens: int, max_tokens: int | None) -> 
         )
     message = f"This model's maximum context length is {limit} tokens. However, {had}"
     return Refused("context_length_exceeded", 400, message).about("messages", "context_length_exceeded")
+
+
+def invalid_input() -> Refused:
+    """400: an embeddings input that is empty, has an empty text, too many, or something else than texts or tokens.
+
+    Source: https://github.com/aryn-ai/sycamore/pull/943 (empty), https://github.com/embeddings-benchmark/mteb/issues/1200
+    (more than 2,048), both with param and code null (read 2026-11-28).
+    """
+    message = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
+    return bad_request(message, None, None)
+
+
+def input_too_long(number: int, limit: int) -> Refused:
+    """400: one embeddings input (0-based ``number``) larger than the model takes.
+
+    Source: https://github.com/Fergana-Labs/stash/pull/268, which names input[0] and input[22]; param and code null as
+    in the older wording, https://github.com/sbintuitions/JMTEB/issues/15 (read 2026-11-28).
+    """
+    message = f"Invalid 'input[{number}]': maximum input length is {limit} tokens."
+    return Refused("context_length_exceeded", 400, message)
+
+
+def too_many_tokens(tokens: int, limit: int) -> Refused:
+    """400: all inputs of an embeddings request together larger than one request may be.
+
+    Source: https://github.com/assafelovic/gpt-researcher/issues/1524 (type and code alike) (read 2026-11-28).
+    """
+    message = f"Requested {tokens} tokens, max {limit} tokens per request"
+    name = "max_tokens_per_request"
+    return Refused("context_length_exceeded", 400, message, name).about(None, name)
 
 
 def missing_key() -> Refused:
