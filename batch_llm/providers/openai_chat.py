@@ -1,38 +1,23 @@
 """OpenAI's chat completions over aiohttp, for OpenAI itself, everything compatible with it, and the simulator.
 
-Belongs here: the request's and answer's JSON, sending. Not here: what an error answer means (openai_refusals.py),
-trying again (engine/retry.py), pacing (limiter).
+Belongs here: the request's and answer's JSON. Not here: sending (openai_http.py), what an error answer means
+(openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
 Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import orjson
-from pydantic import SecretStr
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, RawAnswer, Request, Usage
-from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.openai_http import ABSURD_TOKENS, OpenAIConnection, OpenAIEndpoint
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
-ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
 FINISH_REASONS = {"stop", "length", "content_filter"}
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAIEndpoint:
-    """Where to send, and how this endpoint differs from OpenAI's own."""
-
-    base_url: str  # ends in /v1
-    api_key: SecretStr | None
-    cap_parameter: str = "max_completion_tokens"  # older servers know only max_tokens
-    model_prefix: str = ""  # put before the model's name on the wire
 
 
 class OpenAIChatProvider:
@@ -42,8 +27,8 @@ class OpenAIChatProvider:
         """``name``: as in the providers file."""
         self.name = name
         self._endpoint = endpoint
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
-        self._session: aiohttp.ClientSession | None = None
+        self._url = endpoint.url("/chat/completions")
+        self._connection = OpenAIConnection(endpoint)
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
@@ -51,46 +36,17 @@ class OpenAIChatProvider:
         return self._endpoint
 
     async def __aenter__(self) -> OpenAIChatProvider:
-        """Open the connection pool; calls in flight are bounded by the engine, not here."""
-        headers = {"Content-Type": "application/json"}
-        if self._endpoint.api_key is not None:
-            headers["Authorization"] = f"Bearer {self._endpoint.api_key.get_secret_value()}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300), headers=headers, auto_decompress=True
-        )
+        """Open the connections."""
+        await self._connection.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connection.__aexit__(*exc)
 
     async def send(self, request: Request, *, total_s: float) -> RawAnswer:
         """See `Provider.send`."""
-        if self._session is None:
-            raise RuntimeError("open the provider with `async with` first")
-        began = time.monotonic()
-        timeout = aiohttp.ClientTimeout(total=total_s, sock_connect=min(30.0, total_s))
-        try:
-            async with self._session.post(
-                self._url, data=self._body(request), timeout=timeout, allow_redirects=False
-            ) as response:
-                body = await response.read()
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                status = response.status
-        except TimeoutError:
-            raise ProviderError(
-                ErrorClass.TIMEOUT, f"no whole answer within {total_s:.0f} s", maybe_paid=True
-            ) from None
-        except aiohttp.ClientConnectorError as error:
-            raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: {error.os_error.strerror or error}") from None
-        except aiohttp.ClientError as error:
-            message = f"the connection broke: {type(error).__name__}"
-            raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
-        if status >= 300:
-            raise refusal(status, headers, body)
-        return RawAnswer(body=body, headers=headers, latency_s=time.monotonic() - began)
+        return await self._connection.post(self._url, self._body(request), total_s=total_s)
 
     def read(self, body: bytes) -> Completion:
         """See `Provider.read`."""

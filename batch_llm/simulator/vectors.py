@@ -13,7 +13,7 @@ __all__ = ["unit_vector"]
 
 
 def unit_vector(content: bytes, model: str, seed: int, dimensions: int) -> bytes:
-    """A vector of length 1: ``dimensions`` numbers, float32, little endian. 20 µs for 1,536.
+    """A vector of length 1: ``dimensions`` numbers, float32, little endian. 80 µs for 1,536.
 
     Always the same for the same arguments. A shorter one is the beginning of the longer, brought to length 1 again.
     Source: https://developers.openai.com/api/docs/guides/embeddings ("shorten embeddings (i.e. remove some numbers from
