@@ -151,10 +151,34 @@ class PriceList:
             lane: A lane for which the list has no price of its own is unknown.
             at: The moment whose price is asked for, aware; None: now.
         """
-        if override is not None:
-            return _overridden(override)
-        prices = _listed(provider_name, model, lane, at or datetime.now(UTC))
-        return None if prices is None else _priced(prices, _list_version(lane))
+        return _price_of(_Model(provider_name, model), override, lane, at)
+
+    @staticmethod
+    def for_embeddings(
+        provider_name: str,
+        model: str,
+        override: PoolPrices | None = None,
+        lane: Lane = "standard",
+        at: datetime | None = None,
+    ) -> Price | None:
+        """As `for_model`, of a model that makes vectors: it has no output tokens, and the list no price for them."""
+        return _price_of(_Model(provider_name, model, has_output=False), override, lane, at)
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Whose price is asked for."""
+
+    provider_name: str
+    name: str
+    has_output: bool = True  # writes answers, whose tokens cost
+
+
+def _price_of(model: _Model, override: PoolPrices | None, lane: Lane, at: datetime | None) -> Price | None:
+    if override is not None:
+        return _overridden(override)
+    prices = _listed(model.provider_name, model.name, lane, at or datetime.now(UTC))
+    return None if prices is None else _priced(prices, _list_version(lane), has_output=model.has_output)
 
 
 def _overridden(prices: PoolPrices) -> Price:
@@ -188,8 +212,8 @@ def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> Mo
     return None if prices == standard else prices
 
 
-def _priced(prices: ModelPrice, version_text: str) -> Price | None:
-    """The list's prices as ours; None when the tokens of a chat have no price there."""
+def _priced(prices: ModelPrice, version_text: str, *, has_output: bool) -> Price | None:
+    """The list's prices as ours; None when tokens that will be used have no price there."""
     from genai_prices.types import TieredPrices
 
     named = (prices.input_mtok, prices.output_mtok, prices.cache_read_mtok)
@@ -203,6 +227,8 @@ def _priced(prices: ModelPrice, version_text: str) -> Price | None:
     tiers = []
     for start in sorted(starts):
         per_input, per_output, per_cached = (at(price, start) for price in named)
+        if per_output is None and not has_output:
+            per_output = Decimal(0)
         if per_input is None or per_output is None:
             return None
         tiers.append(_Tier(start, per_input, per_output, per_input if per_cached is None else per_cached))

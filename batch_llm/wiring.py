@@ -36,7 +36,7 @@ from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
-from batch_llm.errors import ConfigurationError, ProvidersFileError
+from batch_llm.errors import ConfigurationError, NotYetAvailable, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.retention import Retention
@@ -139,6 +139,8 @@ async def engine(
 
     Raises `SecretError` when the provider's key is not set, before anything else happens.
     """
+    if declared.job.is_embedding:
+        raise NotYetAvailable("kind: embedding can be planned; calls for many rows are not yet available")
     tell: Listener = listener or _nobody
     time = clock or SystemClock()
     target = _job_target(settings, declared)
@@ -229,7 +231,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
         limits=target.limits,
-        price=_price(target),
+        price=_price(target) if not job.is_embedding else _embedding_price(target),
         tokens=Tokens(target.model_name),
         output_length=OutputLength(job.params.declared_cap),
         warehouse=store.warehouse,
@@ -322,6 +324,10 @@ def _prefix(target: _Target) -> str:
 
 def _price(target: _Target) -> Price | None:
     return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
+
+
+def _embedding_price(target: _Target) -> Price | None:
+    return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
 
 
 def _nobody(event: Event) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.speech import print_json, say, tell
+from batch_llm.cli.vectors import rows_with_vectors, vectors_as_text
 from batch_llm.errors import ConfigurationError, OutputError
 
 if TYPE_CHECKING:
@@ -84,11 +85,13 @@ def _arrow(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
         return _each(batches, writer.write_batch)
 
 
-def _csv(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+def _csv(path: Path, _schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
+    """Vectors become JSON texts: a CSV has no lists."""
     from pyarrow.csv import CSVWriter
 
-    with CSVWriter(path, schema) as writer:
-        return _each(batches, writer.write_batch)
+    first = vectors_as_text(next(batches))
+    with CSVWriter(path, first.schema) as writer:
+        return _each(chain([first], map(vectors_as_text, batches)), writer.write_batch)
 
 
 def _jsonl(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
@@ -97,7 +100,10 @@ def _jsonl(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
     with path.open("wb") as file:
 
         def write(batch: pa.RecordBatch) -> None:
-            file.writelines(orjson.dumps(row, default=_plain) + b"\n" for row in batch.to_pylist())
+            rows = rows_with_vectors(batch)
+            file.writelines(
+                orjson.dumps(row, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows
+            )
 
         return _each(batches, write)
 

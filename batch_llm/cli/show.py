@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.keys import find_key, parse_key
 from batch_llm.cli.speech import print_json, say, table
+from batch_llm.cli.vectors import shortened, vector_in_words
 from batch_llm.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class RowStory:
     key: dict[str, Any]
     prompt: list[dict[str, str]]  # role, content
     attempts: list[dict[str, Any]]  # one per journal entry
-    answers: list[str]  # raw bodies as they came, oldest first
+    answers: list[str]  # raw bodies as they came, oldest first; of vectors only the beginning
     columns: dict[str, Any]  # the job's own answer columns
     result: dict[str, Any]  # the llm_* columns; empty before the slice is published
 
@@ -81,7 +82,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         key={name: place.values[name] for name in run.record.key},
         prompt=_prompt(run, place.values),
         attempts=[_attempt(entry) for entry in entries],
-        answers=[entry.body.decode("utf-8", "replace") for entry in entries if entry.body],
+        answers=[shortened(entry.body.decode("utf-8", "replace")) for entry in entries if entry.body],
         columns=columns,
         result=result,
     )
@@ -177,7 +178,7 @@ def story_in_words(story: RowStory) -> str:
     if not story.result:
         lines.append("not published yet")
     known = {name: value for name, value in story.result.items() if value is not None}
-    lines += [f"{name:<26}{value}" for name, value in {**story.columns, **known}.items()]
+    lines += [f"{name:<26}{vector_in_words(value)}" for name, value in {**story.columns, **known}.items()]
     return "\n".join(lines)
 
 

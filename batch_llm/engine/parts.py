@@ -19,6 +19,8 @@ import pyarrow as pa
 
 from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.packing import CallBounds
+from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.job.template import RenderError
@@ -120,7 +122,12 @@ class JobParts:
         return len(self._structure_text.encode())
 
     def predicted_cost(self, request: Request) -> Cost:
-        """What a request will take, counted or predicted. 0.2 ms per 2 kB where counts are exact: call in a thread."""
+        """What a request will take, counted or predicted. 0.2 ms per 2 kB where counts are exact: call in a thread.
+
+        Of an embedding job: what this row takes of the call that asks it.
+        """
+        if self.declared.job.is_embedding:
+            return Cost(sum(self.tokens.count(message.content) for message in request.messages), 0)
         given = self.tokens.count_chat([message.content for message in request.messages]) + self._structure_tokens
         cap = request.params.get("max_output_tokens")
         predicted = self.output_length.predicted()
@@ -145,14 +152,27 @@ class JobParts:
         passed = [input_schema.field(name).with_nullable(True) for name in self.passed_columns]
         return pa.schema([*passed, *self.schema.arrow_fields, *LLM_SCHEMA])
 
+    @property
+    def call_bounds(self) -> CallBounds | None:
+        """How large a call for many rows may be; None where each row has a call of its own."""
+        schema = self.schema
+        if not isinstance(schema, EmbeddingAnswer):
+            return None
+        return CallBounds.of(self.limits, schema.dimensions, exact=self.tokens.exact)
+
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
-        """The request for one row. Raises `RenderError` when it cannot be rendered."""
+        """The request for one row. Raises `RenderError` when it cannot be rendered.
+
+        Of an embedding job its one message is the text to embed, which a call for many rows takes over.
+        """
         messages = tuple(Message(part.role, part.content) for part in self.declared.prompt.render(row))
         try:
             for message in messages:
                 message.content.encode()
         except UnicodeEncodeError:
             raise RenderError("the prompt made from this row holds half a character (a lone surrogate)") from None
+        if self.declared.job.is_embedding and not messages[-1].content:
+            raise RenderError("the text made from this row is empty: there is nothing to embed")
         return Request(custom_id, self.declared.job.model_name, messages, self.params, self.schema.json_schema)
 
 

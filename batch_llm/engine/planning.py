@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch_llm.engine.answers import Judge
+from batch_llm.engine.packing import calls_needed
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
 from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
@@ -159,12 +160,15 @@ class Planner:
         tokens = sorted(tally.tokens) or [0]
         mean = sum(tokens) / len(tokens)
         total = round(mean * to_ask)
-        predicted = parts.output_length.predicted()
-        cap = job.params.declared_cap
-        output = min(predicted, cap) * to_ask if cap else predicted * to_ask
-        low = parts.price.cost(total, output, 0, requests=to_ask) if parts.price else None
-        high = parts.price.cost(total, cap * to_ask, 0, requests=to_ask) if parts.price and cap else None
-        minutes, binding = time_needed(parts.limits, Needs(to_ask, total, output))
+        bounds = parts.call_bounds
+        calls = to_ask if bounds is None else calls_needed(to_ask, total, bounds)
+        predicted = parts.output_length.predicted() if bounds is None else 0
+        cap = job.params.declared_cap if bounds is None else 0
+        output = predicted * to_ask if cap is None else min(predicted, cap) * to_ask
+        low = parts.price.cost(total, output, 0, requests=calls) if parts.price else None
+        high = parts.price.cost(total, cap * to_ask, 0, requests=calls) if parts.price and cap is not None else None
+        needs = Needs(calls, total, output)
+        minutes, binding = time_needed(parts.limits, needs)
         return Plan(
             job=job.name,
             source=frozen.source,
@@ -185,7 +189,7 @@ class Planner:
             lanes={"standard": None if low is None else (low, high)},
             minutes=minutes,
             binding=binding,
-            days=days_needed(parts.limits, Needs(to_ask, total, output)),
+            days=days_needed(parts.limits, needs),
             prompts=tally.prompts,
             warnings=self._warnings(tally, low),
         )
@@ -195,7 +199,7 @@ class Planner:
         found = []
         if low is None:
             found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
-        elif job.params.declared_cap is None:
+        elif job.params.declared_cap is None and not job.is_embedding:
             found.append(_uncapped(job))
         if job.budget_usd is not None and low is not None and low > job.budget_usd:
             found.append(f"budget_usd {job.budget_usd} is less than the expected cost: the run will stop early")

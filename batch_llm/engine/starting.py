@@ -24,9 +24,11 @@ from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.window import rows_per_s
 from batch_llm.errors import ConfigurationError, InputError, OutputError
+from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.limiter.base import Limits
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
 __all__ = ["Started", "check", "check_money", "freeze_spec", "same_run", "signatures", "start"]
@@ -35,6 +37,7 @@ SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
 SLICE_ROWS_MIN = 20
 SLICE_ROWS_MAX = 50_000
+SLICE_VECTOR_BYTES = 64 << 20  # of an embedding job: earlier vectors of a slice are in memory while it is at work
 SAMPLE_ROWS = 200  # rendered to guess tokens per row
 
 
@@ -110,6 +113,8 @@ def signatures(parts: JobParts) -> tuple[str, str]:
     """(what the answers depend on, what else makes it another run), as hashes."""
     job = parts.declared.job
     signature = [job.prompt.system, parts.declared.user_template, job.model, parts.params, parts.schema.json_schema]
+    if job.is_embedding:
+        signature.append(job.kind)
     shape = [parts.source, job.input.key, job.input.where, list(parts.columns), job.output.keep, parts.output]
     return _hash(signature), _hash([*shape, job.output.mode])
 
@@ -211,11 +216,24 @@ def _output_stands(parts: JobParts) -> bool:
 
 def _rows_per_slice(parts: JobParts) -> int:
     job = parts.declared.job
-    rate = rows_per_s(parts.limits, *_tokens_per_row(parts))
+    tokens = _tokens_per_row(parts)
+    rate = rows_per_s(_limits_of_rows(parts, sum(tokens)), *tokens)
+    most = SLICE_ROWS_MAX
+    if isinstance(parts.schema, EmbeddingAnswer):
+        most = max(SLICE_ROWS_MIN, min(most, SLICE_VECTOR_BYTES // parts.schema.vector_bytes))
     if rate is None:
-        return SLICE_ROWS_MAX
+        return most
     rows = int(rate * 60 * (job.slices.target_minutes or SLICE_MINUTES) / SLICES_AT_ONCE)
-    return min(SLICE_ROWS_MAX, max(SLICE_ROWS_MIN, rows))
+    return min(most, max(SLICE_ROWS_MIN, rows))
+
+
+def _limits_of_rows(parts: JobParts, tokens_per_row: float) -> Limits:
+    """The limits with the requests counted in rows, where a call asks many."""
+    bounds, requests = parts.call_bounds, parts.limits.requests_per_minute
+    if bounds is None or requests is None:
+        return parts.limits
+    rows_per_call = max(1.0, min(bounds.rows, bounds.tokens / tokens_per_row))
+    return replace(parts.limits, requests_per_minute=requests * rows_per_call)
 
 
 def _tokens_per_row(parts: JobParts) -> tuple[float, float]:

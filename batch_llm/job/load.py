@@ -20,6 +20,7 @@ from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpe
 from batch_llm.config.secrets import mask
 from batch_llm.config.yaml_source import Problem, Source, YamlProblem, dump_yaml, parse_yaml, read_text
 from batch_llm.errors import InputError, JobFileError, NotYetAvailable
+from batch_llm.job.embedding import EmbeddingAnswer, embedding_model
 from batch_llm.job.model import Job, job_json_schema
 from batch_llm.job.rules import is_file, job_problems, missing_columns, not_yet_available
 from batch_llm.job.schema import AnswerSchema, SchemaError
@@ -48,7 +49,10 @@ class DeclaredJob:
 
     @cached_property
     def answer(self) -> AnswerSchema:
-        """The shape of the answers."""
+        """The shape of the answers; of an embedding job an `EmbeddingAnswer`."""
+        if self.job.is_embedding:
+            known = embedding_model(self.job.model_name)
+            return EmbeddingAnswer(self.job.params.dimensions or (known.dimensions if known else 1))
         return AnswerSchema.from_declared(self.job.output.answer_schema)
 
     def job_data(self) -> dict[str, Any]:

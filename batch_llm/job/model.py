@@ -91,7 +91,7 @@ def _which_cap(value: Any) -> str:
 
 
 class Params(_Part):
-    """Sampling parameters, by the same names for every provider."""
+    """What is asked of the model beside the prompt, by the same names for every provider."""
 
     temperature: float | None = Field(default=None, ge=0, le=2, description="0: the most likely words; 2: the wildest.")
     top_p: float | None = Field(default=None, gt=0, le=1, description="Only words of this total probability.")
@@ -108,6 +108,12 @@ class Params(_Part):
     presence_penalty: float | None = Field(default=None, ge=-2, le=2, description="Against repeating subjects.")
     reasoning_effort: Literal["minimal", "low", "medium", "high"] | None = Field(
         default=None, description="How long a reasoning model thinks."
+    )
+    dimensions: int | None = Field(
+        default=None,
+        ge=1,
+        le=65_536,
+        description="Numbers per vector; of embedding jobs, which take no other parameter.",
     )
 
     @property
@@ -209,7 +215,7 @@ class Job(_Part):
     model: ProviderAndModel = Field(
         description="provider name / model, as in the providers file (openai/gpt-4.1-mini); never guessed"
     )
-    params: Params = Field(default_factory=Params, description="Sampling parameters.")
+    params: Params = Field(default_factory=Params, description="Sampling parameters, or the size of vectors.")
     output: Output = Field(description="Where the answers go, and what shape they have.")
     budget_usd: Decimal | None = Field(
         default=None, gt=0, strict=False, description="The run may not cost more, US dollars."
@@ -236,7 +242,9 @@ class Job(_Part):
     samples: Literal["keys", "rows"] = Field(
         default="keys", description="What logs, events and sample tables may show of the text."
     )
-    kind: Literal["chat", "embedding"] = Field(default="chat", description="embedding is not yet available.")
+    kind: Literal["chat", "embedding"] = Field(
+        default="chat", description="chat: the prompt is answered | embedding: prompt.user is turned into a vector."
+    )
     images: list[Column] = Field(default_factory=list, description="Columns with images (not yet available).")
     fallback: list[ProviderAndModel] = Field(
         default_factory=list, description="Models that answer when the first cannot (not yet available)."
@@ -253,6 +261,11 @@ class Job(_Part):
         if (self.input.table is None) == (self.watch is None):
             raise ValueError("give either `input.table` or `watch.tables`")
         return self
+
+    @property
+    def is_embedding(self) -> bool:
+        """Whether the job asks for vectors."""
+        return self.kind == "embedding"
 
     @property
     def provider_name(self) -> str:

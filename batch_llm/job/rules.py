@@ -13,6 +13,7 @@ from pathlib import PurePath
 from batch_llm.config.problems import did_you_mean
 from batch_llm.config.secrets import mask
 from batch_llm.config.yaml_source import Place, Problem
+from batch_llm.job.embedding import EMBEDDING_COLUMN, embedding_model
 from batch_llm.job.model import Job
 from batch_llm.job.schema import FREE_TEXT_COLUMN, RESERVED_PREFIX
 
@@ -55,14 +56,13 @@ def is_file(reference: str) -> bool:
 
 def job_problems(job: Job, answer_columns: Sequence[str] = ()) -> list[Problem]:
     """What is wrong between the fields; ``answer_columns``: those that the schema makes, for clashes of names."""
-    return [*_table_problems(job), *_column_problems(job, answer_columns)]
+    return [*_table_problems(job), *_kind_problems(job), *_column_problems(job, answer_columns)]
 
 
 def not_yet_available(job: Job) -> list[Problem]:
     """The declared features that have not landed."""
     asked: list[tuple[Place, bool, str]] = [
         (("schedule", "cadence"), bool(job.schedule and job.schedule.cadence), "time partitions are"),
-        (("kind",), job.kind != "chat", f"kind: {job.kind} is"),
         (("images",), bool(job.images), "images are"),
         (("fallback",), bool(job.fallback), "fallback models are"),
         (("lane",), job.lane not in ("auto", "standard"), f"the {job.lane} lane is"),
@@ -101,6 +101,39 @@ def _input_problems(path: Place, reference: str, *, pattern: bool) -> Iterator[P
         )
 
 
+def _kind_problems(job: Job) -> Iterator[Problem]:
+    """What goes with a chat or with vectors only."""
+    if not job.is_embedding:
+        if job.params.dimensions is not None:
+            yield Problem(("params", "dimensions"), "is for vectors: it goes with `kind: embedding`")
+        return
+    if job.prompt.system is not None:
+        yield Problem(
+            ("prompt", "system"), "an embedding job has no system message; what is to be embedded is `prompt.user`"
+        )
+    if job.output.answer_schema is not None:
+        yield Problem(
+            ("output", "schema"),
+            f"an embedding job has one column, `{EMBEDDING_COLUMN}`, and no schema; remove the key",
+        )
+    for name in job.params.model_dump(exclude_none=True):
+        if name != "dimensions":
+            yield Problem(("params", name), "is for chats; an embedding job takes `params.dimensions` only")
+    yield from _dimensions_problems(job)
+
+
+def _dimensions_problems(job: Job) -> Iterator[Problem]:
+    known, asked, here = embedding_model(job.model_name), job.params.dimensions, ("params", "dimensions")
+    if known is None:
+        if asked is None:
+            yield Problem(here, f"the size of the vectors of {mask(job.model)} is not known here; give it")
+        return
+    if asked is not None and asked > known.dimensions:
+        yield Problem(here, f"{asked:,} is more than the {known.dimensions:,} of {mask(job.model)}")
+    elif asked is not None and not known.shortens:
+        yield Problem(here, f"{mask(job.model)} takes no other size than its own {known.dimensions:,}; remove the key")
+
+
 def _column_problems(job: Job, answer_columns: Sequence[str]) -> Iterator[Problem]:
     taken: dict[str, str] = {}
     for part, names in (("key", job.input.key), ("keep", job.output.keep)):
@@ -116,8 +149,10 @@ def _column_problems(job: Job, answer_columns: Sequence[str]) -> Iterator[Proble
     for name in answer_columns:
         if name.lower() in taken:
             free_text = job.output.answer_schema is None and name == FREE_TEXT_COLUMN
-            path = ("output", "table") if free_text else _column_path(job, name)
+            path = ("output", "table") if free_text or job.is_embedding else _column_path(job, name)
             hint = "; give `output.schema` another name" if free_text else "; rename it in the schema"
+            if job.is_embedding:
+                hint = "; rename that column of the input"
             yield Problem(path, f"{mask(name)}: {_TAKEN}, as {taken[name.lower()]}{hint}")
 
 

@@ -1,7 +1,7 @@
 """What the engine knows of a provider.
 
-Belongs here: the Provider protocol and its records. Not here: HTTP, any provider's JSON. What is made for every single
-answer is a named tuple: a third of the time that a frozen dataclass takes.
+Belongs here: the Provider and EmbeddingProvider protocols and their records. Not here: HTTP, any provider's JSON. What
+is made for every single answer is a named tuple: a third of the time that a frozen dataclass takes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Completion", "Message", "Phase", "Provider", "RawAnswer", "Request", "Sending", "Usage"]
+__all__ = [
+    "Completion",
+    "EmbeddingProvider",
+    "EmbeddingRequest",
+    "Embeddings",
+    "Message",
+    "Phase",
+    "Provider",
+    "RawAnswer",
+    "Request",
+    "Sending",
+    "Usage",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +107,48 @@ class Provider(Protocol):
         ...
 
     async def __aenter__(self) -> Provider:
+        """Open connections."""
+        ...
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingRequest:
+    """One call for the vectors of many rows."""
+
+    custom_id: str  # of its first row
+    model: str
+    texts: tuple[str, ...]  # one per row, none empty
+    params: Mapping[str, Any]  # `dimensions`, or nothing
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """What a raw answer holds."""
+
+    vectors: tuple[bytes, ...]  # in the order of the texts; float32, little endian; finite numbers only
+    usage: Usage | None  # of all rows together; None when the provider sent none, or nonsense
+    model: str  # as the provider names it
+
+
+class EmbeddingProvider(Protocol):
+    """Sends one request for many rows and understands the answer. An async context manager, as `Provider`."""
+
+    name: str  # as in the providers file
+
+    async def send(self, request: EmbeddingRequest, *, total_s: float) -> RawAnswer:
+        """As `Provider.send`."""
+        ...
+
+    def read(self, body: bytes) -> Embeddings:
+        """Parse a stored body; pure. Raises `ProviderError` (malformed) when it is not what the API documents."""
+        ...
+
+    async def __aenter__(self) -> EmbeddingProvider:
         """Open connections."""
         ...
 

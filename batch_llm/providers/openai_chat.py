@@ -1,43 +1,24 @@
 """OpenAI's chat completions over aiohttp, for OpenAI itself, everything compatible with it, and the simulator.
 
-Belongs here: the request's and answer's JSON, sending. Not here: what an error answer means (openai_refusals.py),
-trying again (engine/retry.py), pacing (limiter).
+Belongs here: the request's and answer's JSON. Not here: sending (openai_http.py), what an error answer means
+(openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
 Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
 import orjson
-from pydantic import SecretStr
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.base import Completion, Phase, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.openai_refusals import refusal
-from batch_llm.providers.structured_output import StructureMode, instructed, response_format
+from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
+from batch_llm.providers.openai_http import ABSURD_TOKENS, OpenAIConnection, OpenAIEndpoint
+from batch_llm.providers.structured_output import instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
-CONNECT_S = 30.0  # for a connection to stand
-DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
-ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
 FINISH_REASONS = {"stop", "length", "content_filter"}
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAIEndpoint:
-    """Where to send, and how this endpoint differs from OpenAI's own."""
-
-    base_url: str  # ends in /v1
-    api_key: SecretStr | None
-    cap_parameter: str = "max_completion_tokens"  # older servers know only max_tokens
-    model_prefix: str = ""  # put before the model's name on the wire
-    structure: StructureMode = StructureMode.JSON_SCHEMA  # how it is told the answer's schema
-    idempotency_header: str | None = None  # which header names an attempt, so that it is billed once; None: none does
 
 
 class OpenAIChatProvider:
@@ -47,9 +28,8 @@ class OpenAIChatProvider:
         """``name``: as in the providers file."""
         self.name = name
         self._endpoint = endpoint
-        self._url = endpoint.base_url.rstrip("/") + "/chat/completions"
-        self._session: aiohttp.ClientSession | None = None
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
+        self._url = endpoint.url("/chat/completions")
+        self._connection = OpenAIConnection(endpoint)
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
@@ -57,59 +37,21 @@ class OpenAIChatProvider:
         return self._endpoint
 
     async def __aenter__(self) -> OpenAIChatProvider:
-        """Open the connection pool; calls in flight are bounded by the engine, not here."""
-        headers = {"Content-Type": "application/json"}
-        if self._endpoint.api_key is not None:
-            headers["Authorization"] = f"Bearer {self._endpoint.api_key.get_secret_value()}"
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
-            cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call
-            headers=headers,
-            auto_decompress=True,
-        )
+        """Open the connections."""
+        await self._connection.__aenter__()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._connection.__aexit__(*exc)
 
     async def send(
         self, request: Request, *, total_s: float | None = None, sending: Sending | None = None
     ) -> RawAnswer:
         """See `Provider.send`."""
-        if self._session is None:
-            raise RuntimeError("open the provider with `async with` first")
-        began = time.monotonic()
-        timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
-        try:
-            async with self._session.post(
-                self._url,
-                data=self._body(request),
-                headers=self._headers(request),
-                timeout=timeout,
-                allow_redirects=False,
-            ) as response:
-                began_to_answer = time.monotonic()
-                if sending is not None:
-                    sending.phase = Phase.BODY
-                body = await response.read()
-        except aiohttp.ConnectionTimeoutError:
-            raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: no connection in {CONNECT_S:.0f} s") from None
-        except TimeoutError:
-            raise ProviderError(
-                ErrorClass.TIMEOUT, f"no whole answer within {total_s or 0:.0f} s", maybe_paid=True
-            ) from None
-        except aiohttp.ClientConnectorError as error:
-            raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: {error.os_error.strerror or error}") from None
-        except aiohttp.ClientError as error:
-            message = f"the connection broke: {type(error).__name__}"
-            raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
-        if response.status >= 300:
-            headers = {name.lower(): value for name, value in response.headers.items()}
-            raise refusal(response.status, headers, body)
-        return RawAnswer(body, response.headers, time.monotonic() - began, began_to_answer - began)
+        return await self._connection.post(
+            self._url, self._body(request), total_s=total_s, sending=sending, headers=self._headers(request)
+        )
 
     def read(self, body: bytes) -> Completion:
         """See `Provider.read`."""

@@ -1,7 +1,7 @@
 """What it means when an OpenAI-compatible endpoint answers with an error.
 
 Belongs here: status, codes and wordings onto our errors; which limit a 429 is about and how long to wait. Not here:
-sending (openai_chat.py), what is done about it (engine/retry.py, limiter).
+sending (openai_http.py), what is done about it (engine/retry.py, limiter).
 
 The kinds of 429: a rate (wait, slow down) | a day's limit (wait for its end) | larger than the limit itself (never) |
 credit used up (stop) | no room right now (overload: fewer at once).
@@ -26,7 +26,16 @@ __all__ = ["refusal", "retry_after_s"]
 
 MESSAGE_CHARACTERS = 300  # of a provider's error text that is kept
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
-CONTEXT_CODES = {"context_length_exceeded", "string_above_max_length", "request_too_large"}
+CONTEXT_CODES = {
+    "context_length_exceeded",
+    "string_above_max_length",
+    "request_too_large",
+    "max_tokens_per_request",  # of all inputs of an embeddings request together
+}
+# 400s without a code that say the same of embeddings.
+# Source: https://github.com/Fergana-Labs/stash/pull/268, https://github.com/sbintuitions/JMTEB/issues/15
+# (read 2026-11-28).
+CONTEXT_WORDS = ("maximum input length is", "maximum context length is")
 
 # 429s (and Groq's own 498) that say: no room now, whatever the limits.
 # Source: https://developers.openai.com/api/docs/guides/flex-processing (429 Resource Unavailable),
@@ -109,11 +118,16 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.OVERLOADED, shown, retry_after_s=retry_after_s(headers))
     if status in (408, 409) or status >= 500:
         return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=retry_after_s(headers))
-    if status == 413 or said.code in CONTEXT_CODES:
+    if status == 413 or _is_too_long(status, said):
         return ProviderError(ErrorClass.TOO_LARGE, shown)
     if {said.code, said.kind} & FILTER_CODES or FLAGGED_WORDS in said.message:
         return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     return ProviderError(ErrorClass.INVALID_REQUEST, shown)
+
+
+def _is_too_long(status: int, said: _Said) -> bool:
+    """Whether the request itself is longer than the model takes."""
+    return said.code in CONTEXT_CODES or (status == 400 and any(words in said.message for words in CONTEXT_WORDS))
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.config import SimulatorConfig
-from batch_llm.simulator.refusals import Refused, bad_request, context_exceeded, model_not_found
+from batch_llm.simulator.refusals import Refused, bad_request, context_exceeded
+from batch_llm.simulator.request_checks import is_int, missing, read_body, unknown_parameter, wrong_type
 from batch_llm.simulator.schema_answers import AnswerMaker, maker_for
 
 __all__ = ["ChatRequest", "read_chat", "token_count"]
@@ -71,14 +72,6 @@ NOT_IMITATED = frozenset(
         "web_search_options",
     ]
 )
-TYPE_NAMES: Mapping[type, str] = {
-    bool: "a boolean",
-    str: "a string",
-    int: "an integer",
-    float: "a decimal",
-    list: "an array",
-    dict: "an object",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +96,7 @@ def token_count(size_bytes: int, config: SimulatorConfig) -> int:
 
 def read_chat(raw: bytes, config: SimulatorConfig) -> ChatRequest:
     """Read a request body; raises `Refused` with the real API's status and wording."""
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        body = None
-    if not isinstance(body, dict):
-        raise bad_request("We could not parse the JSON body of your request. It must be a JSON object.", None, None)
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        # Source: https://github.com/irudnyts/openai/issues/68 (read 2026-11-21).
-        raise bad_request("you must provide a model parameter", None, None)
-    if not model.startswith("simulator/") or model == "simulator/":
-        raise model_not_found(model)
+    body, model = read_body(raw)
     _check_names(body)
     _check_values(body)
     messages = body.get("messages")
@@ -142,7 +124,7 @@ def read_chat(raw: bytes, config: SimulatorConfig) -> ChatRequest:
 def _check_names(body: Mapping[str, Any]) -> None:
     for name in body.keys() - KNOWN:
         if name not in NOT_IMITATED:
-            raise bad_request(f"Unknown parameter: '{name}'.", name, "unknown_parameter")
+            raise unknown_parameter(name)
         if body[name] not in (None, False):
             raise bad_request(f"batch-llm's simulator does not imitate '{name}'.", name, "unsupported_parameter")
 
@@ -158,7 +140,7 @@ def _check_values(body: Mapping[str, Any]) -> None:
         if value is None:
             continue
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise _wrong_type(name, "a decimal", value)
+            raise wrong_type(name, "a decimal", value)
         if not low <= value <= high:
             above = value > high
             raise bad_request(
@@ -167,21 +149,12 @@ def _check_values(body: Mapping[str, Any]) -> None:
                 name,
                 "decimal_above_max_value" if above else "decimal_below_min_value",
             )
-    if not _is_int(seed := body.get("seed") or 0):
-        raise _wrong_type("seed", "an integer", seed)
+    if not is_int(seed := body.get("seed") or 0):
+        raise wrong_type("seed", "an integer", seed)
     if not isinstance(stream := body.get("stream") or False, bool):
-        raise _wrong_type("stream", "a boolean", stream)
+        raise wrong_type("stream", "a boolean", stream)
     if body.get("n") not in (None, 1):
         raise bad_request("batch-llm's simulator gives one choice: 'n' must be 1.", "n", "unsupported_value")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _wrong_type(param: str, wanted: str, value: object) -> Refused:
-    got = TYPE_NAMES.get(type(value), "null")
-    return bad_request(f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", param, "invalid_type")
 
 
 def _check_messages(messages: object) -> int:
@@ -191,9 +164,9 @@ def _check_messages(messages: object) -> int:
     Leon-Sander/Local-Multimodal-AI-Chat/issues/43 (missing role) (read 2026-11-21).
     """
     if messages is None:
-        raise _missing("messages")
+        raise missing("messages")
     if not isinstance(messages, list):
-        raise _wrong_type("messages", "an array of objects", messages)
+        raise wrong_type("messages", "an array of objects", messages)
     if not messages:
         message = "Invalid 'messages': empty array. Expected an array with minimum length 1"
         raise bad_request(f"{message}, but got an empty array instead.", "messages", "empty_array")
@@ -201,9 +174,9 @@ def _check_messages(messages: object) -> int:
     for number, message in enumerate(messages):
         place = f"messages[{number}]"
         if not isinstance(message, dict):
-            raise _wrong_type(place, "an object", message)
+            raise wrong_type(place, "an object", message)
         if "role" not in message:
-            raise _missing(f"{place}.role")
+            raise missing(f"{place}.role")
         if message["role"] not in ROLES:
             raise _unsupported(f"{place}.role", message["role"], sorted(ROLES))
         size_bytes += _content_bytes(message.get("content"), f"{place}.content")
@@ -215,21 +188,17 @@ def _content_bytes(content: object, place: str) -> int:
         return len(content) if content.isascii() else len(content.encode())
     if isinstance(content, list) and content:
         return sum(_part_bytes(part, f"{place}[{number}]") for number, part in enumerate(content))
-    raise _wrong_type(place, "one of a string or array of objects", content)
+    raise wrong_type(place, "one of a string or array of objects", content)
 
 
 def _part_bytes(part: object, place: str) -> int:
     if not isinstance(part, dict):
-        raise _wrong_type(place, "an object", part)
+        raise wrong_type(place, "an object", part)
     if part.get("type") != "text":
         raise _unsupported(f"{place}.type", part.get("type"), ["text"])
     if not isinstance(text := part.get("text"), str):
-        raise _wrong_type(f"{place}.text", "a string", text)
+        raise wrong_type(f"{place}.text", "a string", text)
     return len(text.encode())
-
-
-def _missing(param: str) -> Refused:
-    return bad_request(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
 
 
 def _unsupported(param: str, value: object, known: list[str]) -> Refused:
@@ -244,8 +213,8 @@ def _max_tokens(body: Mapping[str, Any], config: SimulatorConfig) -> int | None:
     value = body.get(name)
     if value is None:
         return None
-    if not _is_int(value):
-        raise _wrong_type(name, "an integer", value)
+    if not is_int(value):
+        raise wrong_type(name, "an integer", value)
     if value < 1:
         message = f"Invalid '{name}': integer below minimum value. Expected a value >= 1, but got {value} instead."
         raise bad_request(message, name, "integer_below_min_value")
@@ -267,7 +236,7 @@ def _include_usage(body: Mapping[str, Any], stream: bool) -> bool:
         message = "The 'stream_options' parameter is only allowed when 'stream' is enabled."
         raise bad_request(message, "stream_options", None)
     if not isinstance(options, dict):
-        raise _wrong_type("stream_options", "an object", options)
+        raise wrong_type("stream_options", "an object", options)
     return bool(options.get("include_usage"))
 
 
@@ -276,7 +245,7 @@ def _stops(stop: object) -> tuple[str, ...]:
     if stops is None:
         return ()
     if not isinstance(stops, list) or not all(isinstance(text, str) and text for text in stops):
-        raise _wrong_type("stop", "one of a string or array of strings", stop)
+        raise wrong_type("stop", "one of a string or array of strings", stop)
     if len(stops) > 4:
         message = "Invalid 'stop': array too long. Expected an array with maximum length 4"
         raise bad_request(
@@ -290,7 +259,7 @@ def _answer_maker(response_format: object, messages: Any) -> AnswerMaker | None:
     if response_format is None:
         return None
     if not isinstance(response_format, dict):
-        raise _wrong_type("response_format", "an object", response_format)
+        raise wrong_type("response_format", "an object", response_format)
     kind = response_format.get("type")
     if kind == "text":
         return None
@@ -306,10 +275,10 @@ def _answer_maker(response_format: object, messages: Any) -> AnswerMaker | None:
 
 def _schema_maker(declared: object) -> AnswerMaker:
     if not isinstance(declared, dict):
-        raise _missing("response_format.json_schema")
+        raise missing("response_format.json_schema")
     for name in ("name", "schema"):
         if name not in declared:
-            raise _missing(f"response_format.json_schema.{name}")
+            raise missing(f"response_format.json_schema.{name}")
     if not isinstance(declared["name"], str) or not SCHEMA_NAME.fullmatch(declared["name"]):
         place = "response_format.json_schema.name"
         message = f"Invalid '{place}': string does not match pattern. Expected a string that matches the pattern"

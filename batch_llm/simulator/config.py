@@ -88,6 +88,9 @@ class SimulatorConfig(BaseModel):
     context_tokens: int = Field(default=128_000, ge=1, description="Prompt and completion together.")
     max_output_tokens: int = Field(default=16_384, ge=1, description="The longest completion the model can write.")
     chars_per_token: float = Field(default=4.0, gt=0, description="UTF-8 bytes per token, rounded up per text.")
+    embedding_dimensions: int = Field(
+        default=1_536, ge=1, le=65_536, description="Numbers per vector of models whose size is not OpenAI's own."
+    )
     answer_tokens_median: float = Field(default=40.0, gt=0, description="Length of free text: lognormal median.")
     answer_tokens_sigma: float = Field(default=0.5, ge=0, description="Length of free text: lognormal sigma.")
 

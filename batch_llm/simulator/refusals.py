@@ -17,7 +17,9 @@ __all__ = [
     "bad_request",
     "context_exceeded",
     "injected_rate_limit",
+    "input_too_long",
     "insufficient_quota",
+    "invalid_input",
     "key_in_use",
     "key_reused",
     "missing_key",
@@ -25,6 +27,7 @@ __all__ = [
     "over_limit",
     "overloaded",
     "server_error",
+    "too_many_tokens",
     "unknown_url",
     "wrong_key",
 ]
@@ -112,6 +115,36 @@ def key_reused() -> Refused:
     """422: this Idempotency-Key came with another request before. Source: as above."""
     message = "This Idempotency-Key came with another request before; give each request its own."
     return Refused("idempotency", 422, message).about(None, "idempotency_key_conflict")
+
+
+def invalid_input() -> Refused:
+    """400: an embeddings input that is empty, has an empty text, too many, or something else than texts or tokens.
+
+    Source: https://github.com/aryn-ai/sycamore/pull/943 (empty), https://github.com/embeddings-benchmark/mteb/issues/1200
+    (more than 2,048), both with param and code null (read 2026-11-28).
+    """
+    message = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
+    return bad_request(message, None, None)
+
+
+def input_too_long(number: int, limit: int) -> Refused:
+    """400: one embeddings input (0-based ``number``) larger than the model takes.
+
+    Source: https://github.com/Fergana-Labs/stash/pull/268, which names input[0] and input[22]; param and code null as
+    in the older wording, https://github.com/sbintuitions/JMTEB/issues/15 (read 2026-11-28).
+    """
+    message = f"Invalid 'input[{number}]': maximum input length is {limit} tokens."
+    return Refused("context_length_exceeded", 400, message)
+
+
+def too_many_tokens(tokens: int, limit: int) -> Refused:
+    """400: all inputs of an embeddings request together larger than one request may be.
+
+    Source: https://github.com/assafelovic/gpt-researcher/issues/1524 (type and code alike) (read 2026-11-28).
+    """
+    message = f"Requested {tokens} tokens, max {limit} tokens per request"
+    name = "max_tokens_per_request"
+    return Refused("context_length_exceeded", 400, message, name).about(None, name)
 
 
 def missing_key() -> Refused:

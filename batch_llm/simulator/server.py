@@ -1,6 +1,7 @@
 """The simulator's web server: its life, its endpoints, `batch-llm simulator`.
 
-Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py).
+Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py),
+embeddings (embeddings.py).
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from batch_llm.clock import Clock, SystemClock
+from batch_llm.simulator.account import Account
 from batch_llm.simulator.bodies import model_list
 from batch_llm.simulator.chat import ChatEndpoint
 from batch_llm.simulator.config import SimulatorConfig
+from batch_llm.simulator.embeddings import EmbeddingsEndpoint
 from batch_llm.simulator.refusals import INJECTED, Refused, bad_request, model_not_found, unknown_url
 
 __all__ = ["Simulator", "serve"]
@@ -52,8 +55,12 @@ class Simulator:
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
-        self._chat = ChatEndpoint(config or SimulatorConfig(), self._clock)
+        self._account = Account(config or SimulatorConfig(), self._clock)
         self._numbers = count(1)
+        self._answering = {
+            "/v1/chat/completions": ChatEndpoint(self._account).answer,
+            "/v1/embeddings": EmbeddingsEndpoint(self._account).answer,
+        }
         self._runner: web.ServerRunner | None = None
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/v1/models"): self._models,
@@ -90,22 +97,23 @@ class Simulator:
 
     def stats(self, *, detail: bool = False) -> dict[str, Any]:
         """The same as GET /stats: ``detail`` adds every prompt's counts."""
-        return self._chat.stats.as_dict(detail=detail) | {"utilisation": self._chat.gate.utilisation()}
+        return self._account.stats.as_dict(detail=detail) | {"utilisation": self._account.gate.utilisation()}
 
     def configure(self, **changes: Any) -> None:
         """Change settings from the next request on, like POST /sim/config; raises pydantic's ValidationError."""
-        merged = self._chat.config.model_dump() | changes
-        self._chat.configure(SimulatorConfig.model_validate(merged))
+        merged = self._account.config.model_dump() | changes
+        self._account.configure(SimulatorConfig.model_validate(merged))
 
     def reset(self) -> None:
         """Forget the statistics, like POST /sim/reset."""
-        self._chat.reset()
+        self._account.reset()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         request_id = f"req_{next(self._numbers):032x}"
         try:
-            if request.path == "/v1/chat/completions" and request.method == "POST":
-                return await self._chat.answer(request, request_id)
+            answering = self._answering.get(request.path)
+            if answering is not None and request.method == "POST":
+                return await answering(request, request_id)
             endpoint = self._endpoints.get((request.method, request.path))
             if endpoint is not None:
                 return await endpoint(request)
@@ -114,18 +122,18 @@ class Simulator:
             raise unknown_url(request.method, request.path)
         except Refused as refused:
             if refused.reason != INJECTED:
-                self._chat.stats.rejected[refused.reason] += 1
+                self._account.stats.rejected[refused.reason] += 1
             headers = {**refused.headers, "x-request-id": request_id}
             return web.Response(
                 body=refused.body(), status=refused.status, headers=headers, content_type="application/json"
             )
 
     async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._chat.check_key(request.headers)
-        return _json(model_list(self._chat.config.models, int(self._clock.now().timestamp())))
+        self._account.check_key(request.headers)
+        return _json(model_list(self._account.config.models, int(self._clock.now().timestamp())))
 
     def _model(self, request: web.BaseRequest) -> web.StreamResponse:
-        self._chat.check_key(request.headers)
+        self._account.check_key(request.headers)
         name = request.path.removeprefix("/v1/models/")
         if not name.startswith("simulator/"):
             raise model_not_found(name)
@@ -138,7 +146,7 @@ class Simulator:
         return _json(self.stats(detail=request.query.get("detail") in ("1", "true")))
 
     async def _config(self, _request: web.BaseRequest) -> web.StreamResponse:
-        return _json(self._chat.config.model_dump(mode="json", exclude={"api_key"}))
+        return _json(self._account.config.model_dump(mode="json", exclude={"api_key"}))
 
     async def _configure(self, request: web.BaseRequest) -> web.StreamResponse:
         try:

@@ -43,6 +43,11 @@ async def ask(client: AsyncOpenAI, text: str = "hello", **params: Any) -> Any:
     return await client.chat.completions.create(**({"model": MODEL, "messages": messages(text)} | params))
 
 
+async def embed(client: AsyncOpenAI, texts: Any = "hello", **params: Any) -> Any:
+    """One request for vectors."""
+    return await client.embeddings.create(**({"model": MODEL, "input": texts} | params))
+
+
 async def headers_of(client: AsyncOpenAI, text: str = "hello", **params: Any) -> Any:
     """One completion's headers."""
     raw = await client.chat.completions.with_raw_response.create(model=MODEL, messages=messages(text), **params)

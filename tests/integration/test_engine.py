@@ -304,7 +304,7 @@ async def test_bad_input_is_refused_before_any_call(lab: Lab) -> None:
             with pytest.raises(ConfigurationError, match="has not run"):
                 await engine.retry()
         with pytest.raises(NotYetAvailable):
-            await lab.run(lab.job(kind="embedding"))
+            await lab.run(lab.job(lane="flex"))
         assert simulator.stats()["accepted"] == 0
 
 

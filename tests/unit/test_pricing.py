@@ -85,6 +85,31 @@ def test_an_unknown_price_is_none_and_never_zero(provider: str, model: str, lane
     assert PriceList.for_model(provider, model, lane=lane) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("provider", "model", "per_million"),
+    [
+        ("openai", "text-embedding-3-small", "0.02"),
+        ("openai", "text-embedding-3-large", "0.13"),
+        ("openai", "text-embedding-ada-002", "0.1"),
+        ("azure", "text-embedding-3-small", "0.02"),
+    ],
+)
+def test_a_model_of_vectors_needs_no_price_for_an_output_it_does_not_have(
+    provider: str, model: str, per_million: str
+) -> None:
+    price = PriceList.for_embeddings(provider, model, at=AT)
+    assert price is not None
+    assert price.cost(1_000_000, 0) == Decimal(per_million)
+    assert PriceList.for_model(provider, model, at=AT) is None  # asked as a chat, its answers would have a price
+    assert PriceList.for_embeddings(provider, "text-embedding-of-tomorrow", at=AT) is None
+
+
+def test_vectors_have_a_pools_own_prices_as_well() -> None:
+    price = PriceList.for_embeddings("mine", "any", Own(Decimal("0.05"), Decimal(0)))
+    assert price is not None
+    assert price.cost(2_000_000, 0) == Decimal("0.1")
+
+
 def test_every_price_of_the_list_is_read_or_unknown() -> None:
     """No model of the list makes us fail, and none gets a price without prices for its text tokens."""
     known = 0

@@ -10,6 +10,7 @@ import fnmatch
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,10 +37,12 @@ from batch_llm.warehouse.duckdb.promotion import KEY_METADATA
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.spool import spooled
 from batch_llm.warehouse.duckdb.statements import condition, statement
+from batch_llm.warehouse.duckdb.vectors import own_file
 
 __all__ = ["Rows", "ensure", "prior", "read_rows"]
 
 RUN_PLACE = "run:"
+_VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def _check_file(database: Database, path: Path, schema: pa.Schema, key: tuple[st
         raise OutputError(f"output {str(path)!r} exists and is no Parquet file: {error}") from error
     stored = metadata.get(KEY_METADATA)
     with database.temporary_folder() as folder, database.scratch() as connection:
-        present = columns_of(connection, parquet_scan(path))
+        present = columns_of(connection, own_file(path))
         wanted = _types(connection, schema, folder)
     _check_columns(str(path), present, wanted, tuple(json.loads(stored)) if stored else None, key)
 
@@ -142,7 +145,7 @@ def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Pat
     """The DuckDB types these columns get, by the very way that publishing takes: through Parquet."""
     empty = folder / "types.parquet"
     pq.write_table(schema.empty_table(), empty)
-    return columns_of(connection, parquet_scan(empty))
+    return columns_of(connection, own_file(empty))
 
 
 def _check_columns(
@@ -166,8 +169,15 @@ def _check_columns(
         if existing != kind:
             raise OutputError(
                 f"output {place!r}: column {column!r} is {existing} there and would be {kind} by this job; "
-                "give the output another name, or rename the column in output.schema"
+                f"give the output another name, or {_other_way(existing, kind)}"
             )
+
+
+def _other_way(existing: str, kind: str) -> str:
+    """What else helps where types differ: two vectors of several sizes cannot be renamed."""
+    if _VECTOR.fullmatch(existing) and _VECTOR.fullmatch(kind):
+        return "ask for vectors of the same size (params.dimensions)"
+    return "rename the column in output.schema"
 
 
 def read_rows(database: Database, wanted: Rows) -> Iterator[pa.RecordBatch]:
@@ -177,7 +187,7 @@ def read_rows(database: Database, wanted: Rows) -> Iterator[pa.RecordBatch]:
         if not Path(place).is_file():
             raise OutputError(f"no output file {place}")
         with database.scratch() as connection:
-            return _spooled(database, connection, parquet_scan(place), wanted)
+            return _spooled(database, connection, own_file(place), wanted)
     run_id = place.removeprefix(RUN_PLACE) if place.startswith(RUN_PLACE) else None
     name = run_table(run_id) if run_id is not None else TableName.parse(place, OutputError)
     with database.read() as connection:
@@ -214,7 +224,7 @@ def prior(
         places = [run_table(run_id) for run_id in runs]
         relations = [entry.name.sql for name in places if (entry := find(connection, name))]
         if is_file(table):
-            relations += [parquet_scan(table)] if Path(table).is_file() else []
+            relations += [own_file(table)] if Path(table).is_file() else []
         elif entry := find(connection, TableName.parse(table, OutputError)):
             relations.append(entry.name.sql)
         wanted = columns_of(connection, incoming)

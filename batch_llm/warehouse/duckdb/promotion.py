@@ -17,11 +17,12 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, key_comment
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.names import TableName, is_file, parquet_scan, quoted
+from batch_llm.warehouse.duckdb.names import TableName, is_file, quoted
 from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
 from batch_llm.warehouse.duckdb.publishing import required_run_table
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
+from batch_llm.warehouse.duckdb.vectors import own_file
 
 __all__ = ["KEY_METADATA", "promote"]
 
@@ -82,7 +83,7 @@ def _promote_to_file(
     path = Path(os.path.realpath(path))  # a link stays a link, what it points to is rewritten
     query = f"SELECT * FROM {parts['incoming']}"
     if path.exists():
-        present = parquet_scan(path)
+        present = own_file(path)
         _refuse_foreign(columns_of(connection, present), str(path))
         parts = {**parts, "present": present}
         kept = statement("has_incoming", **parts) if mode == "replace" else "TRUE"

@@ -21,12 +21,12 @@ from batch_llm.warehouse.duckdb.names import (
     TableName,
     literal,
     live_name,
-    parquet_scan,
     quoted,
     run_table,
 )
 from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput
 from batch_llm.warehouse.duckdb.statements import statement
+from batch_llm.warehouse.duckdb.vectors import own_file
 
 __all__ = ["forget_published", "live_view", "publish", "published", "required_run_table"]
 
@@ -44,7 +44,7 @@ def publish(
         parts = {
             "schema": quoted(INTERNAL_SCHEMA),
             "table": table.sql,
-            "collected": parquet_scan(collected),
+            "collected": own_file(collected),
         }
         with database.write() as connection:
             _refuse_other_slices(connection, parts, run_id, number)

@@ -96,6 +96,54 @@ def test_no_column_of_the_output_has_two_meanings() -> None:
     assert "names that begin with llm_ are reserved" in told(output__keep=["llm_cost_usd"])["output", "keep", 0]
 
 
+VECTORS: dict[str, Any] = {"kind": "embedding", "model": "openai/text-embedding-3-small"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"params": {"dimensions": 256}},
+        {"params": {"dimensions": 1536}},
+        {"model": "openai/text-embedding-ada-002"},
+        {"model": "router/openai/text-embedding-3-large", "params": {"dimensions": 3072}},
+        {"model": "simulator/any", "params": {"dimensions": 8}},
+    ],
+)
+def test_an_embedding_job_is_a_text_and_a_model_whose_vectors_have_a_known_size(changes: dict[str, Any]) -> None:
+    assert told("embedding", **{**VECTORS, **changes}) == {}
+    assert not_yet_available(job(**{**VECTORS, **changes})) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "reason"),
+    [
+        ({"prompt__system": "You embed."}, ("prompt", "system"), "no system message"),
+        ({"output__schema": {"tone": "string"}}, ("output", "schema"), "one column, `embedding`"),
+        ({"params": {"temperature": 0}}, ("params", "temperature"), "`params.dimensions` only"),
+        ({"params": {"max_output_tokens": 5}}, ("params", "max_output_tokens"), "is for chats"),
+        ({"model": "simulator/any"}, ("params", "dimensions"), "is not known here; give it"),
+        ({"params": {"dimensions": 1537}}, ("params", "dimensions"), "1,537 is more than the 1,536"),
+        (
+            {"model": "openai/text-embedding-ada-002", "params": {"dimensions": 1536}},
+            ("params", "dimensions"),
+            "takes no other size than its own 1,536; remove the key",
+        ),
+        ({"output__keep": ["embedding"]}, ("output", "table"), "rename that column of the input"),
+    ],
+)
+def test_what_does_not_go_with_vectors_is_told_by_its_key(
+    changes: dict[str, Any], path: tuple[str, ...], reason: str
+) -> None:
+    problems = told("embedding", **{**VECTORS, **changes})
+    assert list(problems) == [path]
+    assert reason in problems[path]
+
+
+def test_a_chat_has_no_dimensions() -> None:
+    assert "goes with `kind: embedding`" in told(params={"dimensions": 8})["params", "dimensions"]
+
+
 def test_missing_columns_are_told_by_their_use_with_the_nearest_name() -> None:
     problems = missing_columns(job(output__keep=["distrct"]), {"text"}, ["ID", "district", "text"])
     assert [(problem.path, problem.reason) for problem in problems] == [
@@ -107,7 +155,6 @@ def test_missing_columns_are_told_by_their_use_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"kind": "embedding"}, ("kind",)),
         ({"images": ["chart"]}, ("images",)),
         ({"fallback": ["a/b"]}, ("fallback",)),
         ({"lane": "flex"}, ("lane",)),

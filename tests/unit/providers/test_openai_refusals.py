@@ -214,3 +214,19 @@ def test_no_body_and_no_header_can_break_it(text: str, status: int, body: Any) -
     except orjson.JSONEncodeError:  # an integer beyond 64 bits
         raw = text.encode(errors="replace")
     assert isinstance(refusal(status, headers, raw), ProviderError | QuotaExhausted)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        openai("Requested 416735 tokens, max 300000 tokens per request", *["max_tokens_per_request"] * 2),
+        {"error": {"message": "Invalid 'input[8]': maximum input length is 8192 tokens.", "code": None}},
+        {"error": {"message": "This model's maximum context length is 8192 tokens, however you requested 51435."}},
+    ],
+)
+def test_a_text_longer_than_a_model_of_vectors_takes_is_too_large(body: dict[str, Any]) -> None:
+    assert refused(body, 400).error_class is ErrorClass.TOO_LARGE
+
+
+def test_other_bad_requests_are_no_matter_of_size() -> None:
+    assert refused(openai("'$.input' is invalid.", None, ""), 400).error_class is ErrorClass.INVALID_REQUEST

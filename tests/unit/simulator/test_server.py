@@ -75,9 +75,9 @@ async def test_stats_show_details_only_when_asked(open_simulator: Open) -> None:
 
 async def test_an_unknown_address_is_a_404_with_openais_body(open_simulator: Open) -> None:
     _, session = await open_simulator()
-    async with session.post("v1/embeddings", json={}) as answer:
+    async with session.post("v1/images", json={}) as answer:
         assert answer.status == 404
-        assert (await answer.json())["error"]["message"] == "Invalid URL (POST /v1/embeddings)"
+        assert (await answer.json())["error"]["message"] == "Invalid URL (POST /v1/images)"
 
 
 async def test_limits_can_be_changed_while_running_and_keep_what_is_used(open_simulator: Open) -> None:

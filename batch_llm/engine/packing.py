@@ -1,0 +1,152 @@
+"""Which rows go into one call, where a call takes many.
+
+Belongs here: the bounds of a call, packing rows in their order, halving a call that was refused. Not here: sending
+(providers), when a call may go (limiter), splitting its bill (shares.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from batch_llm.errors import ErrorClass
+from batch_llm.limiter.base import Limits
+
+__all__ = ["CallBounds", "Packable", "Packer", "calls_needed", "halved", "packed"]
+
+# Source: openai 3.54.0, types/embedding_create_params.py (read 2026-11-28).
+CALL_ROWS = 2_048
+CALL_TOKENS = 300_000
+ROW_TOKENS = 8_192
+
+# What a call's request, and its answer, may weigh. 4 MiB are 512 vectors of 1,536 numbers: large enough that a call's
+# own cost is nothing beside its rows', small enough that many may be in flight, and be read, in little memory.
+CALL_BYTES = 4 << 20
+BASE64_BYTES_PER_NUMBER = 16 / 3  # 4 bytes, 3 of which are 4 characters
+# A predicted count may be low by 60 % (tokens.py), and a call that is too large is refused whole.
+ESTIMATED_SHARE = 0.6
+# Of a provider's fixed window, at most so much in one call: what is kept free for a late one is lost.
+WINDOW_SHARE = 0.05
+
+# A refusal that may be the fault of one row; the others must not suffer for it.
+ONE_ROWS_FAULT = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.CONTENT_FILTER})
+
+
+class Packable(Protocol):
+    """A row that waits for a call."""
+
+    @property
+    def input_tokens(self) -> int:
+        """Predicted tokens of its text."""
+        ...
+
+    @property
+    def input_bytes(self) -> int:
+        """UTF-8 bytes of its text."""
+        ...
+
+
+Row = TypeVar("Row", bound=Packable)
+
+
+@dataclass(frozen=True, slots=True)
+class CallBounds:
+    """How large one call may be. A row that alone is beyond `tokens` or `request_bytes` gets a call of its own."""
+
+    rows: int = CALL_ROWS
+    tokens: int = CALL_TOKENS
+    request_bytes: int = CALL_BYTES
+    row_tokens: int = ROW_TOKENS  # the most one row may have; a longer one goes alone, whatever the others are
+
+    @classmethod
+    def of(cls, limits: Limits, dimensions: int, *, exact: bool) -> CallBounds:
+        """The bounds for a pool and a size of vectors; ``exact``: tokens are counted, not estimated.
+
+        A call takes from each limit on tokens at most what comes back in a second, so that the limiter's slack of one
+        row stays small; where fewer than one request per second is allowed, what comes back per request, for smaller
+        calls would waste it. Never more than the limit itself, for such a call could never go.
+        """
+        tokens = CALL_TOKENS if exact else int(CALL_TOKENS * ESTIMATED_SHARE)
+        for limit in (limits.tokens_per_minute, limits.input_tokens_per_minute):
+            if limit is not None:
+                tokens = min(tokens, int(limit / 60 * min(60.0, _seconds(limits))))
+        if limits.tokens_per_day is not None:
+            tokens = min(tokens, int(limits.tokens_per_day))
+        answered = int(CALL_BYTES / (dimensions * BASE64_BYTES_PER_NUMBER))
+        return cls(rows=max(1, min(CALL_ROWS, answered)), tokens=max(1, tokens))
+
+    def holds(self, rows: int, tokens: int, size_bytes: int) -> bool:
+        """Whether so much fits into one call."""
+        return rows <= self.rows and tokens <= self.tokens and size_bytes <= self.request_bytes
+
+
+def _seconds(limits: Limits) -> float:
+    """How many seconds of a limit one call may take."""
+    seconds = 1.0
+    if limits.requests_per_minute is not None:
+        seconds = max(seconds, 60 / limits.requests_per_minute)
+    if limits.window_s is not None:
+        seconds = min(seconds, limits.window_s * WINDOW_SHARE)
+    return seconds
+
+
+class Packer(Generic[Row]):
+    """Packs rows as they come: `add` gives back the call that a row completes, `rest` what is left at the end."""
+
+    def __init__(self, bounds: CallBounds) -> None:
+        """Nothing waits yet."""
+        self._bounds = bounds
+        self._empty()
+
+    def _empty(self) -> None:
+        self._rows: list[Row] = []
+        self._tokens = self._bytes = 0
+
+    def add(self, row: Row) -> list[list[Row]]:
+        """Take a row; the calls that are full because of it, in order: none, one, or two."""
+        full = []
+        tokens, size_bytes = self._tokens + row.input_tokens, self._bytes + row.input_bytes
+        alone = row.input_tokens > self._bounds.row_tokens
+        if self._rows and (alone or not self._bounds.holds(len(self._rows) + 1, tokens, size_bytes)):
+            full.append(self._rows)
+            self._empty()
+        self._rows.append(row)
+        self._tokens += row.input_tokens
+        self._bytes += row.input_bytes
+        if alone or len(self._rows) == self._bounds.rows:
+            full.append(self._rows)
+            self._empty()
+        return full
+
+    def rest(self) -> list[list[Row]]:
+        """What waits for more rows, when none will come."""
+        rows = self._rows
+        self._empty()
+        return [rows] if rows else []
+
+
+def packed(rows: Iterable[Row], bounds: CallBounds) -> Iterator[list[Row]]:
+    """Calls for these rows, in their order: every row in exactly one, each as full as its neighbours allow."""
+    packer: Packer[Row] = Packer(bounds)
+    for row in rows:
+        yield from packer.add(row)
+    yield from packer.rest()
+
+
+def halved(rows: Sequence[Row], refused: ErrorClass) -> list[list[Row]]:
+    """What to ask instead of a call that was refused: two halves; nothing when the refusal is about this very row.
+
+    A row that makes the provider refuse is found after at most log2(rows) halvings, and all others are answered. Empty
+    also for failures that no row is to blame for: those calls are tried again as they are (retry.py).
+    """
+    if refused not in ONE_ROWS_FAULT or len(rows) < 2:
+        return []
+    middle = len(rows) // 2
+    return [list(rows[:middle]), list(rows[middle:])]
+
+
+def calls_needed(rows: int, tokens: int, bounds: CallBounds) -> int:
+    """About how many calls ask so many rows with so many tokens in all."""
+    return max(math.ceil(rows / bounds.rows), math.ceil(tokens / bounds.tokens))
