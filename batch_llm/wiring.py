@@ -31,12 +31,12 @@ from batch_llm.config.providers_file import (
 )
 from batch_llm.config.settings import IN_PROCESS, Settings
 from batch_llm.config.yaml_source import Problem, Source, dotted
-from batch_llm.engine.answers import Judge
+from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
-from batch_llm.errors import ConfigurationError, NotYetAvailable, ProvidersFileError
+from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.retention import Retention
@@ -50,8 +50,9 @@ from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
 from batch_llm.limiter.views import CHANGEABLE
 from batch_llm.pricing import Price, PriceList
-from batch_llm.providers.base import Provider
+from batch_llm.providers.base import AnyProvider, Provider
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
@@ -124,7 +125,7 @@ def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = 
     """Plans and starts a job without a key. Raises `ConfigurationError`."""
     target = _job_target(settings, declared)
     parts = _job_parts(settings, declared, target, clock or SystemClock())
-    return Planner(parts, Judge(_keyless(target), parts.schema))
+    return Planner(parts, judge_for(_keyless(target, declared), parts.schema))
 
 
 @asynccontextmanager
@@ -139,19 +140,20 @@ async def engine(
 
     Raises `SecretError` when the provider's key is not set, before anything else happens.
     """
-    if declared.job.is_embedding:
-        raise NotYetAvailable("kind: embedding can be planned; calls for many rows are not yet available")
     tell: Listener = listener or _nobody
     time = clock or SystemClock()
     target = _job_target(settings, declared)
     parts = _job_parts(settings, declared, target, time)
-    async with _calling(settings, target, time, PARK_AFTER_S) as to:
-        job = declared.job
+    job = declared.job
+    async with (
+        _calling(settings, target, time, PARK_AFTER_S) as to,
+        _provider(target, to.endpoint, is_embedding=job.is_embedding) as provider,
+    ):
 
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
             return LedgerBudget(to.ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
 
-        yield Engine(parts, Calling(to.provider, to.limiter, budget_of, tell))
+        yield Engine(parts, Calling(provider, to.limiter, budget_of, tell))
 
 
 @asynccontextmanager
@@ -161,7 +163,10 @@ async def paced_provider(
     """A provider behind the same limiter, for calls that are no job. ``model``: provider name / model."""
     time = clock or SystemClock()
     target = _target(settings, model)
-    async with _calling(settings, target, time) as to:
+    async with (
+        _calling(settings, target, time) as to,
+        OpenAIChatProvider(target.provider_name, to.endpoint) as provider,
+    ):
 
         def budget_of(name: str, user: str, spent_usd: Decimal) -> LedgerBudget:
             async def read_spent(but_for: AbstractSet[int]) -> Mapping[int, Decimal]:
@@ -170,7 +175,7 @@ async def paced_provider(
             return LedgerBudget(to.ledger, Account(name, user, budget_usd), read_spent, time)
 
         yield PacedProvider(
-            to.provider,
+            provider,
             to.limiter,
             budget_of,
             budget_usd,
@@ -178,7 +183,7 @@ async def paced_provider(
             Tokens(target.model_name),
             OutputLength(),
             target.model_name,
-            to.provider.endpoint,
+            to.endpoint,
         )
 
 
@@ -243,9 +248,9 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A provider to be called, and what guards it."""
+    """Where calls go, and what guards them."""
 
-    provider: OpenAIChatProvider
+    endpoint: OpenAIEndpoint
     limiter: RateLimiter
     ledger: Ledger
 
@@ -269,12 +274,11 @@ async def _calling(
             target.structure,
             idempotency_header_of(target.provider, target.pool),
         )
-        provider = await stack.enter_async_context(OpenAIChatProvider(target.provider_name, endpoint))
         store = await stack.enter_async_context(limiter_store(settings.redis_url, settings.home, clock))
         options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))
         limits = target.limits
         limiter = LeasingRateLimiter(limits, store.schedule(limits), clock, options)
-        yield _Called(provider, await stack.enter_async_context(limiter), store.ledger())
+        yield _Called(endpoint, await stack.enter_async_context(limiter), store.ledger())
 
 
 @asynccontextmanager
@@ -310,8 +314,16 @@ def _simulator_config(target: _Target, now: datetime) -> SimulatorConfig:
     raise ProvidersFileError(target.source.message(placed))
 
 
-def _keyless(target: _Target) -> Provider:
-    return OpenAIChatProvider(target.provider_name, OpenAIEndpoint(OPENAI_URL, None))
+def _keyless(target: _Target, declared: DeclaredJob) -> AnyProvider:
+    """A provider that only reads stored answers."""
+    return _provider(target, OpenAIEndpoint(OPENAI_URL, None), is_embedding=declared.job.is_embedding)
+
+
+def _provider(
+    target: _Target, endpoint: OpenAIEndpoint, *, is_embedding: bool
+) -> OpenAIChatProvider | OpenAIEmbeddingProvider:
+    name = target.provider_name
+    return OpenAIEmbeddingProvider(name, endpoint) if is_embedding else OpenAIChatProvider(name, endpoint)
 
 
 def _cap_parameter(target: _Target) -> str:

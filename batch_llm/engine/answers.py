@@ -6,27 +6,43 @@ storing it (journal).
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.job.schema import AnswerMismatch, AnswerSchema
 from batch_llm.providers.base import Completion, Provider, Usage
 
-__all__ = ["Judge", "Verdict"]
+__all__ = ["AnyJudge", "Judge", "Verdict"]
 
 
 class Verdict(NamedTuple):
-    """What a raw answer is worth. Good: `error_class` is None and `values` holds a value per answer column."""
+    """What a raw answer is worth. Good: `error_class` is None, and `values` holds a value per answer column.
+
+    Of an answer to many rows: `vectors` holds one for each, in their order; the usage is of all of them together.
+    """
 
     error_class: ErrorClass | None
     message: str
     usage: Usage | None
     text: str = ""
     values: dict[str, Any] | None = None
+    vectors: tuple[bytes, ...] = ()
+
+
+class AnyJudge(Protocol):
+    """Reads and checks raw answers; pure, so that stored answers can be judged again for free."""
+
+    def judge(self, body: bytes, rows: int = 1) -> Verdict:
+        """The verdict on one stored body that answers so many rows; never raises for a bad one."""
+        ...
+
+    def for_schema(self, schema: AnswerSchema) -> AnyJudge:
+        """The same provider's answers, judged against another schema."""
+        ...
 
 
 class Judge:
-    """Reads and validates raw answers; pure, so that stored answers can be judged again for free."""
+    """Judges a chat's answers, each to one row."""
 
     def __init__(self, provider: Provider, schema: AnswerSchema) -> None:
         """``provider`` reads its own bodies; ``schema`` is the job's."""
@@ -37,8 +53,8 @@ class Judge:
         """The same provider's answers, judged against another schema."""
         return Judge(self._provider, schema)
 
-    def judge(self, body: bytes) -> Verdict:
-        """The verdict on one stored body; never raises for a bad one."""
+    def judge(self, body: bytes, rows: int = 1) -> Verdict:
+        """See `AnyJudge.judge`."""
         try:
             completion = self._provider.read(body)
         except ProviderError as error:

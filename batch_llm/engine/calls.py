@@ -7,6 +7,7 @@ and with what (pipeline.py), how long a call may take (deadlines.py), how many a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -15,10 +16,11 @@ from batch_llm.engine.caps import Cut, after_cut
 from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, throttled_wait_s, wait_s
-from batch_llm.engine.slice_work import Work
 from batch_llm.engine.window import Window
+from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Cost, Throttle
@@ -64,7 +66,7 @@ class Calls:
     def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter, window: Window) -> None:
         """``window`` hears of overloads and outages."""
         self._parts = parts
-        self._provider = calling.provider
+        self._send: Callable[..., Awaitable[RawAnswer]] = calling.provider.send  # of the works' kind of request
         self._limiter = calling.limiter
         self._tell = calling.tell
         self._budget = budget
@@ -105,7 +107,7 @@ class Calls:
     async def _attempt(self, call: Call) -> None:
         """One call and what it means; raises only `JournalError` and cancellation."""
         try:
-            raw = await self._provider.send(call.work.to_send(), sending=call.sending)
+            raw = await self._send(call.work.to_send(), sending=call.sending)
             self._store(call, raw)
         except ProviderError as error:
             self._failed(call, error)
@@ -169,6 +171,11 @@ class Calls:
         else:
             self._unbilled(call)
         self._hear(work, error)
+        halves = halved(work.rows(), error_class) if work.others else []
+        for half in halves:  # one row's fault must not be that of the others
+            self.outcomes.again(Work.together(half), 0.0)
+        if halves:
+            return
         self._next_step(work, error_class, str(error), retry_after_s=error.retry_after_s)
 
     def _hear(self, work: Work, error: ProviderError) -> None:
@@ -238,13 +245,16 @@ class Calls:
         cap, is_learned = work.cost.max_output_tokens, job.params.learns_cap
         cut = Cut(cap, is_learned, state.last_output_tokens, work.cuts, state.bad_answers, job.retries.re_asks)
         following = after_cut(cut)
-        if following is not None and following.cap != cap:
+        if following is not None and following.cap != cap and isinstance(work.request, Request):
             work.request = with_max_tokens(work.request, following.cap)
             work.cost = self._parts.predicted_cost(work.request)
         return following is not None
 
     def _tell_mistake(self, work: Work, text: str, message: str) -> None:
-        work.request = _told(work, text, message)
+        """Only a chat can be told."""
+        if not isinstance(work.request, Request):
+            return
+        work.request = _told(work.request, work.first_messages, text, message)
         work.input_bytes = self._parts.input_bytes(work.request)
         work.cost = self._parts.predicted_cost(work.request)
 
@@ -253,7 +263,8 @@ class Calls:
         self._end_failed(work, error_class, message)
 
     def _end_failed(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        work.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
+        for row in work.rows():
+            row.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
         if error_class.value not in self._told:
             self._told.add(error_class.value)
             shown = message if self._parts.declared.job.samples == "rows" else RULES[error_class].reason
@@ -270,9 +281,9 @@ class Calls:
             self._parts.output_length.learn(output_tokens)
 
 
-def _told(work: Work, text: str, message: str) -> Request:
+def _told(request: Request, first_messages: int, text: str, message: str) -> Request:
     """The request once more, with the answer that broke the schema and what was wrong with it."""
-    asked = work.request.messages[: work.first_messages]
+    asked = request.messages[:first_messages]
     complaint = f"Your answer does not fit the required JSON schema: {message}. Answer again with JSON that does."
     messages = (*asked, Message("assistant", text), Message("user", complaint))
-    return replace(work.request, messages=messages)
+    return replace(request, messages=messages)

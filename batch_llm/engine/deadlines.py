@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from batch_llm.clock import Clock
 from batch_llm.engine.meter import Meter
-from batch_llm.engine.slice_work import Work
+from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Hold, Reservation
 from batch_llm.providers.base import Phase, Sending
 

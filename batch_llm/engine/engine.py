@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 
-from batch_llm.engine.answers import Judge
+from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
 from batch_llm.engine.meter import Meter
@@ -47,7 +47,7 @@ class Engine:
         """``parts``: the job; ``calling``: what it may spend with."""
         self.parts = parts
         self.calling = calling
-        self._judge = Judge(calling.provider, parts.schema)
+        self._judge = judge_for(calling.provider, parts.schema)
         self._pipeline: Pipeline | None = None
         self._stop: tuple[ErrorClass, str] | None = None
         self._waited_for: set[int] = set()  # slices it said it waits for

@@ -12,7 +12,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from batch_llm.engine.publishing import Publisher
-from batch_llm.engine.slice_work import SliceWork, Work
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.work import Work
 from batch_llm.errors import JournalBusy
 from batch_llm.warehouse.base import StatusCounts
 
@@ -60,12 +61,15 @@ class Feed:
                 continue
             async with aclosing(slice_work.works()) as works:
                 async for work in works:
-                    if self.left == 0:
-                        slice_work.outstanding -= 1
+                    if self.left is not None and self.left < work.count:
+                        slice_work.outstanding -= work.count - self.left
                         self.cut_short = True
+                        rows, self.left = work.rows()[: self.left], 0
+                        if rows:
+                            yield Work.together(rows)
                         return
                     if self.left is not None:
-                        self.left -= 1
+                        self.left -= work.count
                     yield work
             if not slice_work.outstanding:
                 self._publisher.idle(slice_work)

@@ -27,7 +27,7 @@ from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.limiter.base import Budget, Cost, Limits, RateLimiter, Tenant
 from batch_llm.pricing import Price
-from batch_llm.providers.base import Message, Provider, Request
+from batch_llm.providers.base import AnyProvider, Message, Request
 from batch_llm.providers.structured_output import StructureMode, billed_text
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
@@ -180,7 +180,7 @@ class JobParts:
 class Calling:
     """What is needed to spend: the provider, the limit, the money, somebody to tell."""
 
-    provider: Provider
+    provider: AnyProvider
     limiter: RateLimiter
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener

@@ -21,8 +21,9 @@ from batch_llm.engine.events import BudgetMark, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.row_queue import RowQueue
-from batch_llm.engine.slice_work import SliceWork, Work
+from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.window import AWAY_PATIENCE_S, Window
+from batch_llm.engine.work import Work
 from batch_llm.errors import (
     BudgetExhausted,
     ErrorClass,
@@ -133,7 +134,7 @@ class Pipeline:
     def ended(self, work: Work) -> None:
         """See `Outcomes.ended`."""
         slice_work = work.slice_work
-        slice_work.outstanding -= 1
+        slice_work.outstanding -= work.count
         if slice_work.fed and not slice_work.outstanding:
             self._slices.idle(slice_work)
 
@@ -294,7 +295,8 @@ class Pipeline:
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
         input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
-        return price.cost(input_tokens, work.cost.max_output_tokens or UNKNOWN_OUTPUT_CAP, 0)
+        most = 0 if self._parts.call_bounds is not None else work.cost.max_output_tokens or UNKNOWN_OUTPUT_CAP
+        return price.cost(input_tokens, most, 0)
 
 
 def _until(error: StopRun) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from batch_llm.engine.answers import Judge
+from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.packing import calls_needed
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
@@ -88,7 +88,7 @@ class Plan:
 class Planner:
     """Plans and starts a job; needs no key."""
 
-    def __init__(self, parts: JobParts, judge: Judge) -> None:
+    def __init__(self, parts: JobParts, judge: AnyJudge) -> None:
         """``judge`` reads stored answers."""
         self.parts = parts
         self._judge = judge

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batch_llm.engine.columns import column, repeated
@@ -17,6 +18,7 @@ from batch_llm.engine.parts import LANE, frozen_input, python_rows, request_hash
 from batch_llm.engine.rows import RowState, RowStatus
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ErrorClass
+from batch_llm.job.embedding import EMBEDDING_COLUMN, EmbeddingAnswer
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry
 from batch_llm.warehouse.base import LLM_COLUMNS, PRICE_TYPE
@@ -75,7 +77,9 @@ class _Made:
     """The columns that the input does not give, filled row by row."""
 
     def __init__(self, work: SliceWork, rows: int) -> None:
-        job = work.parts.declared.job
+        job, schema = work.parts.declared.job, work.parts.schema
+        self._schema = schema
+        self._vectors = EMBEDDING_COLUMN if isinstance(schema, EmbeddingAnswer) else None
         self.answer_names = [field.name for field in work.parts.schema.arrow_fields]
         self.names = [*self.answer_names, *LLM_COLUMNS]
         self._rows = rows
@@ -105,6 +109,8 @@ class _Made:
                 self._lists[name] = [value] * len(self._lists["llm_status"])
         cost = row.get("llm_cost_usd")
         row = {**row, "llm_cost_usd": None if cost is None else int(cost.scaleb(PRICE_STEP_DIGITS))}
+        if self._vectors is not None and row.get(self._vectors) is not None:
+            row[self._vectors] = np.array(row[self._vectors], dtype="<f4").tobytes()
         for name, values in self._lists.items():
             values.append(row.get(name))
 
@@ -113,6 +119,8 @@ class _Made:
         values = self._lists.get(field.name)
         if values is None:
             return repeated(self._constants[field.name], self._rows, field.type)
+        if field.name == self._vectors and isinstance(self._schema, EmbeddingAnswer):
+            return self._schema.column(values)
         return column(values, field.type)
 
 
@@ -127,8 +135,8 @@ def _made(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) 
             if values is not None:
                 made.carried(values)
                 continue
-        state, verdict = rows.judged(row, good.get(row))
-        made.own(_own(work, state, pending), None if verdict is None else verdict.values)
+        state, answer = rows.judged(row, good.get(row))
+        made.own(_own(work, state, pending), answer)
     return made
 
 

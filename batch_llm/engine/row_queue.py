@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from itertools import count, islice
 
 from batch_llm.clock import Clock
-from batch_llm.engine.slice_work import Work
+from batch_llm.engine.work import Work
 
 __all__ = ["RowQueue"]
 

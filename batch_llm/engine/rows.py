@@ -15,15 +15,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from batch_llm.engine.answers import Judge, Verdict
+from batch_llm.engine.answers import AnyJudge, Verdict
+from batch_llm.engine.shares import shared_tokens
+from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["RowState", "RowStatus", "Rows"]
+__all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
 
 ZERO = Decimal(0)
+# In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
+ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
+KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
 
 class RowStatus:
@@ -36,6 +42,9 @@ class RowStatus:
 
 _PENDING, _OK, _FAILED = range(3)  # a row's byte
 _WORDS = (RowStatus.PENDING, RowStatus.OK, RowStatus.FAILED)
+
+
+_Share = tuple[Usage | None, int | None]  # of a call's tokens, and of its cost in nano-dollars
 
 
 @dataclass(slots=True)
@@ -73,7 +82,7 @@ class Rows:
     """The rows of one slice and what they cost."""
 
     def __init__(
-        self, judge: Judge, price: Price | None, count: int, entry_at: Callable[[int], Entry] | None = None
+        self, judge: AnyJudge, price: Price | None, count: int, entry_at: Callable[[int], Entry] | None = None
     ) -> None:
         """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look."""
         self.judge = judge
@@ -86,6 +95,7 @@ class Rows:
         self._spent_nano = 0  # settled
         self._unknown_usd = ZERO  # unknown outcomes, in full
         self._held_usd: dict[tuple[int, int], Decimal] = {}
+        self._calls: dict[int, tuple[dict[int, int], Verdict, list[_Share]]] = {}  # place: of the last few
 
     @property
     def spent_usd(self) -> Decimal:
@@ -101,10 +111,9 @@ class Rows:
 
     def apply(self, entry: Entry, place: int) -> Verdict | None:
         """Fold one entry, which stands at this place; the verdict when it is an answer."""
-        row = entry.row
-        state = self._states.get(row)
-        if state is None:
-            state = self._states[row] = self._kept(row)
+        if ROWS in entry.detail:
+            return self._apply_to_many(entry, place)
+        row, state = entry.row, self._touched(entry.row)
         state.attempts = max(state.attempts, entry.attempt)
         if entry.request_hash:
             state.request_hash = entry.request_hash
@@ -134,6 +143,12 @@ class Rows:
                 self._set(row, state, RowStatus.PENDING)
         return None
 
+    def _touched(self, row: int) -> RowState:
+        state = self._states.get(row)
+        if state is None:
+            state = self._states[row] = self._kept(row)
+        return state
+
     def _kept(self, row: int) -> RowState:
         """The state of a row that has none in memory."""
         if self._status[row] != _OK or self._entry_at is None:
@@ -144,17 +159,54 @@ class Rows:
     def _answer(self, state: RowState, entry: Entry, place: int) -> Verdict:
         verdict = self.judge.judge(entry.body)
         cost = self.cost_nano(verdict.usage)
-        held = self._held_usd.pop((entry.row, entry.attempt), ZERO) if self._held_usd else ZERO
-        if cost is None:
-            self._unknown_usd += held
-        else:
-            self._spent_nano += cost
-        self._fold(state, entry, verdict, cost)
+        self._settle(entry, cost)
+        self._fold(state, entry, verdict.usage, cost)
         if verdict.error_class is not None:
             state.bad_answers += 1
             return verdict
         self._end_well(entry.row, state, place)
         return verdict
+
+    def _settle(self, entry: Entry, cost_nano: int | None) -> None:
+        """The call's hold ends; what it cost is spent, in full where that is unknown."""
+        held = self._held_usd.pop((entry.row, entry.attempt), ZERO) if self._held_usd else ZERO
+        if cost_nano is None:
+            self._unknown_usd += held
+        else:
+            self._spent_nano += cost_nano
+
+    def _apply_to_many(self, entry: Entry, place: int) -> Verdict | None:
+        """Fold an answer to many rows, or a lost call for them."""
+        rows: list[int] = entry.detail[ROWS]
+        states = [self._touched(row) for row in rows]
+        for state, request_hash in zip(states, entry.detail[HASHES], strict=True):
+            state.attempts = max(state.attempts, entry.attempt)
+            state.request_hash = request_hash
+        if entry.kind is not EntryKind.ANSWER:
+            for state in states:
+                state.lost += 1
+            self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
+            return None
+        verdict, shares = self._split(entry)
+        self._settle(entry, self.cost_nano(verdict.usage))
+        for row, state, (usage, cost) in zip(rows, states, shares, strict=True):
+            self._fold(state, entry, usage, cost)
+            if verdict.error_class is None:
+                self._end_well(row, state, place)
+            else:
+                state.bad_answers += 1
+        return verdict
+
+    def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
+        """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
+        count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
+        verdict = self.judge.judge(entry.body, count)
+        usage, cost = verdict.usage, self.cost_nano(verdict.usage)
+        if usage is None:
+            return verdict, [(None, None)] * count
+        tokens = shared_tokens(usage.input_tokens, weights)
+        costs = [None] * count if cost is None else shared_tokens(cost, tokens)
+        return verdict, [(Usage(given, 0), nano) for given, nano in zip(tokens, costs, strict=True)]
 
     def _end_well(self, row: int, state: RowState, place: int) -> None:
         state.good_place = place
@@ -164,12 +216,11 @@ class Rows:
             del self._states[row]
 
     @staticmethod
-    def _fold(state: RowState, entry: Entry, verdict: Verdict, cost_nano: int | None) -> None:
-        """What an answer adds to its row."""
+    def _fold(state: RowState, entry: Entry, usage: Usage | None, cost_nano: int | None) -> None:
+        """What an answer adds to a row; of an answer to many, its share."""
         state.answers += 1
         state.latency_s = entry.latency_s
         state.finished_at = entry.at
-        usage = verdict.usage
         if usage is None:
             state.usage_unknown = True
         else:
@@ -223,22 +274,39 @@ class Rows:
         """The state of a row that is not plainly ok; None for one that nothing was noted of, and for a plain one."""
         return self._states.get(row)
 
-    def judged(self, row: int, good: Entry | None) -> tuple[RowState, Verdict | None]:
-        """Everything about a row, and the verdict on its good answer if it has one.
+    def judged(self, row: int, good: Entry | None) -> tuple[RowState, dict[str, Any] | None]:
+        """Everything about a row, and the values of the answer's columns if it has a good answer.
 
-        ``good``: the entry at `good_place`, read from the journal.
+        ``good``: the entry at `good_place`, read from the journal. A vector is its bytes.
         """
         state = self._states.get(row)
         if good is None:
             return state or RowState(), None
+        if ROWS in good.detail:
+            return self._judged_of_many(row, state, good)
         verdict = self.judge.judge(good.body)
         if state is None:
             state = RowState(RowStatus.OK, good.attempt, request_hash=good.request_hash, good_place=good.place)
             if good.kind is EntryKind.CACHED:
                 state.cached, state.finished_at = True, good.at
             else:
-                self._fold(state, good, verdict, self.cost_nano(verdict.usage))
-        return state, verdict
+                self._fold(state, good, verdict.usage, self.cost_nano(verdict.usage))
+        return state, verdict.values
+
+    def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:
+        call = self._calls.get(good.place)
+        if call is None:
+            positions = {each: position for position, each in enumerate(good.detail[ROWS])}
+            call = self._calls[good.place] = (positions, *self._split(good))
+            if len(self._calls) > KEPT_CALLS:
+                del self._calls[next(iter(self._calls))]
+        positions, verdict, shares = call
+        at = positions[row]
+        if state is None:
+            request_hash = good.detail[HASHES][at]
+            state = RowState(RowStatus.OK, good.attempt, request_hash=request_hash, good_place=good.place)
+            self._fold(state, good, *shares[at])
+        return state, {EMBEDDING_COLUMN: verdict.vectors[at]} if verdict.vectors else None
 
     def failed(self, below: int) -> list[int]:
         """The rows that ended as failed, noted below this place of the journal, in order."""

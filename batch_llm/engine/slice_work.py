@@ -1,7 +1,7 @@
 """One slice at work: its rows in order, what its journal knows, what is left to ask.
 
-Belongs here: opening a slice, telling which rows are still to be asked, noting results. Not here: calling
-(pipeline.py), the output's columns (publish.py).
+Belongs here: opening a slice, telling which rows are still to be asked, noting results. Not here: one row's request
+(work.py), calling (pipeline.py), the output's columns (publish.py).
 """
 
 from __future__ import annotations
@@ -9,59 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from batch_llm.engine.answers import Judge, Verdict
+from batch_llm.engine.answers import AnyJudge, Verdict
+from batch_llm.engine.packing import Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
 from batch_llm.engine.rows import Rows
+from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
-from batch_llm.limiter.base import Cost, Hold
-from batch_llm.providers.base import Request
 
-__all__ = ["SliceWork", "Work"]
-
-
-@dataclass(slots=True)
-class Work:
-    """A row that is to be asked."""
-
-    slice_work: SliceWork
-    row: int
-    request: Request
-    request_hash: str
-    input_bytes: int
-    cost: Cost  # predicted
-    attempt: int  # of the next call, starting at 1
-    first_messages: int  # how many messages the prompt itself has
-    tries: int = 0  # transient failures in this process
-    timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
-    throttles: int = 0  # 429s since its last call that ended otherwise
-    cuts: int = 0  # answers that were cut short
-    hold: Hold | None = None  # money that came too late for the call it was meant for
-
-    def to_send(self) -> Request:
-        """The request of the next call; its attempt is the one that the journal will name."""
-        return self.request if self.attempt == self.request.attempt else replace(self.request, attempt=self.attempt)
-
-    def note(
-        self, kind: EntryKind, body: bytes = b"", latency_s: float = 0.0, detail: dict[str, Any] | None = None
-    ) -> Verdict | None:
-        """Store an entry about this row; the verdict when it is an answer."""
-        now = self.slice_work.parts.clock.now()
-        entry = Entry(kind, self.row, self.attempt, now, self.request_hash, body, latency_s, detail=detail or {})
-        return self.slice_work.note(entry)
+__all__ = ["SliceWork"]
 
 
 class SliceWork:
     """One slice of one run, with its journal open and locked."""
 
-    def __init__(self, parts: JobParts, judge: Judge, record: RunRecord, number: int) -> None:
+    def __init__(self, parts: JobParts, judge: AnyJudge, record: RunRecord, number: int) -> None:
         """Nothing is read yet: see `open`."""
         self.parts = parts
         self.record = record
@@ -135,8 +103,8 @@ class SliceWork:
                 ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
                 for work in prepared:
                     if isinstance(work, Work):
-                        self.outstanding += 1
-                        self.asked += 1
+                        self.outstanding += work.count
+                        self.asked += work.count
                         yield work
                     else:
                         self.note(work)
@@ -147,12 +115,16 @@ class SliceWork:
         self.fed = True
 
     def _prepared(self) -> Generator[list[Work | Entry]]:
-        """The slice's open rows, batch by batch; blocking."""
-        start = 0
+        """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
+        start, bounds = 0, self.parts.call_bounds
+        packer: Packer[Work] | None = None if bounds is None else Packer(bounds)
         for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
             if not self.rows.all_done(start, batch.num_rows):
-                yield self._prepare(batch, start)
+                prepared = self._prepare(batch, start)
+                yield prepared if packer is None else _packed(packer, prepared)
             start += batch.num_rows
+        if packer is not None:
+            yield [Work.together(works) for works in packer.rest()]
 
     def _prepare(self, batch: pa.RecordBatch, start: int) -> list[Work | Entry]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry."""
@@ -192,3 +164,12 @@ class SliceWork:
             attempt=(state.attempts if state else 0) + 1,
             first_messages=len(request.messages),
         )
+
+
+def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> list[Work | Entry]:
+    """The calls that these rows complete; what fails without a call stays as it is."""
+    calls: list[Work | Entry] = [each for each in prepared if isinstance(each, Entry)]
+    for work in prepared:
+        if isinstance(work, Work):
+            calls.extend(Work.together(works) for works in packer.add(work))
+    return calls

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_llm.engine.answers import Judge
+from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
@@ -50,7 +50,7 @@ class Started:
     nothing_to_do: bool = False
 
 
-def start(parts: JobParts, judge: Judge) -> Started:
+def start(parts: JobParts, judge: AnyJudge) -> Started:
     """Find the unfinished run that is this one, or freeze a new run; blocking, one process at a time for a job.
 
     Spends nothing; raises `ConfigurationError`, and `SliceBusy` while a process works on a run of the job that this one
@@ -61,7 +61,7 @@ def start(parts: JobParts, judge: Judge) -> Started:
         return _start(parts, judge, version)
 
 
-def _start(parts: JobParts, judge: Judge, version: str) -> Started:
+def _start(parts: JobParts, judge: AnyJudge, version: str) -> Started:
     signature, shape = signatures(parts)
     records = parts.runs.all(parts.declared.job.name)
     same = [record for record in records if same_run(record, signature, shape, version)]
@@ -132,7 +132,7 @@ def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
     )
 
 
-def _freeze(parts: JobParts, judge: Judge, ended: list[RunRecord]) -> RunRecord:
+def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunRecord:
     """A new run that takes over the paid answers of the ``ended`` ones."""
     job = parts.declared.job
     signature, shape = signatures(parts)
@@ -175,11 +175,13 @@ def _unfinished(parts: JobParts) -> list[RunRecord]:
     ]
 
 
-def _take_over(parts: JobParts, judge: Judge, ended: list[RunRecord]) -> tuple[str, ...]:
+def _take_over(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> tuple[str, ...]:
     """Publish what ended runs have in their journals, so that it can be found; the runs to look in."""
     taken: list[str] = []
     for old in ended:
         declared = declare(old.job, Path(old.job_dir))  # its slices were frozen for the job as it was
+        if declared.job.is_embedding != parts.declared.job.is_embedding:
+            continue  # nothing of it can be of use
         as_it_was = replace(parts, declared=declared, source=old.source)
         _publish_journals(as_it_was, judge.for_schema(declared.answer), old)
         taken.extend([old.run_id, *old.supersedes])
@@ -194,7 +196,7 @@ def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, 
     return ()
 
 
-def _publish_journals(parts: JobParts, judge: Judge, old: RunRecord) -> None:
+def _publish_journals(parts: JobParts, judge: AnyJudge, old: RunRecord) -> None:
     for number in range(len(old.slice_rows)):
         if parts.runs.is_published(old.run_id, number):
             continue

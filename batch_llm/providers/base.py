@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
 __all__ = [
+    "AnyProvider",
     "Completion",
     "EmbeddingProvider",
     "EmbeddingRequest",
@@ -140,7 +141,9 @@ class EmbeddingProvider(Protocol):
 
     name: str  # as in the providers file
 
-    async def send(self, request: EmbeddingRequest, *, total_s: float) -> RawAnswer:
+    async def send(
+        self, request: EmbeddingRequest, *, total_s: float | None = None, sending: Sending | None = None
+    ) -> RawAnswer:
         """As `Provider.send`."""
         ...
 
@@ -155,3 +158,7 @@ class EmbeddingProvider(Protocol):
     async def __aexit__(self, *exc: object) -> None:
         """Close connections."""
         ...
+
+
+AnyProvider = Provider | EmbeddingProvider
+"""Whichever the job's kind wants."""

@@ -49,8 +49,9 @@ class OpenAIChatProvider:
         self, request: Request, *, total_s: float | None = None, sending: Sending | None = None
     ) -> RawAnswer:
         """See `Provider.send`."""
+        headers = self._endpoint.attempt_headers(request.custom_id, request.attempt)
         return await self._connection.post(
-            self._url, self._body(request), total_s=total_s, sending=sending, headers=self._headers(request)
+            self._url, self._body(request), total_s=total_s, sending=sending, headers=headers
         )
 
     def read(self, body: bytes) -> Completion:
@@ -74,11 +75,6 @@ class OpenAIChatProvider:
             usage=_usage(data.get("usage")),
             model=str(data.get("model") or ""),
         )
-
-    def _headers(self, request: Request) -> dict[str, str] | None:
-        """The attempt's name where the endpoint honours one: the same again when it is repeated after a crash."""
-        header = self._endpoint.idempotency_header
-        return None if header is None else {header: f"{request.custom_id}-{request.attempt}"}
 
     def _body(self, request: Request) -> bytes:
         mode = self._endpoint.structure

@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Usage
+from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
 from batch_llm.providers.openai_http import ABSURD_TOKENS, OpenAIConnection, OpenAIEndpoint
 
 __all__ = ["OpenAIEmbeddingProvider"]
@@ -47,7 +47,9 @@ class OpenAIEmbeddingProvider:
         """Close all connections."""
         await self._connection.__aexit__(*exc)
 
-    async def send(self, request: EmbeddingRequest, *, total_s: float) -> RawAnswer:
+    async def send(
+        self, request: EmbeddingRequest, *, total_s: float | None = None, sending: Sending | None = None
+    ) -> RawAnswer:
         """See `EmbeddingProvider.send`."""
         body = {
             "model": self._endpoint.model_prefix + request.model,
@@ -55,7 +57,10 @@ class OpenAIEmbeddingProvider:
             "encoding_format": "base64",
             **request.params,
         }
-        return await self._connection.post(self._url, orjson.dumps(body), total_s=total_s)
+        headers = self._endpoint.attempt_headers(request.custom_id, request.attempt)
+        return await self._connection.post(
+            self._url, orjson.dumps(body), total_s=total_s, sending=sending, headers=headers
+        )
 
     def read(self, body: bytes) -> Embeddings:
         """See `EmbeddingProvider.read`. 80 µs per vector of 1,536 numbers: JSON and base64."""

@@ -43,6 +43,10 @@ class OpenAIEndpoint:
         """The address of ``path``, which begins with a slash."""
         return self.base_url.rstrip("/") + path
 
+    def attempt_headers(self, custom_id: str, attempt: int) -> dict[str, str] | None:
+        """The attempt's name where the endpoint honours one: the same again when it is repeated after a crash."""
+        return None if self.idempotency_header is None else {self.idempotency_header: f"{custom_id}-{attempt}"}
+
 
 class OpenAIConnection:
     """Kept connections to one endpoint, for many concurrent calls. Open it with ``async with``."""

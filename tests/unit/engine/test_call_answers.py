@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import struct
+from decimal import Decimal
 
 import orjson
 import pytest
 
-from batch_llm.engine.call_answers import KEPT_CALLS, CallJudge, StoredVectors
+from batch_llm.config.providers_file import PricesSpec
+from batch_llm.engine.call_answers import CallJudge
+from batch_llm.engine.rows import HASHES, KEPT_CALLS, ROWS, WEIGHTS, Rows
 from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EmbeddingAnswer
+from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.pricing import PriceList
 from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai_http import OpenAIEndpoint
 
@@ -56,21 +61,33 @@ def test_a_bad_answer_is_bad_for_all_rows_and_its_bill_is_known_where_it_is_told
     assert (verdict.usage is None) == (answer == b"<html>")
 
 
-def test_rows_in_order_decode_each_answer_once_and_few_are_kept() -> None:
-    bodies = {place: body(*(vector(place * 10 + row) for row in range(3))) for place in range(2 * KEPT_CALLS)}
-    read: list[int] = []
-
-    def stored(place: int) -> bytes:
-        read.append(place)
-        return bodies[place]
-
-    vectors = StoredVectors(JUDGE, stored)
-    for place in bodies:
-        assert [vectors.vector(place, row, 3) for row in range(3)] == [vector(place * 10 + row) for row in range(3)]
-    assert read == list(bodies)
-    assert vectors.vector(0, 1, 3) == vector(1)
-    assert read == [*bodies, 0]
+def stored(place: int, first: int, count: int) -> Entry:
+    """An answer to ``count`` rows from ``first`` on, whose predicted tokens are 1, 2, 3, .."""
+    rows = list(range(first, first + count))
+    detail = {ROWS: rows, WEIGHTS: list(range(1, count + 1)), HASHES: [f"h{row}" for row in rows]}
+    return Entry(EntryKind.ANSWER, first, 1, body=body(*(vector(row) for row in rows)), place=place, detail=detail)
 
 
-def test_a_stored_answer_that_is_not_good_has_no_vector() -> None:
-    assert StoredVectors(JUDGE, lambda _: body(vector(1))).vector(0, 0, 2) is None
+def test_each_row_finds_its_own_vector_and_its_share_of_the_bill_again() -> None:
+    """Whatever is kept of the last calls; the shares add up to the bill, to the token and the billionth."""
+    prices = PricesSpec(input=Decimal("0.02"), output=Decimal(0))
+    rows = Rows(JUDGE, PriceList().for_model("p", "m", prices), 4 * 2 * KEPT_CALLS)
+    calls = {place: stored(place, place * 4, 4) for place in range(2 * KEPT_CALLS)}
+    rows.replay(calls.values())
+    assert rows.ok == 4 * len(calls) and rows.spent_usd == len(calls) * Decimal("0.00000018")
+    for place in [*calls, 0, len(calls) - 1, 0]:
+        states = []
+        for row in range(place * 4, place * 4 + 4):
+            assert rows.good_place(row) == place and rows.open_state(row) is None
+            state, values = rows.judged(row, calls[place])
+            assert values == {"embedding": vector(row)} and state.request_hash == f"h{row}"
+            states.append(state)
+        assert [state.input_tokens for state in states] == [1, 2, 3, 3]
+        assert sum(state.cost_nano or 0 for state in states) == 180
+
+
+def test_a_call_that_was_lost_is_lost_for_all_its_rows() -> None:
+    rows = Rows(JUDGE, None, 4)
+    rows.replay([Entry(EntryKind.LOST, 0, 2, detail=stored(0, 0, 4).detail)])
+    states = [rows.open_state(row) for row in range(4)]
+    assert [(state.lost, state.attempts) for state in states if state] == [(1, 2)] * 4

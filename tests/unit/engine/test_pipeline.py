@@ -21,8 +21,8 @@ from batch_llm.engine.events import Event, FirstFailure, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
-from batch_llm.engine.slice_work import Work
 from batch_llm.engine.window import PROBE_FIRST_S, WINDOW_UNLIMITED
+from batch_llm.engine.work import Work
 from batch_llm.errors import (
     ErrorClass,
     LimiterError,
@@ -149,6 +149,7 @@ class Bench:
             clock=self.clock,
             limits=Limits("p:main"),
             price=None,
+            call_bounds=None,
             paid_at={},
             tokens=SimpleNamespace(exact=True),
             tenant=Tenant("u", "j"),

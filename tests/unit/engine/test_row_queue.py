@@ -10,7 +10,7 @@ import pytest
 
 from batch_llm.clock import ManualClock
 from batch_llm.engine.row_queue import LISTED_MAX, RowQueue
-from batch_llm.engine.slice_work import Work
+from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import Message, Request
 

@@ -52,19 +52,19 @@ def test_a_good_answer_ends_its_row() -> None:
     known, good = rows(), answer(3)
     assert known.apply(good, PLACE) is not None
     assert known.open_state(3) is None and known.status(3) == RowStatus.OK and known.good_place(3) == PLACE
-    state, verdict = known.judged(3, good)
+    state, values = known.judged(3, good)
     assert (state.status, state.input_tokens, state.output_tokens, state.good_place) == (RowStatus.OK, 10, 5, PLACE)
     assert (state.attempts, state.answers, state.cost_nano) == (1, 1, 20_000)
-    assert known.spent_usd == Decimal("0.00002") and verdict is not None and verdict.values == {"response": "yes"}
+    assert known.spent_usd == Decimal("0.00002") and values == {"response": "yes"}
 
 
 def test_an_answer_from_elsewhere_costs_nothing() -> None:
     """It says so, and is no attempt of this run."""
     known, good = rows(), replace(answer(3), kind=EntryKind.CACHED, attempt=0)
     known.apply(good, PLACE)
-    state, verdict = known.judged(3, good)
+    state, values = known.judged(3, good)
     assert (state.status, state.cached, state.attempts, state.input_tokens) == (RowStatus.OK, True, 0, 0)
-    assert known.spent_usd == 0 and verdict is not None and verdict.values == {"response": "yes"}
+    assert known.spent_usd == 0 and values == {"response": "yes"}
 
 
 @given(

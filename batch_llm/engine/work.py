@@ -1,0 +1,105 @@
+"""A row that waits to be sent, or is on its way: its request, and what was tried.
+
+Belongs here: the record that queue, limiter and calls hand around; several rows in one call. Not here: which rows are
+to be asked (slice_work.py), what follows from a call (calls.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from batch_llm.engine.answers import Verdict
+from batch_llm.engine.rows import HASHES, ROWS, WEIGHTS
+from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.limiter.base import Cost, Hold
+from batch_llm.providers.base import EmbeddingRequest, Request
+
+if TYPE_CHECKING:
+    from batch_llm.engine.slice_work import SliceWork
+
+__all__ = ["Work"]
+
+OF_ALL_ROWS = frozenset({EntryKind.ANSWER, EntryKind.LOST})  # entries that are about every row of a call
+
+
+@dataclass(slots=True)
+class Work:
+    """A row that is to be asked; or several, in one call."""
+
+    slice_work: SliceWork
+    row: int
+    request: Request | EmbeddingRequest
+    request_hash: str
+    input_bytes: int
+    cost: Cost  # predicted
+    attempt: int  # of the next call, starting at 1
+    first_messages: int  # how many messages the prompt itself has
+    tries: int = 0  # transient failures in this process
+    timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
+    throttles: int = 0  # 429s since its last call that ended otherwise
+    cuts: int = 0  # answers that were cut short
+    hold: Hold | None = None  # money that came too late for the call it was meant for
+    others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
+    own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
+
+    @classmethod
+    def together(cls, works: Sequence[Work]) -> Work:
+        """One call for these rows, as it is asked for vectors; at least one."""
+        first = works[0]
+        texts = tuple(work.text for work in works)
+        request = EmbeddingRequest(first.request.custom_id, first.request.model, texts, first.request.params)
+        tokens, size_bytes = sum(work.input_tokens for work in works), sum(work.input_bytes for work in works)
+        attempt = max(work.attempt for work in works)
+        call = replace(first, request=request, input_bytes=size_bytes, cost=Cost(tokens, 0), attempt=attempt)
+        call.others = tuple(works[1:])
+        call.own = (first.request, first.input_bytes, first.cost)
+        return call
+
+    @property
+    def input_tokens(self) -> int:
+        """Predicted tokens of its input."""
+        return self.cost.input_tokens
+
+    @property
+    def count(self) -> int:
+        """How many rows the call asks."""
+        return 1 + len(self.others)
+
+    def rows(self) -> list[Work]:
+        """Every row of the call as a work of its own."""
+        if self.own is None:
+            return [self]
+        request, size_bytes, cost = self.own
+        first = replace(self, request=request, input_bytes=size_bytes, cost=cost, others=(), own=None)
+        return [first, *(replace(work, attempt=self.attempt, tries=self.tries) for work in self.others)]
+
+    @property
+    def text(self) -> str:
+        """The text to embed: the last message."""
+        return self.request.messages[-1].content if isinstance(self.request, Request) else self.request.texts[0]
+
+    def to_send(self) -> Request | EmbeddingRequest:
+        """The request of the next call; its attempt is the one that the journal will name."""
+        return self.request if self.attempt == self.request.attempt else replace(self.request, attempt=self.attempt)
+
+    def note(
+        self, kind: EntryKind, body: bytes = b"", latency_s: float = 0.0, detail: dict[str, Any] | None = None
+    ) -> Verdict | None:
+        """Store an entry about this row; the verdict when it is an answer."""
+        now = self.slice_work.parts.clock.now()
+        detail = detail or {}
+        if self.own is not None and kind in OF_ALL_ROWS:
+            detail = detail | self._all_rows()
+        entry = Entry(kind, self.row, self.attempt, now, self.request_hash, body, latency_s, detail=detail)
+        return self.slice_work.note(entry)
+
+    def _all_rows(self) -> dict[str, list[Any]]:
+        """What an entry about a call for many rows says of them."""
+        each = self.rows()
+        return {
+            ROWS: [work.row for work in each],
+            WEIGHTS: [work.input_tokens for work in each],
+            HASHES: [work.request_hash for work in each],
+        }
