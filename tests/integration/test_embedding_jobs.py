@@ -133,7 +133,7 @@ async def test_a_second_run_asks_only_what_is_new_or_changed(lab: Lab) -> None:
 
 async def test_faults_cost_attempts_and_never_a_wrong_vector(lab: Lab) -> None:
     lab.table(2_000)
-    shares = {kind: 0.02 for kind in FaultKind if kind not in (FaultKind.HANG, FaultKind.DRIP)}
+    shares = {kind: 0.03 for kind in FaultKind if kind not in (FaultKind.HANG, FaultKind.DRIP)}
     async with lab.simulator(faults=shares, fault_retry_after_s=0.01, seed=3, embedding_dimensions=BIG) as simulator:
         summary = await lab.run(vectors(lab, size=BIG, slices={"rows": 500}))
         stats = simulator.stats()
@@ -158,7 +158,7 @@ async def test_the_limit_on_tokens_is_kept_and_used(lab: Lab) -> None:
 
 async def test_a_budget_is_never_passed_and_the_rest_is_pending(lab: Lab) -> None:
     lab.table(1_000, text="x" * 396 + "{:04}")
-    async with lab.simulator() as simulator:
+    async with lab.simulator(embedding_dimensions=BIG) as simulator:
         first = await lab.run(vectors(lab, size=BIG, budget_usd="0.1"))
         spent = bill(simulator.stats()["input_tokens"])
         assert spent <= Decimal("0.1")
