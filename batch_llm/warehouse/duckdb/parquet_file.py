@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 __all__ = ["ParquetOutput", "sync_folder"]
 
-ROW_GROUP_BYTES = 8 << 20  # what a reader holds at a time, per column it reads
+ROW_GROUP_BYTES = 4 << 20  # what a reader holds at a time
 ROW_GROUP_ROWS = 32_768
 
 
