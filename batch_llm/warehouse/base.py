@@ -197,7 +197,8 @@ class Warehouse(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Rows of an output table, or of a run's published rows when ``place`` is ``run:<run_id>``.
 
-        Raises `OutputError` when there is no such table.
+        At least one batch, so that the columns are known where there are no rows. Raises `OutputError` when there is
+        no such table.
         """
         ...
 
