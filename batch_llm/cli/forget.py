@@ -34,7 +34,10 @@ def forget(reference: str, *, yes: bool, json: bool) -> None:
 
 
 def forget_runs(name: str) -> list[str]:
-    """Erase every run of a job, newest last, and the frames they were given; the ids. Raises `SliceBusy` while a process works on one of them."""
+    """Erase every run of a job, newest last, and the frames they were given; the ids.
+
+    Raises `SliceBusy` while a process works on one of them.
+    """
     from batch_llm.warehouse.uploads import drop_uploads
 
     store = open_home()
