@@ -24,12 +24,11 @@ TOO_EARLY = "stopped before anything was asked; nothing was spent"
 
 Result = TypeVar("Result")
 
+_earlier: list[Any] = []  # the handler before ours, while anybody listens
+
 
 class Interrupts:
     """What may end one run early; a context manager around it, in the thread that waits for it."""
-
-    _listening: list[Interrupts] = []  # noqa: RUF012  one list for the process, as there is one handler
-    _earlier: Any = None
 
     def __init__(self) -> None:
         """Nothing is heard before ``with``."""
@@ -40,17 +39,17 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         """Listen to Ctrl-C."""
         if threading.current_thread() is threading.main_thread():
-            if not self._listening:
-                Interrupts._earlier = signal.signal(signal.SIGINT, _interrupt_all)
-            self._listening.append(self)
+            if not _listening:
+                _earlier[:] = [signal.signal(signal.SIGINT, _interrupt_all)]
+            _listening.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
         """Stop listening."""
-        if self in self._listening:
-            self._listening.remove(self)
-            if not self._listening and signal.getsignal(signal.SIGINT) is _interrupt_all:
-                signal.signal(signal.SIGINT, self._earlier if self._earlier is not None else signal.SIG_DFL)
+        if self in _listening:
+            _listening.remove(self)
+            if not _listening and signal.getsignal(signal.SIGINT) is _interrupt_all:
+                signal.signal(signal.SIGINT, _earlier[0] if _earlier[0] is not None else signal.SIG_DFL)
 
     def interrupt(self) -> None:
         """Drain; at once when it was asked to drain before. From the main thread."""
@@ -95,5 +94,8 @@ class Interrupts:
 
 
 def _interrupt_all(number: int, frame: object) -> None:
-    for listening in list(Interrupts._listening):
+    for listening in _listening:
         listening.interrupt()
+
+
+_listening: list[Interrupts] = []  # one list for the process, as there is one handler

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ TABLE = pa.table({"id": list(range(500)), "text": [f"text {i}" if i % 7 else Non
 
 def stream(table: pa.Table, cuts: list[int]) -> pa.RecordBatchReader:
     bounds = [0, *sorted(cuts), table.num_rows]
-    batches = [b for i, j in zip(bounds, bounds[1:], strict=False) for b in table.slice(i, j - i).to_batches()]
+    batches = [b for i, j in itertools.pairwise(bounds) for b in table.slice(i, j - i).to_batches()]
     return pa.RecordBatchReader.from_batches(table.schema, batches)
 
 
