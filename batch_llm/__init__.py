@@ -11,14 +11,27 @@ if TYPE_CHECKING:
     from batch_llm.engine.events import RunSummary
     from batch_llm.job.load import DeclaredJob, declare, load_job
     from batch_llm.job.model import Job
-    from batch_llm.python import limits, output, run
+    from batch_llm.python import RunResult, arun, limits, output, run
 
-__all__ = ["DeclaredJob", "Job", "RunSummary", "declare", "limits", "load_job", "output", "run"]
+__all__ = [
+    "DeclaredJob",
+    "Job",
+    "RunResult",
+    "RunSummary",
+    "arun",
+    "declare",
+    "limits",
+    "load_job",
+    "output",
+    "run",
+]
 
 _PLACES = {
     "DeclaredJob": "batch_llm.job.load",
     "Job": "batch_llm.job.model",
+    "RunResult": "batch_llm.python",
     "RunSummary": "batch_llm.engine.events",
+    "arun": "batch_llm.python",
     "declare": "batch_llm.job.load",
     "limits": "batch_llm.python",
     "load_job": "batch_llm.job.load",

@@ -315,9 +315,11 @@ def project() -> dict[str, dict[str, object]]:
 
 
 def declared_distributions() -> set[str]:
-    dependencies = project()["project"]["dependencies"]
-    assert isinstance(dependencies, list)
-    return {re.split(r"[\s\[<>=!~;]", each, maxsplit=1)[0].lower() for each in dependencies}
+    """What a user gets, and what an extra adds."""
+    dependencies, extras = project()["project"]["dependencies"], project()["project"]["optional-dependencies"]
+    assert isinstance(dependencies, list) and isinstance(extras, dict)
+    every = [*dependencies, *(each for extra in extras.values() for each in extra)]
+    return {re.split(r"[\s\[<>=!~;]", each, maxsplit=1)[0].lower() for each in every}
 
 
 @cache

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from batch_llm.cli.board import Board
 from batch_llm.cli.interrupts import Interrupts
 from batch_llm.cli.watch import Watcher, watcher_for
 from batch_llm.engine.events import RunSummary
 from batch_llm.errors import Cancelled
+from batch_llm.watching.board import Board
 
 if TYPE_CHECKING:
     from batch_llm.config.settings import Settings

@@ -37,16 +37,24 @@ def forget(reference: str, *, yes: bool, json: bool) -> None:
 
 
 def forget_runs(name: str) -> list[str]:
-    """Erase every run of a job, newest last; the ids. Raises `SliceBusy` while a process works on one of them."""
+    """Erase every run of a job, newest last, and the frames they were given; the ids.
+
+    Raises `SliceBusy` while a process works on one of them.
+    """
+    from batch_llm.warehouse.uploads import drop_uploads
+
     store = open_home()
     with ExitStack() as alone:
         alone.enter_context(store.runs.starting(name))
-        runs = [record.run_id for record in reversed(store.runs.all(name))]
+        records = store.runs.all(name)
+        runs = [record.run_id for record in reversed(records)]
         for run_id in runs:  # all of them before the first is erased
             alone.enter_context(store.runs.alone(run_id))
         for run_id in runs:
             store.warehouse.forget(run_id)  # first: the record that leads here goes last
             store.runs.delete(run_id)
+        named = {record.source for record in store.runs.all()}
+        drop_uploads(store.settings.uploads_dir, {record.source for record in records}, named)
     return runs
 
 

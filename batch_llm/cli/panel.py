@@ -1,6 +1,6 @@
 """A run's progress as a live panel in a terminal.
 
-Belongs here: drawing with rich. Not here: the words (board.py).
+Belongs here: drawing with rich. Not here: the words (watching/board.py).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from batch_llm.cli.board import Board, remark
 from batch_llm.cli.speech import printable, scrubbed
 from batch_llm.engine.events import Event
+from batch_llm.watching.board import Board, remark
 
 __all__ = ["LivePanel"]
 

@@ -1,6 +1,6 @@
 """A run's end, in words and as the JSON object that scripts read.
 
-Belongs here: wording a RunSummary. Not here: printing progress (board.py), exit codes (exits.py).
+Belongs here: wording a RunSummary. Not here: printing progress (watching/board.py), exit codes (exits.py).
 """
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from batch_llm.cli.board import counted
 from batch_llm.cli.exits import SAMPLE
 from batch_llm.cli.speech import duration, number, usd
 from batch_llm.engine.events import RunSummary
+from batch_llm.watching.board import counted
 
 __all__ = ["summary_as_json", "summary_in_words"]
 

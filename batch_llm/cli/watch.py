@@ -1,6 +1,6 @@
 """Which watcher suits where the output goes: a live panel in a terminal, log lines elsewhere.
 
-Belongs here: the choice. Not here: the watchers (panel.py, log_lines.py).
+Belongs here: the choice. Not here: the watchers (panel.py, watching/log_lines.py).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import sys
 from types import TracebackType
 from typing import Protocol, Self
 
-from batch_llm.cli.board import Board
-from batch_llm.cli.log_lines import LogLines
+from batch_llm.cli.speech import tell
 from batch_llm.engine.events import Event
+from batch_llm.watching.board import Board
+from batch_llm.watching.log_lines import LogLines
 
 __all__ = ["Watcher", "watcher_for"]
 
@@ -44,4 +45,4 @@ def watcher_for(board: Board, *, json: bool) -> Watcher:
             from batch_llm.cli.panel import LivePanel
 
             return LivePanel(board, file)
-    return LogLines(board)
+    return LogLines(board, tell)

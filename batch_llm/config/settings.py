@@ -92,6 +92,11 @@ class Settings:
         return _absolute(unquote(urlsplit(self.journal).path), self.cwd)
 
     @property
+    def uploads_dir(self) -> Path:
+        """The folder of tables that came from a program's memory, as files."""
+        return self.home / "uploads"
+
+    @property
     def duckdb_path(self) -> Path:
         """The warehouse's database file.
 

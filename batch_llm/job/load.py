@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,11 @@ class DeclaredJob:
             return reference
         return os.path.normpath(self.directory / os.path.expanduser(reference))
 
+    def with_table(self, reference: str) -> DeclaredJob:
+        """The same job over another input, in the place of its own `input.table` or `watch`."""
+        changed = {"input": self.job.input.model_copy(update={"table": reference}), "watch": None}
+        return replace(self, job=self.job.model_copy(update=changed))
+
     def check_columns(self, available: Collection[str]) -> None:
         """Raise `InputError` when the input lacks a column of the key, of ``keep`` or of the prompt."""
         problems = missing_columns(self.job, self.prompt.columns, available)
@@ -86,8 +91,12 @@ class DeclaredJob:
         raise JobFileError(self.source.message([Problem(("model",), reason)]))
 
 
-def load_job(path: str | Path) -> DeclaredJob:
+def load_job(path: str | Path, table: str | None = None) -> DeclaredJob:
     """Read and check a job file, or ``job.yaml`` of a folder.
+
+    Args:
+        path: The file or folder.
+        table: The input, in the place of the file's own `input.table` or `watch`, which may then be absent.
 
     Raises:
         JobFileError: The file is missing or wrong; every problem is named with file, line, field and value.
@@ -104,15 +113,16 @@ def load_job(path: str | Path) -> DeclaredJob:
         raise JobFileError(f"{file}: cannot be read ({error.strerror})") from None
     except YamlProblem as error:
         raise JobFileError(f"{file}:{error.line}: {error.reason}") from None
-    return _declare(_validated(source), file.absolute().parent, file, source)
+    return _declare(_validated(source, table), file.absolute().parent, file, source)
 
 
-def declare(data: Mapping[str, Any] | Job, directory: str | Path) -> DeclaredJob:
+def declare(data: Mapping[str, Any] | Job, directory: str | Path, table: str | None = None) -> DeclaredJob:
     """Check a job that comes from Python: the keys of the job file as a dict, or a `Job`.
 
     Args:
         data: The job.
         directory: What its relative paths are relative to.
+        table: As for `load_job`.
 
     Raises:
         JobFileError, SecretError, NotYetAvailable: As `load_job`, with the job's name in the file's place.
@@ -123,8 +133,9 @@ def declare(data: Mapping[str, Any] | Job, directory: str | Path) -> DeclaredJob
     else:
         name = data.get("name") if isinstance(data, Mapping) else None
         source = Source(f"job {name}" if isinstance(name, str) and len(name) < 64 else "job", data)
-        job = _validated(source)
-    return _declare(job, Path(directory).absolute(), None, source)
+        job = _validated(source, table)
+    declared = _declare(job, Path(directory).absolute(), None, source)
+    return declared if table is None else declared.with_table(table)
 
 
 def dump_job(job: Job) -> str:
@@ -143,11 +154,15 @@ def find_jobs(directory: Path) -> list[Path]:
     )
 
 
-def _validated(source: Source) -> Job:
+def _validated(source: Source, table: str | None) -> Job:
     if not isinstance(source.data, Mapping):
         raise JobFileError(f"{source.name}: must be a mapping with name, input, prompt, model and output")
+    data = dict(source.data)
+    if table is not None and isinstance(data.get("input"), Mapping):
+        data["input"] = {**data["input"], "table": table}
+        data.pop("watch", None)
     try:
-        return Job.model_validate(dict(source.data))
+        return Job.model_validate(data)
     except ValidationError as error:
         problems = explain(error, Job)
     raise error_for(problems, JobFileError)(source.message(problems))  # outside: the cause would hold the values

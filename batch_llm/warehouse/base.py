@@ -145,7 +145,7 @@ class Warehouse(Protocol):
         ...
 
     def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
-        """The first rows of an input, for previews and estimates."""
+        """The first rows of an input, for previews and estimates; fewer when they are long: a few megabytes in all."""
         ...
 
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
@@ -153,7 +153,7 @@ class Warehouse(Protocol):
         ...
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
-        """A slice's rows, always in the same order, with flat memory."""
+        """A slice's rows, always in the same order; a batch holds a few megabytes at most, or one longer row."""
         ...
 
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
@@ -197,7 +197,8 @@ class Warehouse(Protocol):
     ) -> Iterator[pa.RecordBatch]:
         """Rows of an output table, or of a run's published rows when ``place`` is ``run:<run_id>``.
 
-        Raises `OutputError` when there is no such table.
+        At least one batch, so that the columns are known where there are no rows. Raises `OutputError` when there is
+        no such table.
         """
         ...
 

@@ -1,45 +1,262 @@
-"""The Python door."""
+"""The Python door: a job from a script, over a file or a frame; what it gives back."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import batch_llm
-from batch_llm.errors import OutputError
+from batch_llm.engine.events import Event, RunFinished
+from batch_llm.errors import ConfigurationError, InputError, JobFileError, OutputError
+from batch_llm.python import RunResult
 from tests.integration.lab import SCHEMA, Lab
 
+Job = Callable[..., dict[str, Any]]
 
-def test_a_job_from_python_gives_a_frame(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same keys as the job file; the frame holds every row, missing numbers missing."""
-    lab.table(25)
+
+@pytest.fixture
+def job(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Job:
+    """A job without a table, over the simulator in this process, in a home of its own."""
     monkeypatch.chdir(lab.folder)
     monkeypatch.setenv("BATCH_LLM_HOME", str(lab.folder / "home"))
-    job = {
-        "name": "from_python",
-        "input": {"table": "input.parquet", "key": ["id"]},
-        "prompt": {"user": "{{ text }}"},
-        "model": "simulator/small",
-        "output": {"table": "graded", "schema": SCHEMA},
-    }
+
+    def make(**changes: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "name": "from_python",
+            "input": {"key": ["id"]},
+            "prompt": {"user": "{{ text }}"},
+            "model": "simulator/small",
+            "output": {"table": "graded", "schema": SCHEMA},
+        }
+        return {**found, **changes}
+
+    return make
+
+
+def frame(rows: int, **more: Any) -> pd.DataFrame:
+    ids = range(rows)
+    return pd.DataFrame({"id": ids, "text": [f"text {i}" for i in ids], **more})
+
+
+def quiet(job: Any, table: Any = None, **how: Any) -> RunResult:
+    return batch_llm.run(job, table, progress=False, **how)
+
+
+# -- a table of the job's own ---------------------------------------------------------------------------------------
+
+
+def test_a_job_from_python_gives_a_frame(lab: Lab, job: Job) -> None:
+    """The same keys as the job file; the frame holds every row, missing numbers missing."""
+    lab.table(25)
+    own = job(input={"table": "input.parquet", "key": ["id"]})
     with pytest.raises(OutputError):
-        batch_llm.output(job)
-    summary = batch_llm.run(job, limit=20)
-    assert (summary.ok, summary.pending) == (20, 5)
-    frame = batch_llm.output(batch_llm.declare(job, lab.folder))
-    assert isinstance(frame, pd.DataFrame) and len(frame) == 25
-    assert frame["score"].isna().sum() == 5 and frame["llm_cost_usd"].isna().all()
+        batch_llm.output(own)
+    result = quiet(own, limit=20)
+    assert (result.ok, result.pending, result.stopped, len(result)) == (20, 5, "sample", 25)
+    found = batch_llm.output(batch_llm.declare(own, lab.folder))
+    assert isinstance(found, pd.DataFrame) and len(found) == 25
+    assert found["score"].isna().sum() == 5 and found["llm_cost_usd"].isna().all()
 
 
 def test_importing_the_package_is_light(root: Path) -> None:
     """Nothing heavy comes with the name."""
-    code = (
-        "import sys, batch_llm; print(sorted({'pydantic', 'duckdb', 'pyarrow', 'pandas', 'openai'} & set(sys.modules)))"
-    )
+    heavy = {"pydantic", "duckdb", "pyarrow", "pandas", "polars", "openai", "IPython"}
+    code = f"import sys, batch_llm; print(sorted({heavy!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert found.stdout.strip() == "[]"
     assert all(hasattr(batch_llm, name) for name in batch_llm.__all__)
+
+
+def test_a_path_is_relative_to_the_working_directory(lab: Lab, job: Job) -> None:
+    """Also when the job file lies elsewhere; its own table, if it has one, is passed over."""
+    lab.table(3)
+    (lab.folder / "jobs").mkdir()
+    file = lab.folder / "jobs" / "j.yaml"
+    file.write_text(
+        "name: elsewhere\ninput: {key: [id]}\nprompt: {user: '{{ text }}'}\nmodel: simulator/small\n"
+        "output: {table: out}\n"
+    )
+    assert quiet(file, "input.parquet").ok == 3
+    assert quiet(job(input={"table": "absent.parquet", "key": ["id"]}), Path("input.parquet")).ok == 3
+    with pytest.raises(JobFileError, match=r"input\.table"):
+        quiet(file)
+
+
+# -- frames ---------------------------------------------------------------------------------------------------------
+
+
+def _stream(table: pa.Table) -> Iterator[pa.RecordBatch]:
+    yield from table.to_batches(max_chunksize=7)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda data: data,
+        pa.Table.from_pandas,
+        lambda data: pa.Table.from_pandas(data).combine_chunks().to_batches()[0],
+        lambda data: pa.RecordBatchReader.from_batches(
+            pa.Table.from_pandas(data).schema, _stream(pa.Table.from_pandas(data))
+        ),
+        pl.from_pandas,
+    ],
+    ids=["pandas", "arrow table", "record batch", "reader", "polars"],
+)
+def test_any_frame_is_an_input(job: Job, make: Callable[[pd.DataFrame], Any]) -> None:
+    """One result row per row, in the frame's order, as Arrow, pandas and polars."""
+    data = frame(20).sample(frac=1, random_state=1)
+    result = quiet(job(slices={"rows": 6}), make(data))
+    assert (result.ok, result.failed, result.pending) == (20, 0, 0)
+    assert result.to_arrow().column("id").to_pylist() == data["id"].tolist()
+    assert result.to_pandas()["id"].tolist() == data["id"].tolist()
+    assert result.to_polars()["id"].to_list() == data["id"].tolist()
+    assert sum(batch.num_rows for batch in result.rows) == 20
+    assert result.to_pandas()["score"].dtype == pd.ArrowDtype(pa.float64())
+
+
+def test_the_same_content_is_the_same_version(lab: Lab, job: Job) -> None:
+    """A second call has nothing to do, a grown frame asks the new rows only, a sample goes on."""
+    sample = quiet(job(), frame(10), limit=4)
+    whole = quiet(job(), frame(10))
+    assert (sample.stopped, whole.run_id, whole.summary.requests) == ("sample", sample.run_id, 6)
+    again = quiet(job(), pl.from_pandas(frame(10)))
+    assert (again.summary.nothing_to_do, again.run_id) == (True, whole.run_id)
+    grown = quiet(job(), frame(13))
+    assert (grown.ok, grown.cached, grown.summary.requests) == (13, 10, 3)
+    assert len(list((lab.folder / "home" / "uploads").iterdir())) == 2
+
+
+def test_only_what_the_job_uses_is_written(lab: Lab, job: Job) -> None:
+    """A change of an unused column asks nothing, and an unused column of any type is no obstacle."""
+    odd = pd.period_range("2024-01", periods=3, freq="M")
+    assert quiet(job(), frame(3, other=odd)).ok == 3
+    assert quiet(job(), frame(3, other=[1, 2, 3])).summary.nothing_to_do
+    (path,) = (lab.folder / "home" / "uploads").iterdir()
+    assert pq.read_schema(path).names == ["id", "text"]
+    filtered = quiet(job(input={"key": ["id"], "where": "other > 1"}), frame(3, other=[1, 2, 3], odd=odd))
+    assert len(filtered) == 2
+
+
+def test_an_index_is_a_column_when_the_job_uses_it(job: Job) -> None:
+    """By its name, also a level of several; one without a name, or unused, is not in the way."""
+    assert quiet(job(), frame(3).set_index("id")).to_pandas()["id"].tolist() == [0, 1, 2]
+    several = frame(3, name="a").assign(part="x").set_index(["part", "id"])
+    assert quiet(job(name="several"), several).ok == 3
+    assert quiet(job(name="unused"), frame(4).set_index(pd.Index([7, 7, 7, 7], name="other"))).ok == 4
+    with pytest.raises(InputError, match="no key column 'id'"):
+        quiet(job(), frame(3).drop(columns="id"))
+
+
+def test_an_empty_frame_gives_an_empty_result_with_its_columns(job: Job) -> None:
+    """In every form."""
+    result = quiet(job(), frame(3).iloc[:0].astype({"text": "string"}))
+    assert (len(result), result.to_arrow().num_rows) == (0, 0)
+    assert result.to_pandas().columns[:3].tolist() == ["id", "tone", "score"]
+    assert "llm_status" in result.to_polars().columns
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (pd.DataFrame({"id": [1], "ID": [2]}), "columns twice"),
+        (pl.LazyFrame({"id": [1]}), r"LazyFrame; collect\(\) it first"),
+        ([1, 2], "a builtins list"),
+        (
+            pd.DataFrame({"id": [1], "text": [pd.Timedelta("1s")]}),
+            r"column 'text' \(timedelta64\[ns\]\).*total_seconds",
+        ),
+        (pd.DataFrame({"id": [1, 2], "text": ["a", 1]}), r"column 'text' \(object\) cannot be frozen: .*one type"),
+        (pd.DataFrame({"id": [1], "text": ["\ud800"]}), r"column 'text' \(object\).*half a character"),
+        (pa.table({"id": [1], "text": pa.array([1], pa.duration("s"))}), r"column 'text' \(duration\[s\]\)"),
+        (pl.Series("id", [1]), "cannot|no stream"),
+    ],
+)
+def test_what_cannot_be_an_input_is_refused_by_name(job: Job, table: Any, words: str) -> None:
+    """Before any call, naming column and type."""
+    with pytest.raises(InputError, match=words):
+        quiet(job(), table)
+
+
+def test_forgetting_a_job_erases_its_frames(lab: Lab, job: Job) -> None:
+    """What no other job names."""
+    from batch_llm.cli.forget import forget_runs
+
+    quiet(job(), frame(3))
+    quiet(job(name="other"), frame(3))
+    uploads = lab.folder / "home" / "uploads"
+    forget_runs("from_python")
+    assert len(list(uploads.iterdir())) == 1
+    forget_runs("other")
+    assert list(uploads.iterdir()) == []
+
+
+# -- loops ----------------------------------------------------------------------------------------------------------
+
+
+async def test_the_sync_form_works_inside_a_running_loop(job: Job) -> None:
+    """As in a notebook's cell; so do the limits."""
+    result = quiet(job(), frame(5))
+    assert result.ok == 5 and batch_llm.limits()
+
+
+async def test_the_awaitable_form_leaves_the_loop_free(job: Job) -> None:
+    """Two at once in the caller's loop."""
+    first, second = await asyncio.gather(
+        batch_llm.arun(job(), frame(5), progress=False),
+        batch_llm.arun(job(name="second", output={"table": "second"}), frame(6), progress=False),
+    )
+    assert (first.ok, second.ok) == (5, 6)
+
+
+def slow(lab: Lab) -> None:
+    """Each answer takes a quarter of a second, four at a time."""
+    (lab.folder / "slow.yaml").write_text(
+        "providers:\n  simulator:\n    kind: simulator\n"
+        "    pools: [{name: main, models: ['*'], limits: {requests_per_minute: 60000, max_concurrency: 4}}]\n"
+        "    simulator: {latency_median_s: 0.25, latency_sigma: 0.0001}\n"
+    )
+
+
+async def test_a_cancelled_await_drains_and_the_same_call_goes_on(
+    lab: Lab, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in flight is paid: it comes in, is kept, and is never asked again."""
+    slow(lab)
+    monkeypatch.setenv("BATCH_LLM_PROVIDERS", str(lab.folder / "slow.yaml"))
+    told: list[Event] = []
+    running: asyncio.Task[RunResult]
+
+    def listen(event: Event) -> None:
+        told.append(event)
+        if len(told) == 3:  # started, and two seconds of progress
+            running.cancel()
+
+    running = asyncio.create_task(batch_llm.arun(job(), frame(60), listener=listen, progress=False))
+    with pytest.raises(asyncio.CancelledError, match="the same call goes on"):
+        await running
+    stopped = told[-1]
+    assert isinstance(stopped, RunFinished) and stopped.summary.stopped == "cancelled"
+    assert 0 < stopped.summary.ok < 60
+    monkeypatch.delenv("BATCH_LLM_PROVIDERS")
+    rest = quiet(job(), frame(60))
+    assert (rest.ok, rest.summary.requests) == (60, 60 - stopped.summary.ok)
+
+
+def test_a_wrong_job_is_told_inside_a_loop_as_well(job: Job) -> None:
+    """The thread's error is the caller's."""
+
+    async def cell() -> None:
+        quiet(job(model="nobody/small"), frame(1))
+
+    with pytest.raises(ConfigurationError, match="nobody"):
+        asyncio.run(cell())

@@ -121,10 +121,12 @@ class Database:
             # freezing 600,000 rows of 640 bytes did not fit into 512 MB, with one it takes 250 MB (measured, 2.0.0)
             ("threads", "1"),
             ("autoinstall_known_extensions", "false"),
-            ("enable_progress_bar", "false"),  # it would go to stdout
         ):
             text = value.replace("'", "''")
             connection.execute(f"SET {name} = '{text}'").fetchall()
+        # it would go to stdout; a notebook without ipywidgets can have none, and DuckDB 2.0 refuses to be told so there
+        with contextlib.suppress(duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar = 'false'").fetchall()
 
     def _open_writable(self) -> duckdb.DuckDBPyConnection:
         return duckdb.connect(str(self.path))

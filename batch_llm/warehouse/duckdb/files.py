@@ -1,7 +1,7 @@
 """Files as inputs: finding them, telling their version, making them readable for DuckDB.
 
 Belongs here: .parquet .csv .jsonl .arrow .feather, one file or a glob. Not here: tables (sources.py), the reading
-of CSV's odd newlines (csv_text.py), writing (parquet_file.py).
+of CSV's odd newlines (csv_text.py) and of Parquet's long rows (long_rows.py), writing (parquet_file.py).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from batch_llm.errors import InputError
 from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
+from batch_llm.warehouse.duckdb.long_rows import in_small_groups
 from batch_llm.warehouse.duckdb.names import FILE_SUFFIXES, listed, literal, nearest
 from batch_llm.warehouse.duckdb.statements import reason, statement
 
@@ -90,8 +91,10 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
             connection.execute(f"DESCRIBE {_VIEW}").fetchall()
         elif files.suffix == ".csv":
             _attach_csv(connection, files, temporary)
+        elif files.suffix == ".parquet":
+            _attach_view(connection, "parquet", tuple(in_small_groups(path, temporary) for path in files.paths))
         else:
-            _attach_view(connection, "parquet" if files.suffix == ".parquet" else "json", files.paths)
+            _attach_view(connection, "json", files.paths)
     except UnicodeDecodeError as error:
         raise InputError(f"{files.ref} is not UTF-8 text (at byte {error.start:,}); save it as UTF-8") from error
     except (duckdb.Error, pa.ArrowException, OSError) as error:

@@ -30,6 +30,9 @@ __all__ = ["forget_slices", "freeze", "frozen_folder", "read", "slice_path"]
 
 _MANIFEST = "manifest.json"
 _PARTIAL = "frozen-partial-"
+# rows are taken out of DuckDB so many at a time: rows of 1 MB are 64 MB then, and 600,000 short ones freeze in 1.0 s
+# instead of 0.7 (measured, 2.0.0)
+_FREEZE_ROWS = 64
 _EXAMPLES = 5
 _EXAMPLE_CHARACTERS = 80
 
@@ -70,7 +73,7 @@ def _freeze_into(folder: Path, database: Database, spec: FreezeSpec) -> FrozenIn
     with opened(database, spec.source) as source:
         version = source.version()
         query = selection(source, columns, spec.where)
-        reader = streamed(source.connection, query, InputError, f"input {spec.source!r}")
+        reader = streamed(source.connection, query, InputError, f"input {spec.source!r}", _FREEZE_ROWS)
         sizes = _write_slices(reader, folder, spec.rows_per_slice)
         if source.files is not None and source.version() != version:  # a table stands still while it is open
             raise InputError(f"input {spec.source!r} changed while it was read; run again when it is complete")
@@ -161,10 +164,12 @@ def read(runs_dir: Path, frozen: FrozenInput, number: int, batch_rows: int) -> I
 
 
 def _batches(path: Path, columns: Sequence[str], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    # the file holds these columns and no others; a filter by name would take a dot for a nested field
+    # the file holds these columns and no others; a filter by name would take a dot for a nested field. Row group by row
+    # group: a batch made of several would hold ``batch_rows`` rows however long they are
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_rows):
-            yield batch.select(list(columns))
+        for group in range(file.num_row_groups):
+            for batch in file.iter_batches(batch_rows, row_groups=[group]):
+                yield batch.select(list(columns))
 
 
 def forget_slices(runs_dir: Path, run_id: str) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 __all__ = ["ParquetOutput", "sync_folder"]
 
-ROW_GROUP_BYTES = 8 << 20  # what a reader holds at a time, per column it reads
+ROW_GROUP_BYTES = 4 << 20  # what a reader holds at a time
 ROW_GROUP_ROWS = 32_768
 
 
@@ -49,11 +49,12 @@ class ParquetOutput:
         step = max(1, min(ROW_GROUP_ROWS, int(ROW_GROUP_BYTES / max(1.0, row_bytes))))
         for start in range(0, batch.num_rows, step):
             part = batch.slice(start, step)
+            part_bytes = int(part.num_rows * row_bytes)
+            if self._waiting_bytes + part_bytes > ROW_GROUP_BYTES or self._waiting_rows >= ROW_GROUP_ROWS:
+                self._write_group()
             self._waiting.append(part)
             self._waiting_rows += part.num_rows
-            self._waiting_bytes += int(part.num_rows * row_bytes)
-            if self._waiting_bytes >= ROW_GROUP_BYTES or self._waiting_rows >= ROW_GROUP_ROWS:
-                self._write_group()
+            self._waiting_bytes += part_bytes
 
     def _write_group(self) -> None:
         if self._waiting:

@@ -37,6 +37,8 @@ from batch_llm.warehouse.duckdb.statements import condition, reason, statement
 __all__ = ["Source", "count", "describe", "head", "matching", "opened", "selection", "streamed"]
 
 STREAM_ROWS = 2048  # DuckDB's own vector; larger batches only cost memory
+_HEAD_STEP_ROWS = 8
+_HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
 # types without a Parquet or Arrow counterpart that comes back as itself: they travel as text
 _AS_TEXT = ("ENUM", "INTERVAL", "UNION", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMETRY", "UUID", "JSON")
 
@@ -108,11 +110,15 @@ def _portable(column: str, type_name: str) -> str:
 
 
 def streamed(
-    connection: duckdb.DuckDBPyConnection, query: str, refuse: type[BatchLLMError], what: str
+    connection: duckdb.DuckDBPyConnection,
+    query: str,
+    refuse: type[BatchLLMError],
+    what: str,
+    batch_rows: int = STREAM_ROWS,
 ) -> pa.RecordBatchReader:
     """The rows of a query as they are computed; a failure on the way raises ``refuse``. Drain it or close it."""
     try:
-        reader = connection.sql(query).to_arrow_reader(STREAM_ROWS)
+        reader = connection.sql(query).to_arrow_reader(batch_rows)
     except duckdb.Error as error:
         raise _failure(error, refuse, what) from error
     return pa.RecordBatchReader.from_batches(reader.schema, _guarded(reader, refuse, what))
@@ -169,8 +175,17 @@ def count(database: Database, ref: str, where: str | None) -> int:
 def head(database: Database, ref: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
     """See `Warehouse.head`."""
     with opened(database, ref) as source:
-        query = f"{selection(source, columns, where)} LIMIT {int(rows)}"
-        return streamed(source.connection, query, InputError, f"input {ref!r}").read_all()
+        query = selection(source, columns, where)  # without LIMIT: for that DuckDB makes all the rows before the first
+        reader = streamed(source.connection, query, InputError, f"input {ref!r}", _HEAD_STEP_ROWS)
+        taken: list[pa.RecordBatch] = []
+        room_bytes = _HEAD_BYTES
+        for batch in reader:
+            taken.append(batch.slice(0, rows))
+            rows, room_bytes = rows - taken[-1].num_rows, room_bytes - taken[-1].nbytes
+            if rows <= 0 or room_bytes <= 0:
+                break
+        reader.close()
+        return pa.Table.from_batches(taken, reader.schema)
 
 
 def matching(database: Database, pattern: str) -> Iterator[TableInfo]:

@@ -16,7 +16,7 @@ __all__ = ["spooled"]
 
 
 def spooled(reader: pa.RecordBatchReader, folder: Path) -> Iterator[pa.RecordBatch]:
-    """Read everything now into a file without a name; the batches come from there, one at a time.
+    """Read everything now into a file without a name; the batches come from there, one at a time, at least one.
 
     The file is gone when the iterator is, also when the process is killed in between.
     """
@@ -36,4 +36,9 @@ def spooled(reader: pa.RecordBatchReader, folder: Path) -> Iterator[pa.RecordBat
 
 def _drain(source: pa.NativeFile) -> Iterator[pa.RecordBatch]:
     with source, pa.ipc.open_stream(source) as reader:
-        yield from reader
+        empty = True
+        for batch in reader:
+            empty = False
+            yield batch
+        if empty:  # no rows have columns as well
+            yield pa.RecordBatch.from_pylist([], schema=reader.schema)

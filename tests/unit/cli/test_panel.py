@@ -7,10 +7,10 @@ from decimal import Decimal
 import pytest
 from rich.console import Console
 
-from batch_llm.cli.board import Board
 from batch_llm.cli.panel import LivePanel
 from batch_llm.cli.watch import watcher_for
 from batch_llm.engine.events import FirstFailure, Progress
+from batch_llm.watching.board import Board
 
 
 class Terminal(io.StringIO):

@@ -46,37 +46,6 @@ def test_nothing_that_is_printed_holds_a_known_secret(capsys: pytest.CaptureFixt
     assert err == "b ***\nbatch-llm: c ***\n"
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "unknown"),
-        (Decimal(0), "$0.00"),
-        (Decimal("0.00001"), "< $0.0001"),
-        (Decimal("0.00512"), "$0.0051"),
-        (Decimal("1234.5"), "$1,234.50"),
-    ],
-)
-def test_unknown_money_is_not_zero_and_little_is_not_nothing(value: Decimal | None, text: str) -> None:
-    assert speech.usd(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (0.0, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (725, "12 min 05 s"),
-     (3 * 3600 + 300, "3 h 05 min"), (100_000, "27 h 46 min")],
-)  # fmt: skip
-def test_durations_read_well(value: float | None, text: str) -> None:
-    assert speech.duration(value) == text
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (0, "0"), (0.4, "0.4"), (950, "950"), (98_000.0, "98,000"), (480.04, "480"), (1_250_000, "1.2M")],
-)
-def test_counts_read_well(value: float | None, text: str) -> None:
-    assert speech.number(value) == text
-
-
 def test_a_table_is_aligned_and_stays_within_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

@@ -1,6 +1,7 @@
 """What a watcher shows of a run: the state gathered from the engine's events, and the words for it.
 
-Belongs here: gathering and wording. Not here: drawing (panel.py, log_lines.py), the numbers themselves (engine).
+Belongs here: gathering and wording. Not here: drawing (cli/panel.py, log_lines.py, python/notebook.py), the
+numbers themselves (engine).
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from batch_llm.cli.speech import duration, number, one_line, usd
 from batch_llm.engine.events import (
     BudgetMark,
     Event,
@@ -21,6 +21,7 @@ from batch_llm.engine.events import (
     Stopping,
     Waiting,
 )
+from batch_llm.watching.words import duration, number, one_line, usd
 
 __all__ = ["Board", "Fact", "counted", "remark"]
 

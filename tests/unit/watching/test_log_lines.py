@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from batch_llm.cli.board import Board
-from batch_llm.cli.log_lines import LogLines
+from batch_llm.cli.speech import tell
 from batch_llm.engine.events import Progress, Stopping
+from batch_llm.watching.board import Board
+from batch_llm.watching.log_lines import LogLines
 
 
 class Time:
@@ -23,7 +24,7 @@ def test_one_plain_line_per_30_seconds_on_stderr(
     progress: Callable[..., Progress], capsys: pytest.CaptureFixture[str]
 ) -> None:
     time = Time()
-    with LogLines(Board("tone"), time) as lines:
+    with LogLines(Board("tone"), tell, time) as lines:
         for second in range(1, 96):
             time.now_s = float(second)
             lines(progress(ok=second))
@@ -34,6 +35,6 @@ def test_one_plain_line_per_30_seconds_on_stderr(
 
 
 def test_a_stop_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    with LogLines(Board("tone"), Time()) as lines:
+    with LogLines(Board("tone"), tell, Time()) as lines:
         lines(Stopping("stopped by the user", 3))
     assert capsys.readouterr().err == "draining (stopped by the user), 3 in flight; Ctrl-C again to stop at once\n"

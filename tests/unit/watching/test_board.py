@@ -5,7 +5,6 @@ from decimal import Decimal
 
 import pytest
 
-from batch_llm.cli.board import Board, counted, remark
 from batch_llm.engine.events import (
     BudgetMark,
     Event,
@@ -19,6 +18,7 @@ from batch_llm.engine.events import (
     Stopping,
     Waiting,
 )
+from batch_llm.watching.board import Board, counted, remark
 
 STARTED = RunStarted("tone", "tone-1", 4238, 8, resumed=False, output="beige_tone")
 PUBLISHED = SlicePublished("tone-1", 0, 8, 500, 499, 1, 0, 100, 10, None)

@@ -1,0 +1,66 @@
+"""Plain words for what a run is made of: counts, money, time, a row's text on one line.
+
+Belongs here: turning a value into words, and keeping control characters and secrets out of them. Not here: where they
+are shown (each door), which value (board.py).
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+__all__ = ["duration", "number", "one_line", "printable", "scrubbed", "usd"]
+
+
+def scrubbed(text: str) -> str:
+    """The text without any secret this process has resolved; all that is printed goes through here."""
+    from batch_llm.config.secrets import known_secrets, scrub
+
+    return scrub(text, known_secrets())
+
+
+def printable(text: str) -> str:
+    """The text without control characters: row text and answers must not steer the terminal."""
+    if text.isprintable():
+        return text
+    return "".join(char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def one_line(value: Any, width: int = 60) -> str:
+    """A value on one line, cut at ``width`` characters."""
+    text = " ".join(printable("" if value is None else str(value)).split())
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def number(value: float | None) -> str:
+    """A count for people: 950, 12,300, 4.5M; a dash when unknown."""
+    if value is None:
+        return "-"
+    if abs(value) >= 1_000_000:
+        return f"{value / 1_000_000:,.1f}M"
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:,.1f}"
+
+
+def usd(value: Decimal | None) -> str:
+    """Money for people, US dollars: unknown stays unknown, and a fraction of a cent is not rounded to nothing."""
+    if value is None:
+        return "unknown"
+    if value == 0 or value >= 1:
+        return f"${value:,.2f}"
+    return f"${value:.4f}" if value >= Decimal("0.0001") else "< $0.0001"
+
+
+def duration(seconds: float | None) -> str:
+    """A length of time for people: 12 s, 5 min 12 s, 3 h 05 min; a dash when unknown."""
+    if seconds is None:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest_s = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest_s:02d} s"
+    hours, rest_minutes = divmod(minutes, 60)
+    return f"{hours:,} h {rest_minutes:02d} min"
