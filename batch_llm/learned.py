@@ -203,7 +203,8 @@ def _longest_of(number: int) -> int:
 def _sum(one: _Evidence, other: _Evidence) -> _Evidence:
     added = type(one)()
     for name in type(one).__dataclass_fields__:
-        mine, theirs = getattr(one, name), getattr(other, name)
+        mine: Any = getattr(one, name)
+        theirs: Any = getattr(other, name)
         if isinstance(mine, dict):
             setattr(added, name, {key: mine.get(key, 0) + theirs.get(key, 0) for key in sorted({*mine, *theirs})})
         else:

@@ -32,11 +32,14 @@ from batch_llm.config.yaml_source import Problem, Source, dotted
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.expected import first_length
+from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
+from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget
@@ -71,6 +74,7 @@ class Store:
     settings: Settings
     warehouse: Warehouse
     runs: RunStore
+    learned: LearnedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,8 @@ class PacedProvider:
 
 def open_store(settings: Settings) -> Store:
     """The home's store; opens no file and no connection yet."""
-    return Store(settings, DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), LocalRunStore(settings.runs_dir))
+    warehouse = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
+    return Store(settings, warehouse, LocalRunStore(settings.runs_dir), LearnedFiles(settings.home / "learned"))
 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:
@@ -194,17 +199,26 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
     job = declared.job
     if job.input.table is None:
         raise ConfigurationError("this job watches tables and names none itself; give `input.table` to run it by hand")
+    learning = Learning(store.learned, question_of(declared), clock)
+    known = learning.known.both
+    tokens = Tokens(target.model_name, known.prompts)
+    most = job.params.max_output_tokens
+    output_length = OutputLength(most, first_tokens=first_length(declared, tokens), known=known.answers)
+    learning.listen(tokens, output_length)
     return JobParts(
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
         limits=target.limits,
         price=_price(target),
-        tokens=Tokens(target.model_name),
-        output_length=OutputLength(job.params.max_output_tokens),
+        tokens=tokens,
+        output_length=output_length,
+        learning=learning,
         warehouse=store.warehouse,
         runs=store.runs,
         clock=clock,
+        context_tokens=_context_tokens(target),
+        most_output_tokens=target.pool.max_output_tokens,
     )
 
 
@@ -284,6 +298,11 @@ def _prefix(target: _Target) -> str:
 
 def _price(target: _Target) -> Price | None:
     return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
+
+
+def _context_tokens(target: _Target) -> int | None:
+    """What its models read at once: the file's word, else the price list's."""
+    return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
 
 
 def _nobody(event: Event) -> None:

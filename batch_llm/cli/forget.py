@@ -44,6 +44,7 @@ def forget_runs(name: str) -> list[str]:
         for run_id in runs:
             store.warehouse.forget(run_id)  # first: the record that leads here goes last
             store.runs.delete(run_id)
+        store.learned.forget(name)
     return runs
 
 

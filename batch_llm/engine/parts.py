@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.learning import Learning
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.job.template import RenderError
@@ -48,9 +49,12 @@ class JobParts:
     price: Price | None
     tokens: Tokens
     output_length: OutputLength
+    learning: Learning
     warehouse: Warehouse
     runs: RunStore
     clock: Clock
+    context_tokens: int | None = None  # prompt and answer together; None: not known
+    most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
 
     @property
     def schema(self) -> AnswerSchema:
