@@ -100,14 +100,14 @@ class JobParts:
         return noted if price is None else {**noted, "price_version": price.version}
 
     @cached_property
-    def _schema_tokens(self) -> int:
+    def schema_tokens(self) -> int:
         """The answer's schema is billed with every request."""
         schema = self.schema.json_schema
         return 0 if schema is None else self.tokens.count(orjson.dumps(schema).decode())
 
     def predicted_cost(self, request: Request) -> Cost:
         """What a request will take, counted or predicted. 0.2 ms per 2 kB where counts are exact: call in a thread."""
-        given = self.tokens.count_chat([message.content for message in request.messages]) + self._schema_tokens
+        given = self.tokens.count_chat([message.content for message in request.messages]) + self.schema_tokens
         cap = self.declared.job.params.max_output_tokens
         predicted = self.output_length.predicted()
         return Cost(given, min(predicted, cap) if cap else predicted, cap)

@@ -142,11 +142,14 @@ def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
 
 def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: float) -> Figures:
     """Billed input tokens, prompts of re-asks included."""
-    low = high = 1.0
+    # how a provider bills a schema is its own affair, down to nothing; the first answers tell
+    schema = parts.schema_tokens * prompts.rows
+    unbilled = 0
     line = evidence.line
     if parts.tokens.exact:
         first = prompts.tokens + evidence.excess * prompts.rows
         low, high = 1 - COUNTED_MARGIN, 1 + COUNTED_MARGIN
+        unbilled = 0 if evidence.counted else schema
     elif line is not None:
         first = line[0] * prompts.rows + line[1] * prompts.bytes
         margin = LEARNED_MARGIN if evidence.answers >= LEARNED_ANSWERS else FEW_MARGIN
@@ -154,8 +157,10 @@ def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: 
     else:
         first = float(prompts.tokens)
         low, high = GUESSED_LOW, GUESSED_HIGH
+        unbilled = schema
     error = ERRORS * prompts.error
-    return Figures(max(0.0, first * low - error) * again, first * again, (first * high + error) * again)
+    least = max(0.0, (first - unbilled) * low - error)
+    return Figures(least * again, first * again, (first * high + error) * again)
 
 
 def _cost(
