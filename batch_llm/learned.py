@@ -19,6 +19,7 @@ __all__ = ["AnswerEvidence", "Known", "Learned", "PromptEvidence"]
 CLASS_WIDTH = 1.05  # of the classes of lengths: a quantile is at most so far off
 LINE_AFTER_ANSWERS = 20  # before that, framing and text cannot be told apart
 ALIKE = 0.05  # prompts whose lengths spread less than this around their mean are all alike
+EXPLAINED = 0.5  # of how bills differ, prompts' lengths must explain so much for a line to be trusted
 MOST_ANSWERS = 50_000  # a file keeps no more: what is learned later then counts for more
 OLDER_ANSWERS = 20  # what an older wording of the question taught weighs at most so many answers
 
@@ -32,6 +33,7 @@ class PromptEvidence:
     tokens: int = 0
     bytes_squared: int = 0
     bytes_by_tokens: int = 0
+    tokens_squared: int = 0
     cached_tokens: int = 0  # of `tokens`: read from the provider's cache
     counted: int = 0  # answers whose prompt had been counted with the model's own encoding
     excess_tokens: int = 0  # of those: billed minus counted
@@ -43,6 +45,7 @@ class PromptEvidence:
         self.tokens += tokens
         self.bytes_squared += size_bytes * size_bytes
         self.bytes_by_tokens += size_bytes * tokens
+        self.tokens_squared += tokens * tokens
         self.cached_tokens += cached_tokens
         if counted_tokens is not None:
             self.counted += 1
@@ -56,7 +59,8 @@ class PromptEvidence:
     def line(self) -> tuple[float, float] | None:
         """(tokens of framing per prompt, tokens per byte) that fit best; None before any bill.
 
-        Framing is 0 until enough was seen to tell it from the text, and where prompts are too alike to tell.
+        Framing is below 0 where a part of each prompt, such as its schema, is not billed. It is 0 until enough was
+        seen to tell it from the text, and where prompts are too alike to tell.
         """
         if not self.answers or not self.bytes:
             return None
@@ -64,8 +68,9 @@ class PromptEvidence:
         spread = self.answers * self.bytes_squared - self.bytes**2
         if self.answers < LINE_AFTER_ANSWERS or spread < (ALIKE * self.bytes) ** 2:
             return 0.0, ratio
-        slope = (self.answers * self.bytes_by_tokens - self.bytes * self.tokens) / spread
-        if not 0 < slope < ratio:
+        together = self.answers * self.bytes_by_tokens - self.bytes * self.tokens
+        slope = together / spread
+        if slope <= 0 or together * slope < EXPLAINED * (self.answers * self.tokens_squared - self.tokens**2):
             return 0.0, ratio
         return (self.tokens - slope * self.bytes) / self.answers, slope
 

@@ -140,7 +140,7 @@ class Tokens:
         if not self.exact:
             framing, _ = self._line()
             if framing is not None:
-                return sum(counts) + round(framing)
+                return max(1, sum(counts) + round(framing))
         return sum(counts) + MESSAGE_OVERHEAD_TOKENS * len(counts) + REPLY_OVERHEAD_TOKENS
 
     def learn(self, text_bytes: int, tokens: int, *, cached_tokens: int = 0, counted_tokens: int | None = None) -> None:

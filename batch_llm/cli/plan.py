@@ -108,8 +108,6 @@ def _day(need: DayNeed) -> str:
 def _range(low: Decimal | None, high: Decimal | None) -> str:
     if low is None:
         return "unknown (no price for this model; give `prices` in the providers file)"
-    if high is None:
-        return f"about {usd(low)}, without an upper end (params.max_output_tokens is not set)"
     return usd(high) if low == high else f"{usd(low)} to {usd(high)}"
 
 

@@ -29,7 +29,6 @@ __all__ = ["COUNTED_ROWS", "Estimate", "Looking", "estimate"]
 COUNTED_ROWS = 1_001  # rows whose tokens are counted; odd, so that they are thinned out in whole pairs
 LOOKED_AT_ROWS = 5_000  # rows with an earlier answer that are compared with it, where a sample is enough
 SHOWN_PROMPTS = 2
-OFFSET_WIDTHS = {"string": "i", "large_string": "q"}  # Arrow's text columns: how wide the places of their ends are
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +184,10 @@ def _text_sizes(batch: pa.RecordBatch, columns: Sequence[str]) -> list[int]:
     sizes = [0] * batch.num_rows
     for name in columns:
         column = batch.column(name)
-        width = OFFSET_WIDTHS.get(str(column.type))
-        if width is not None and batch.num_rows:
-            offsets = memoryview(column.buffers()[1]).cast(width)
+        is_large = pa.types.is_large_string(column.type)
+        if batch.num_rows and (is_large or pa.types.is_string(column.type)):
+            places = memoryview(column.buffers()[1])  # of the texts' ends, 32 or 64 bits wide
+            offsets = places.cast("q") if is_large else places.cast("i")
             used = offsets[column.offset : column.offset + batch.num_rows + 1]
             sizes = [size + end - start for size, (start, end) in zip(sizes, pairwise(used), strict=True)]
     return sizes

@@ -142,14 +142,14 @@ def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
 
 def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: float) -> Figures:
     """Billed input tokens, prompts of re-asks included."""
-    # how a provider bills a schema is its own affair, down to nothing; the first answers tell
+    # how a provider bills a schema is its own affair: OpenAI does, others perhaps not at all; the first answers tell
     schema = parts.schema_tokens * prompts.rows
     unbilled = 0
     line = evidence.line
     if parts.tokens.exact:
         first = prompts.tokens + evidence.excess * prompts.rows
         low, high = 1 - COUNTED_MARGIN, 1 + COUNTED_MARGIN
-        unbilled = 0 if evidence.counted else schema
+        unbilled = 0 if evidence.counted else schema // 2
     elif line is not None:
         first = line[0] * prompts.rows + line[1] * prompts.bytes
         margin = LEARNED_MARGIN if evidence.answers >= LEARNED_ANSWERS else FEW_MARGIN

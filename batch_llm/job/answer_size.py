@@ -85,7 +85,8 @@ def _extreme(shape: Shape, *, longest: bool) -> Any:
     if shape.enum:
         return (max if longest else min)(shape.enum, key=lambda value: len(orjson.dumps(value)))
     if shape.item:
-        return [_extreme(shape.item, longest=longest)] * _items(shape)[longest]
+        number = _items(shape)[1] if longest else int(shape.rules.get("minItems", 0))
+        return [_extreme(shape.item, longest=longest)] * number
     if shape.fields:
         return {
             field.name: None if not (longest or field.required) else _extreme(field.shape, longest=longest)

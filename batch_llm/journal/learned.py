@@ -101,9 +101,9 @@ class LearnedFiles:
             if path.stat().st_size > MOST_BYTES:
                 return {}
             questions = orjson.loads(path.read_bytes())["questions"]
-        except (OSError, ValueError, KeyError, TypeError):
+            return {name: kept for name, kept in questions.items() if isinstance(kept, dict)}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):  # absent, or of another version
             return {}
-        return {name: kept for name, kept in questions.items() if isinstance(kept, dict)}
 
 
 def _learned(kept: Mapping[str, Any] | None) -> Learned:
