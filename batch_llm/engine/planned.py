@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch_llm.engine.estimating import Estimate
-from batch_llm.engine.expected import OutputEstimate, expected_output
+from batch_llm.engine.expected import expected_output
 from batch_llm.engine.parts import JobParts
 from batch_llm.journal.base import RunRecord
 from batch_llm.learned import Known, PromptEvidence
@@ -119,7 +119,8 @@ def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
     given = _input(parts, prompts, evidence, output.paid_per_row)
     rows = prompts.rows
     answer = Figures(output.low * rows, output.expected * rows, output.high * rows)
-    cost = _cost(parts, rows, given, answer, evidence.cached_share, output)
+    requests = max(1, round(rows * output.paid_per_row)) if rows else 0
+    cost = _cost(parts, requests, given, answer, evidence.cached_share)
     return Planned(
         rows=rows,
         prompt_bytes=prompts.bytes,
@@ -164,13 +165,12 @@ def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: 
 
 
 def _cost(
-    parts: JobParts, rows: int, given: Figures, answer: Figures, cached_share: float, output: OutputEstimate
+    parts: JobParts, requests: int, given: Figures, answer: Figures, cached_share: float
 ) -> tuple[Decimal | None, Decimal | None, Decimal | None]:
     """Low, expected and high; as much from the provider's cache as before, at the high end nothing."""
     price = parts.price
     if price is None:
         return None, None, None
-    requests = max(1, round(rows * output.paid_per_row)) if rows else 0
     if not requests:
         return Decimal(0), Decimal(0), Decimal(0)
     low, expected, high = (

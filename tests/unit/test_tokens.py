@@ -263,9 +263,9 @@ def test_what_is_new_is_handed_over_once() -> None:
 
 def test_only_exact_counts_are_compared_with_the_bill() -> None:
     exact, estimated = Tokens("gpt-4o"), Tokens("other-model")
-    for tokens in (exact, estimated):
-        tokens.count("load the encoding")
-        tokens.learn(400, 100, counted_tokens=90)
+    for counter in (exact, estimated):
+        counter.count("load the encoding")
+        counter.learn(400, 100, counted_tokens=90)
     assert exact.taken().excess == 10
     assert estimated.taken().counted == 0
 

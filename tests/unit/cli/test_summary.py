@@ -68,7 +68,7 @@ def test_actual_stands_against_planned(summary: Callable[..., RunSummary]) -> No
         output_tokens=450,
     )
     text = summary_in_words(found)
-    assert "cost $1.23, planned $1.20 ($0.90 to $2.10), +2.5%" in text
+    assert "cost $1.23, planned $1.20 ($0.9000 to $2.10), +2.5%" in text
     assert "1,010 in (planned 1,000, +1.0%) and 450 out (planned 500, -10.0%)" in text
     assert "planned after" not in text
     told = summary_as_json(found)
@@ -84,7 +84,7 @@ def test_a_plan_that_was_looked_at_again_says_so(summary: Callable[..., RunSumma
 
 def test_what_is_pending_makes_no_difference_to_the_plan(summary: Callable[..., RunSummary]) -> None:
     found = summary(ok=5, pending=95, cost_usd=Decimal("0.05"), planned_cost_usd=Decimal(1), planned=PLANNED)
-    assert "cost $0.05, planned $1.00 ($0.90 to $2.10) for all rows\n" in summary_in_words(found)
+    assert "cost $0.0500, planned $1.00 ($0.9000 to $2.10) for all rows\n" in summary_in_words(found)
 
 
 def test_a_plan_without_a_price_tells_tokens(summary: Callable[..., RunSummary]) -> None:
