@@ -1,7 +1,7 @@
 """What a call costs.
 
-Belongs here: the price list (genai-prices, pinned), a pool's own prices, the arithmetic. Not here: the cap
-(limiter/budget.py). An unknown price is None, never 0.
+Belongs here: the price list (genai-prices, pinned) and what else it says of a model, a pool's own prices, the
+arithmetic. Not here: the cap (limiter/budget.py). An unknown price is None, never 0.
 
 Costs are exact `Decimal`s, rounded once, at the end, to `COST_PLACES` places (a billionth of a dollar; a token of the
 cheapest models costs a few hundredths of a millionth), half to even: over a million rows roundings cancel out.
@@ -18,13 +18,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from genai_prices.types import ModelPrice
+    from genai_prices.types import ModelInfo, ModelPrice
 
 __all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList", "usd_of_nano"]
 
 COST_PLACES = Decimal("1e-9")
 NANO_DIGITS = 9  # of a dollar: costs are whole nano-dollars
 PER_TOKENS_DIGITS = 6  # prices are per 1M tokens
+LIST_ROUNDS_TO = 1_000_000  # the list says 1,000,000 also of models that read 2**20 tokens
 Lane = Literal["standard", "flex", "batch"]
 
 # The only contexts that change a price. genai-prices answers an unknown context with the full price and no warning:
@@ -164,6 +165,15 @@ class PriceList:
         """As `for_model`, of a model that makes vectors: it has no output tokens, and the list no price for them."""
         return _price_of(_Model(provider_name, model, has_output=False), override, lane, at)
 
+    @staticmethod
+    def context_tokens(provider_name: str, model: str) -> int | None:
+        """How many tokens a model reads and writes at once, never less than it really does; None: not known."""
+        found, _ = _model(provider_name, model)
+        if found is None or found.context_window is None:
+            return None
+        rounded = found.context_window % LIST_ROUNDS_TO == 0
+        return found.context_window * 1_048_576 // LIST_ROUNDS_TO if rounded else found.context_window
+
 
 @dataclass(frozen=True, slots=True)
 class _Model:
@@ -194,7 +204,8 @@ def _list_version(lane: Lane) -> str:
     return f"genai-prices {number}{date}" + ("" if lane == "standard" else f" {lane}")
 
 
-def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> ModelPrice | None:
+def _model(provider_name: str, model_name: str) -> tuple[ModelInfo | None, bool]:
+    """(the model in the list, whether it is the provider's own entry there)."""
     from genai_prices.data_snapshot import get_snapshot  # 0.3 s that `--help` need not pay
 
     snapshot = get_snapshot()
@@ -202,11 +213,18 @@ def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> Mo
     provider = next((one for one in snapshot.providers if one.id == provider_name.lower()), None)
     model = provider and provider.find_model(model_name.lower(), all_providers=snapshot.providers)
     if not provider or not model:
+        return None, False
+    return model, any(model is own for own in provider.models)
+
+
+def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> ModelPrice | None:
+    model, is_own = _model(provider_name, model_name)
+    if model is None:
         return None
     standard = model.get_prices(at)
     if lane == "standard":
         return standard
-    if not any(model is own for own in provider.models):  # another provider's model, whose lanes need not exist here
+    if not is_own:  # another provider's model, whose lanes need not exist here
         return None
     prices = model.get_prices(at, _CONTEXTS[lane])
     return None if prices == standard else prices

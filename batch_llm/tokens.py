@@ -27,6 +27,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_llm.learned import AnswerEvidence, PromptEvidence
+
 if TYPE_CHECKING:
     import tiktoken
 
@@ -115,12 +117,16 @@ class Tokens:
     Safe to use from several threads.
     """
 
-    def __init__(self, model: str) -> None:
-        """``model``: as the provider names it. The encoding is loaded at the first use (0.2 s)."""
+    def __init__(self, model: str, known: PromptEvidence | None = None) -> None:
+        """``model``: as the provider names it; ``known``: what earlier bills taught.
+
+        The encoding is loaded at the first use (0.2 s).
+        """
         self._encoding_name = _encoding_of(model)
         self._lock = threading.Lock()
-        self._bytes = 0.0
-        self._tokens = 0.0
+        self._learned = _faded((known or PromptEvidence()).scaled(1))  # its own: it grows
+        self._fitted: tuple[float | None, float] | None = None
+        self._new = PromptEvidence()
         self._loaded = self._encoding_name is None
         self._encoding: tiktoken.Encoding | None = None
 
@@ -135,29 +141,43 @@ class Tokens:
         if encoding is not None:
             return len(encoding.encode_ordinary(text))
         size_bytes = len(text.encode("utf-8", "replace"))
-        return max(1, round(size_bytes / self._bytes_per_token())) if text else 0
+        return max(1, round(size_bytes * self._line()[1])) if text else 0
 
     def count_chat(self, contents: Iterable[str]) -> int:
         """Tokens of a chat with these messages, its framing included."""
         counts = [self.count(content) for content in contents]
-        if self._tokens and not self.exact:
-            return sum(counts)  # the ratio was learned from whole requests: the framing is in it
+        if not self.exact:
+            framing, _ = self._line()
+            if framing is not None:
+                return max(1, sum(counts) + round(framing))
         return sum(counts) + MESSAGE_OVERHEAD_TOKENS * len(counts) + REPLY_OVERHEAD_TOKENS
 
-    def learn(self, text_bytes: int, tokens: int) -> None:
-        """A prompt of this many UTF-8 bytes was billed as this many input tokens. Without effect when `exact`."""
+    def learn(self, text_bytes: int, tokens: int, *, cached_tokens: int = 0, counted_tokens: int | None = None) -> None:
+        """A prompt of this many UTF-8 bytes was billed as this many input tokens.
+
+        Without effect on counts when `exact`. ``counted_tokens``: what it had been counted as with the model's own
+        encoding, if it was.
+        """
         if text_bytes <= 0 or tokens <= 0:
             return
         with self._lock:
-            self._bytes += text_bytes
-            self._tokens += tokens
-            if self._tokens > RATIO_MEMORY_TOKENS:
-                self._bytes /= 2
-                self._tokens /= 2
+            for evidence in (self._learned, self._new):
+                evidence.note(text_bytes, tokens, cached_tokens, counted_tokens if self._encoding else None)
+            self._learned = _faded(self._learned)
+            self._fitted = None
 
-    def _bytes_per_token(self) -> float:
+    def taken(self) -> PromptEvidence:
+        """What was learned since this was called last, to be kept elsewhere."""
         with self._lock:
-            return self._bytes / self._tokens if self._tokens else FIRST_BYTES_PER_TOKEN
+            new, self._new = self._new, PromptEvidence()
+        return new
+
+    def _line(self) -> tuple[float | None, float]:
+        """(tokens of framing per chat, or None where nothing was learned; tokens per byte)."""
+        with self._lock:
+            if self._fitted is None:
+                self._fitted = self._learned.line or (None, 1 / FIRST_BYTES_PER_TOKEN)
+            return self._fitted
 
     def _find_encoding(self) -> tiktoken.Encoding | None:
         if not self._loaded and self._encoding_name is not None:
@@ -175,33 +195,63 @@ class OutputLength:
     counters, however many answers there are.
     """
 
-    def __init__(self, most_tokens: int | None = None) -> None:
-        """``most_tokens``: the cap sent with each request, if the job declares one."""
+    def __init__(
+        self, most_tokens: int | None = None, *, first_tokens: int | None = None, known: AnswerEvidence | None = None
+    ) -> None:
+        """What is known before the first answer.
+
+        Args:
+            most_tokens: The cap sent with each request, if the job declares one.
+            first_tokens: What is expected before anything was learned, if there is a reason for it.
+            known: What earlier answers taught.
+        """
+        known = known or AnswerEvidence()
         self._lock = threading.Lock()
         self._most = most_tokens
-        self._rows = 0
-        self._mean = 0.0
+        self._first = FIRST_OUTPUT_TOKENS if first_tokens is None else first_tokens
+        self._rows = min(known.good, LENGTH_MEMORY_ROWS)
+        self._mean = known.mean
+        self._new = AnswerEvidence()
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._good = 0  # answers of this process
         self._longest = 0
         self._counts: Counter[int] = Counter()  # class of lengths: answers; each class 2 % longer than the one before
         self._cap: int | None = None
 
-    def learn(self, tokens: int) -> None:
-        """A good answer had this many output tokens."""
+    def learn(self, tokens: int, *, good: bool = True) -> None:
+        """An answer had this many output tokens; only good ones say how long the next will be."""
         if tokens < 0:
             return
         with self._lock:
+            self._new.note(tokens, good=good)
+            if not good:
+                return
+            self._good += 1
             self._rows += 1
             self._mean += (tokens - self._mean) / min(self._rows, LENGTH_MEMORY_ROWS)
             self._longest = max(self._longest, tokens)
             self._counts[_length_class(tokens)] += 1
-            if self._rows >= CAP_AFTER_ROWS and (self._rows % CAP_LEARNED_EACH_ROWS == 0 or tokens > (self._cap or 0)):
+            if self._good >= CAP_AFTER_ROWS and (self._good % CAP_LEARNED_EACH_ROWS == 0 or tokens > (self._cap or 0)):
                 self._cap = max(CAP_MIN_TOKENS, CAP_FACTOR * self._quantile(), self._longest)
+            call = self._calls.pop(self._good, None)
+        if call is not None:
+            call()
+
+    def call_after(self, good_answers: int, call: Callable[[], None]) -> None:
+        """Call this once, when so many good answers came."""
+        self._calls[good_answers] = call
+
+    def taken(self) -> AnswerEvidence:
+        """What was learned since this was called last, to be kept elsewhere."""
+        with self._lock:
+            new, self._new = self._new, AnswerEvidence()
+        return new
 
     def predicted(self) -> int:
         """The expected length, at least 1: a guess on the high side at first, what was learned after 20 rows."""
         with self._lock:
             learned = min(1.0, self._rows / LEARNED_AFTER_ROWS)
-            expected = FIRST_OUTPUT_TOKENS * (1 - learned) + self._mean * learned
+            expected = self._first * (1 - learned) + self._mean * learned
         rounded = max(1, round(expected))
         return rounded if self._most is None else min(rounded, self._most)
 
@@ -215,7 +265,7 @@ class OutputLength:
 
     def _quantile(self) -> int:
         """The upper end of the class in which the quantile lies."""
-        above = int(self._rows * (1 - CAP_QUANTILE))  # so many answers may be longer
+        above = int(self._good * (1 - CAP_QUANTILE))  # so many answers may be longer
         for length_class in sorted(self._counts, reverse=True):
             above -= self._counts[length_class]
             if above < 0:
@@ -241,6 +291,11 @@ def fetch_encodings(download: Callable[[str], bytes] | None = None) -> dict[str,
         with _LOADING:
             _load.cache_clear()
     return found
+
+
+def _faded(evidence: PromptEvidence) -> PromptEvidence:
+    too_much = evidence.tokens > RATIO_MEMORY_TOKENS
+    return evidence.scaled(RATIO_MEMORY_TOKENS / 2 / evidence.tokens) if too_much else evidence
 
 
 # -- the encodings' data ----------------------------------------------------------------------------------------------

@@ -34,11 +34,14 @@ from batch_llm.config.yaml_source import Problem, Source, dotted
 from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.expected import first_length
+from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunStore
+from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
@@ -76,6 +79,7 @@ class Store:
     settings: Settings
     warehouse: Warehouse
     runs: RunStore
+    learned: LearnedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +106,9 @@ def open_store(settings: Settings) -> Store:
     warehouse = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
     days = settings.retention_days
     retention = None if days is None else Retention(days, warehouse.forget)
-    if settings.journal_url is None:
-        return Store(settings, warehouse, LocalRunStore(settings.runs_dir, retention))
-    return Store(settings, warehouse, _shared_runs(settings, settings.journal_url, retention))
+    url = settings.journal_url
+    runs = LocalRunStore(settings.runs_dir, retention) if url is None else _shared_runs(settings, url, retention)
+    return Store(settings, warehouse, runs, LearnedFiles(settings.home / "learned"))
 
 
 def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> RunStore:
@@ -231,18 +235,27 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
     job = declared.job
     if job.input.table is None:
         raise ConfigurationError("this job watches tables and names none itself; give `input.table` to run it by hand")
+    learning = Learning(store.learned, question_of(declared), clock)
+    known = learning.known.both
+    tokens = Tokens(target.model_name, known.prompts)
+    most = job.params.declared_cap
+    output_length = OutputLength(most, first_tokens=first_length(declared, tokens), known=known.answers)
+    learning.listen(tokens, output_length)
     return JobParts(
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
         limits=target.limits,
         price=_price(target) if not job.is_embedding else _embedding_price(target),
-        tokens=Tokens(target.model_name),
-        output_length=OutputLength(job.params.declared_cap),
+        tokens=tokens,
+        output_length=output_length,
+        learning=learning,
         warehouse=store.warehouse,
         runs=store.runs,
         clock=clock,
         structure=target.structure,
+        context_tokens=None if job.is_embedding else _context_tokens(target),
+        most_output_tokens=target.pool.max_output_tokens,
     )
 
 
@@ -340,6 +353,11 @@ def _price(target: _Target) -> Price | None:
 
 def _embedding_price(target: _Target) -> Price | None:
     return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
+
+
+def _context_tokens(target: _Target) -> int | None:
+    """What its models read at once: the file's word, else the price list's."""
+    return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
 
 
 def _nobody(event: Event) -> None:

@@ -55,6 +55,7 @@ def forget_runs(name: str) -> list[str]:
             store.runs.delete(run_id)
         named = {record.source for record in store.runs.all()}
         drop_uploads(store.settings.uploads_dir, {record.source for record in records}, named)
+        store.learned.forget(name)
     return runs
 
 

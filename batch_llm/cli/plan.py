@@ -38,8 +38,9 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         f"{plan.job}: {plan.source} -> {plan.output}",
         "",
         f"rows      {plan.rows:,}: {_rows(plan)}",
-        f"tokens    {_tokens(plan)}",
-        f"cost      {_range(plan.cost_low_usd, plan.cost_high_usd)}{_of_budget(budget_usd)}",
+        f"input     {_input(plan)}",
+        f"output    {_output(plan)}",
+        f"cost      {_cost(plan)}{_of_budget(budget_usd)}",
         *_lanes(plan),
         f"time      {_time(plan)}",
         *(f"          {_day(need)}" for need in plan.days),
@@ -58,12 +59,28 @@ def _rows(plan: Plan) -> str:
     )
 
 
-def _tokens(plan: Plan) -> str:
-    how = "counted exactly" if plan.tokens_exact else "estimated"
+def _input(plan: Plan) -> str:
+    how = {
+        "exact": "counted, every row",
+        "sampled": f"counted in a sample of {plan.counted_rows:,} rows",
+        "estimated": f"estimated from the texts' bytes, in {plan.counted_rows:,} rows",
+    }[plan.counted]
     return (
-        f"{number(plan.input_tokens_p50)} per row (p50), {number(plan.input_tokens_p99)} (p99), "
-        f"{number(plan.input_tokens_total)} in all ({how}); about {number(plan.output_tokens_total)} out"
+        f"{number(plan.input_tokens_p50)} tokens per row (p50), {number(plan.input_tokens_p99)} (p99), "
+        f"{number(plan.input_tokens_total)} in all ({how})"
     )
+
+
+def _output(plan: Plan) -> str:
+    low, high = number(plan.output_tokens_low), number(plan.output_tokens_high)
+    return f"about {number(plan.output_tokens_total)} tokens, {low} to {high} (by: {plan.output_from})"
+
+
+def _cost(plan: Plan) -> str:
+    if plan.cost_expected_usd is None:
+        return _range(None, None)
+    dearest = "" if plan.cost_dearest_usd is None else f"; at the dearest {usd(plan.cost_dearest_usd)}"
+    return f"about {usd(plan.cost_expected_usd)}, {_range(plan.cost_low_usd, plan.cost_high_usd)}{dearest}"
 
 
 def _lanes(plan: Plan) -> list[str]:
@@ -91,8 +108,6 @@ def _day(need: DayNeed) -> str:
 def _range(low: Decimal | None, high: Decimal | None) -> str:
     if low is None:
         return "unknown (no price for this model; give `prices` in the providers file)"
-    if high is None:
-        return f"about {usd(low)}, without an upper end (params.max_output_tokens gives no number)"
     return usd(high) if low == high else f"{usd(low)} to {usd(high)}"
 
 

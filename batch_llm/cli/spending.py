@@ -56,8 +56,8 @@ def estimate_of_plan(plan: Plan, limit: int | None = None) -> Estimate:
     rows = asked if limit is None else min(limit, asked)
     if not rows:
         return Estimate(0, Decimal(0))
-    if plan.cost_high_usd is not None:
-        return Estimate(rows, plan.cost_high_usd * rows / asked)
+    if plan.cost_dearest_usd is not None:
+        return Estimate(rows, plan.cost_dearest_usd * rows / asked)
     if plan.cost_low_usd is not None:
         return Estimate(rows, None, "params.max_output_tokens gives no number")
     return Estimate(rows, None)

@@ -6,6 +6,7 @@ Belongs here: wording a RunSummary. Not here: printing progress (watching/board.
 from __future__ import annotations
 
 from dataclasses import asdict
+from decimal import Decimal
 from typing import Any
 
 from batch_llm.cli.exits import SAMPLE
@@ -19,6 +20,7 @@ __all__ = ["summary_as_json", "summary_in_words"]
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
     "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped", "cost_unknown_rows",
+    "planned_cost_usd", "planned",
 )  # fmt: skip
 
 
@@ -31,17 +33,42 @@ def summary_as_json(summary: RunSummary) -> dict[str, Any]:
 def summary_in_words(summary: RunSummary) -> str:
     """What the user reads at the end, with what to do next."""
     failed = f"{summary.failed:,} failed{counted(summary.failed_by_class)}"
-    used = f"tokens {number(summary.input_tokens)} in and {number(summary.output_tokens)} out"
     asked = f"requests {summary.requests:,} now, attempts {summary.attempts:,} in the whole run"
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
-        f"  {used}, cost {_cost(summary)}, {duration(summary.wall_s)}",
+        *_costs_and_tokens(summary),
         f"  output {summary.output}   run {summary.run_id}",
     ]
     if summary.nothing_to_do:
         lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
     return "\n".join([*lines, *_advice(summary)])
+
+
+def _costs_and_tokens(summary: RunSummary) -> list[str]:
+    """Actual against planned; how far off only where every row ended."""
+    cost, time = _cost(summary), duration(summary.wall_s)
+    given, written = number(summary.input_tokens), number(summary.output_tokens)
+    plan = None if summary.nothing_to_do else summary.planned
+    if plan is None or not plan.rows:
+        return [f"  tokens {given} in and {written} out, cost {cost}, {time}"]
+    whole = not summary.pending
+
+    def beside(planned: str, actual: float | Decimal | None, expected: float | Decimal) -> str:
+        off = f", {(float(actual) / float(expected) - 1):+.1%}" if whole and expected and actual is not None else ""
+        return f"planned {planned}{'' if whole else ' for all rows'}{off}"
+
+    planned_usd = summary.planned_cost_usd
+    if planned_usd is not None:
+        planned = f"{usd(planned_usd)} ({usd(plan.cost_low_usd)} to {usd(plan.cost_high_usd)})"
+        cost = f"{cost}, {beside(planned, summary.cost_usd, planned_usd)}"
+    given = f"{given} in ({beside(number(plan.input_tokens), summary.input_tokens, plan.input_tokens)})"
+    written = f"{written} out ({beside(number(plan.output_tokens), summary.output_tokens, plan.output_tokens)})"
+    lines = [f"  cost {cost}", f"  tokens {given} and {written}, {time}"]
+    if plan.after_answers:
+        first = "" if plan.first_cost_usd is None else f"; before the first: {usd(plan.first_cost_usd)}"
+        lines.append(f"  planned after {plan.after_answers:,} answers{first}")
+    return lines
 
 
 def _cost(summary: RunSummary) -> str:

@@ -193,6 +193,18 @@ class PoolSpec(_Endpoint):
         "openai_compatible.",
     )
     prices: PricesSpec | None = Field(default=None, description="Overrides the price list, USD per 1M tokens.")
+    context_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="How many tokens its models read and write at once; a row that needs more fails before it is "
+        "sent. Absent: what the price list says of the model.",
+    )
+    max_output_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="The longest answer its models can write; what a budget sets aside for a call of a job without "
+        "params.max_output_tokens.",
+    )
 
     @field_validator("day_resets")
     @classmethod

@@ -24,7 +24,7 @@ from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Cost, Throttle
-from batch_llm.providers.base import Message, RawAnswer, Request
+from batch_llm.providers.base import Message, RawAnswer, Request, Usage
 
 __all__ = ["Calls", "Outcomes"]
 
@@ -142,7 +142,7 @@ class Calls:
         actual = work.cost
         if usage is not None:
             actual = Cost(usage.input_tokens, usage.output_tokens, work.cost.max_output_tokens)
-            self._learn(work, usage.input_tokens, usage.output_tokens, good=error_class is None)
+            self._learn(work, usage, good=error_class is None)
         self._limiter.settle(call.reservation, actual)
         self._limiter.observe(raw.headers)
         self._budget.settle(call.hold, work.slice_work.rows.cost_usd(usage))
@@ -273,12 +273,15 @@ class Calls:
 
     # -- learning --------------------------------------------------------------------------------------------------
 
-    def _learn(self, work: Work, input_tokens: int, output_tokens: int, *, good: bool) -> None:
-        self._meter.input_tokens += input_tokens
-        self._meter.output_tokens += output_tokens
-        self._parts.tokens.learn(work.input_bytes, input_tokens)
-        if good:
-            self._parts.output_length.learn(output_tokens)
+    def _learn(self, work: Work, usage: Usage, *, good: bool) -> None:
+        self._meter.input_tokens += usage.input_tokens
+        self._meter.output_tokens += usage.output_tokens
+        tokens = self._parts.tokens
+        counted = work.cost.input_tokens if tokens.exact else None
+        tokens.learn(
+            work.input_bytes, usage.input_tokens, cached_tokens=usage.cached_input_tokens, counted_tokens=counted
+        )
+        self._parts.output_length.learn(usage.output_tokens, good=good)
 
 
 def _told(request: Request, first_messages: int, text: str, message: str) -> Request:

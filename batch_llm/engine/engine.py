@@ -20,6 +20,7 @@ from batch_llm.engine.feed import Asking, Feed
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
+from batch_llm.engine.planned import keep_learned
 from batch_llm.engine.progress import Ticker
 from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
@@ -132,6 +133,7 @@ class Engine:
             publisher = self._publisher(record)
             below = self._sizes(record, [number]) if rerun else None
             await self._ask(record, meter, Asking([number], None, below), publisher)
+            await asyncio.to_thread(keep_learned, self.parts, record)
             return publisher.event(number)
 
     async def promote(self, record: RunRecord) -> RunSummary:

@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "FirstFailure",
     "Listener",
+    "PlanFigures",
     "Progress",
     "RunFinished",
     "RunStarted",
@@ -129,6 +130,20 @@ class SlicePublished:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanFigures:
+    """What a whole run was planned to take (engine/planned.py); money is None when the price is unknown."""
+
+    rows: int
+    cost_low_usd: Decimal | None
+    cost_high_usd: Decimal | None
+    input_tokens: int
+    output_tokens: int
+    output_from: str  # what the output was estimated by, in words
+    after_answers: int = 0  # when it was looked at again; 0: planned before the first answer
+    first_cost_usd: Decimal | None = None  # planned before the first answer, if it was looked at again
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """How a run stands at its end; the last line of `run --json`. Counters from the stored rows."""
 
@@ -151,6 +166,8 @@ class RunSummary:
     cost_unknown_rows: int = 0  # rows asked in this run whose cost is NULL: `cost_usd` is the sum of the others
     blocked: str | None = None  # why the job's own check kept the rows out of the output table
     failed_by_class: dict[str, int] = field(default_factory=dict)
+    planned_cost_usd: Decimal | None = None  # None: the price was unknown, or nothing was planned
+    planned: PlanFigures | None = None
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CallBounds
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
@@ -59,10 +60,13 @@ class JobParts:
     price: Price | None
     tokens: Tokens
     output_length: OutputLength
+    learning: Learning
     warehouse: Warehouse
     runs: RunStore
     clock: Clock
     structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
+    context_tokens: int | None = None  # prompt and answer together; None: not known
+    most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -114,7 +118,8 @@ class JobParts:
         return billed_text(self.schema.json_schema, self.structure)
 
     @cached_property
-    def _structure_tokens(self) -> int:
+    def schema_tokens(self) -> int:
+        """What telling the endpoint of the answer's schema takes of every request."""
         return self.tokens.count(self._structure_text)
 
     @cached_property
@@ -128,7 +133,7 @@ class JobParts:
         """
         if self.declared.job.is_embedding:
             return Cost(sum(self.tokens.count(message.content) for message in request.messages), 0)
-        given = self.tokens.count_chat([message.content for message in request.messages]) + self._structure_tokens
+        given = self.tokens.count_chat([message.content for message in request.messages]) + self.schema_tokens
         cap = request.params.get("max_output_tokens")
         predicted = self.output_length.predicted()
         return Cost(given, min(predicted, cap) if cap else predicted, cap)

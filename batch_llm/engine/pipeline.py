@@ -16,6 +16,7 @@ from typing import Protocol
 
 from batch_llm.clock import Alarm
 from batch_llm.engine.calls import Calls
+from batch_llm.engine.context import longest_answer
 from batch_llm.engine.deadlines import Call, Deadlines
 from batch_llm.engine.events import BudgetMark, Stopping
 from batch_llm.engine.meter import Meter
@@ -36,11 +37,10 @@ from batch_llm.errors import (
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Hold, Reservation
 
-__all__ = ["UNKNOWN_OUTPUT_CAP", "Pipeline", "Slices"]
+__all__ = ["Pipeline", "Slices"]
 
 HOLD_PATIENCE_S = 0.1  # what was reserved is given back when its money takes longer: others can use it
 BUDGET_MARKS = (50, 80, 100)
-UNKNOWN_OUTPUT_CAP = 131_072  # tokens; the dearest answer where the job sets no cap
 ZERO = Decimal(0)
 
 
@@ -295,8 +295,7 @@ class Pipeline:
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
         input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
-        most = 0 if self._parts.call_bounds is not None else work.cost.max_output_tokens or UNKNOWN_OUTPUT_CAP
-        return price.cost(input_tokens, most, 0)
+        return price.cost(input_tokens, longest_answer(self._parts, work.cost), 0)
 
 
 def _until(error: StopRun) -> str:

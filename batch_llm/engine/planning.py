@@ -9,25 +9,22 @@ import math
 import secrets
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Literal
 
 from batch_llm.engine.answers import AnyJudge
-from batch_llm.engine.packing import calls_needed
-from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
-from batch_llm.engine.pipeline import UNKNOWN_OUTPUT_CAP
-from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
-from batch_llm.engine.rows import Rows, RowStatus
+from batch_llm.engine.context import longest_answer
+from batch_llm.engine.estimating import Estimate, Looking, estimate
+from batch_llm.engine.parts import JobParts, frozen_input
+from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
 from batch_llm.job.model import Job
-from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
-from batch_llm.limiter.base import Limits
+from batch_llm.limiter.base import Cost, Limits
 from batch_llm.warehouse.base import FrozenInput
 
-__all__ = ["DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
+__all__ = ["Counted", "DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
-COUNTED_ROWS = 2_000  # rows whose tokens are counted; the rest is extrapolated
-SHOWN_PROMPTS = 2
+Counted = Literal["exact", "sampled", "estimated"]
 MINUTES_PER_DAY = 24 * 60
 PER_MINUTE = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
 PER_DAY = ("requests_per_day", "tokens_per_day")
@@ -59,7 +56,7 @@ class DayNeed:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `run` would do now."""
+    """What `run` would do now. Every range is of what is expected for all rows to ask (docs/how-to/cost.md)."""
 
     job: str
     source: str
@@ -72,11 +69,19 @@ class Plan:
     slices: int
     input_tokens_p50: int
     input_tokens_p99: int
-    input_tokens_total: int  # of the rows to ask
-    output_tokens_total: int  # predicted
-    tokens_exact: bool  # every row counted with the model's own encoding; else extrapolated or estimated
-    cost_low_usd: Decimal | None  # at the predicted length of answers; None: the price is unknown
-    cost_high_usd: Decimal | None  # at max_output_tokens; None: unknown price, or no cap
+    input_tokens_total: int  # of the rows to ask, expected
+    input_tokens_low: int
+    input_tokens_high: int
+    counted: Counted  # exact: every row with the model's own encoding; sampled: some of them; estimated: by their bytes
+    counted_rows: int  # rows that were looked at
+    output_tokens_total: int  # expected
+    output_tokens_low: int
+    output_tokens_high: int
+    output_from: str  # what the output is estimated by, in words
+    cost_low_usd: Decimal | None  # None: the price is unknown
+    cost_expected_usd: Decimal | None
+    cost_high_usd: Decimal | None
+    cost_dearest_usd: Decimal | None  # every answer as long as max_output_tokens; None: unknown price, or no cap
     lanes: dict[str, tuple[Decimal, Decimal | None] | None]
     minutes: float | None  # at the declared limits; None without any
     binding: str | None  # the limit that decides that
@@ -112,108 +117,99 @@ class Planner:
             parts.warehouse.forget(run_id)
 
     def _estimate(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
-        tally = _Tally()
         unfinished = latest is not None and latest.state is not RunState.FINISHED
         earlier = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
-        for info in frozen.slices:
-            self._estimate_slice(frozen, info.number, earlier, tally)
-        return self._plan_of(frozen, tally)
+        seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
+        return self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
 
-    def _estimate_slice(self, frozen: FrozenInput, number: int, runs: tuple[str, ...], tally: _Tally) -> None:
-        parts = self.parts
-        prior = prior_answers(parts, frozen, number, runs)
-        own = Rows(self._judge, parts.price, frozen.slices[number].rows)
-        own.replay(parts.runs.entries(frozen.run_id, number))
-        row = 0
-        for batch in parts.warehouse.read(frozen, number):
-            for values in python_rows(batch, parts.asked_columns):
-                if own.is_done(row):
-                    tally.count(own.status(row))
-                else:
-                    self._estimate_row(values, prior, tally)
-                row += 1
-
-    def _estimate_row(self, values: dict[str, Any] | None, prior: PriorAnswers, tally: _Tally) -> None:
-        parts = self.parts
-        try:
-            request = parts.request(values, "") if values is not None else None
-        except RenderError:
-            request = None
-        if request is None or values is None:
-            tally.to_ask(known=False)
-            tally.unrendered += 1
-            return
-        is_known = key_of(values[name] for name in parts.key) in prior.keys
-        found = prior.find(values, request_hash(request, parts.declared.job.model))
-        if found is not None:
-            tally.count(str(prior.values(found)["llm_status"]))
-            return
-        tally.to_ask(known=is_known)
-        if len(tally.tokens) < COUNTED_ROWS:
-            tally.tokens.append(parts.predicted_cost(request).input_tokens)
-        if len(tally.prompts) < SHOWN_PROMPTS:
-            tally.prompts.append("\n".join(f"[{message.role}] {message.content}" for message in request.messages))
-
-    def _plan_of(self, frozen: FrozenInput, tally: _Tally) -> Plan:
+    def _plan_of(self, frozen: FrozenInput, seen: Estimate, plan: Planned) -> Plan:
         parts, job = self.parts, self.parts.declared.job
-        to_ask = tally.new + tally.changed
-        tokens = sorted(tally.tokens) or [0]
-        mean = sum(tokens) / len(tokens)
-        total = round(mean * to_ask)
-        bounds = parts.call_bounds
-        calls = to_ask if bounds is None else calls_needed(to_ask, total, bounds)
-        predicted = parts.output_length.predicted() if bounds is None else 0
-        cap = job.params.declared_cap if bounds is None else 0
-        output = predicted * to_ask if cap is None else min(predicted, cap) * to_ask
-        low = parts.price.cost(total, output, 0, requests=calls) if parts.price else None
-        high = parts.price.cost(total, cap * to_ask, 0, requests=calls) if parts.price and cap is not None else None
-        needs = Needs(calls, total, output)
+        tokens = sorted(tokens for _, tokens, _ in seen.sample.drawn) or [0]
+        p99 = tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)]
+        needs = Needs(plan.requests, plan.input_tokens, plan.output_tokens)
         minutes, binding = time_needed(parts.limits, needs)
+        low, high = plan.cost_low_usd, plan.cost_high_usd
         return Plan(
             job=job.name,
             source=frozen.source,
             output=parts.output,
             rows=frozen.rows,
-            new=tally.new,
-            changed=tally.changed,
-            done=tally.done,
-            failed=tally.failed,
+            new=seen.new,
+            changed=seen.changed,
+            done=seen.done,
+            failed=seen.failed,
             slices=len(frozen.slices),
             input_tokens_p50=tokens[len(tokens) // 2],
-            input_tokens_p99=tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)],
-            input_tokens_total=total,
-            output_tokens_total=output,
-            tokens_exact=parts.tokens.exact and len(tally.tokens) == to_ask,
+            input_tokens_p99=p99,
+            input_tokens_total=plan.input_tokens,
+            input_tokens_low=plan.input_tokens_low,
+            input_tokens_high=plan.input_tokens_high,
+            counted="estimated" if not plan.exact else "exact" if seen.sample.whole else "sampled",
+            counted_rows=len(seen.sample.drawn),
+            output_tokens_total=plan.output_tokens,
+            output_tokens_low=plan.output_tokens_low,
+            output_tokens_high=plan.output_tokens_high,
+            output_from=plan.output_from,
             cost_low_usd=low,
+            cost_expected_usd=plan.cost_usd,
             cost_high_usd=high,
+            cost_dearest_usd=self._dearest_usd(plan),
             lanes={"standard": None if low is None else (low, high)},
             minutes=minutes,
             binding=binding,
             days=days_needed(parts.limits, needs),
-            prompts=tally.prompts,
-            warnings=self._warnings(tally, low),
+            prompts=seen.prompts,
+            warnings=self._warnings(seen, plan, p99),
         )
 
-    def _warnings(self, tally: _Tally, low: Decimal | None) -> list[str]:
-        job = self.parts.declared.job
+    def _dearest_usd(self, plan: Planned) -> Decimal | None:
+        """Every answer as long as it may get; what the user is asked about."""
+        price, job = self.parts.price, self.parts.declared.job
+        cap = 0 if job.is_embedding else job.params.declared_cap
+        if price is None or plan.cost_high_usd is None or cap is None:
+            return None
+        if not plan.rows:
+            return Decimal(0)
+        at_cap = price.cost(plan.input_tokens_high, cap * plan.rows, 0, requests=plan.requests)
+        return max(plan.cost_high_usd, at_cap)
+
+    def _warnings(self, seen: Estimate, plan: Planned, p99: int) -> list[str]:
+        job, parts = self.parts.declared.job, self.parts
+        longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
         found = []
-        if low is None:
+        if parts.price is None:
             found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
         elif job.params.declared_cap is None and not job.is_embedding:
-            found.append(_uncapped(job))
-        if job.budget_usd is not None and low is not None and low > job.budget_usd:
-            found.append(f"budget_usd {job.budget_usd} is less than the expected cost: the run will stop early")
-        if self.parts.limits.unknown:
+            found.append(_uncapped(job, longest))
+        if job.budget_usd is not None and parts.price is not None and plan.rows:
+            found += _of_budget(job.budget_usd, plan, parts.price.cost(p99, longest, 0))
+        if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
-        if tally.unrendered:
-            found.append(f"{tally.unrendered} rows cannot be rendered and will fail without a call")
+        if seen.unrendered:
+            about = "" if seen.sample.whole else "about "
+            found.append(f"{about}{seen.unrendered:,} rows cannot be rendered and will fail without a call")
         return found
 
 
-def _uncapped(job: Job) -> str:
+def _uncapped(job: Job, longest: int) -> str:
     told = "is auto: until enough answers were seen," if job.params.learns_cap else "is not set:"
-    aside = f" (the budget sets {UNKNOWN_OUTPUT_CAP:,} tokens aside per call)" if job.budget_usd else ""
+    aside = f" (the budget sets {longest:,} tokens aside per call)" if job.budget_usd else ""
     return f"params.max_output_tokens {told} a single answer may be as long as the model allows{aside}"
+
+
+def _of_budget(budget_usd: Decimal, plan: Planned, held_usd: Decimal) -> list[str]:
+    """What is to be said of a budget before anything is spent. ``held_usd``: set aside for one long row."""
+    found = []
+    if plan.cost_low_usd is not None and budget_usd < plan.cost_low_usd:
+        found.append(f"budget_usd {budget_usd} is less than the least this will cost: the run will stop early")
+    elif plan.cost_usd is not None and budget_usd < plan.cost_usd:
+        found.append(f"budget_usd {budget_usd} is less than the expected cost: the run may stop early")
+    if budget_usd < held_usd:
+        found.append(
+            f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked: "
+            "such a row is not sent; set params.max_output_tokens lower, or raise the budget"
+        )
+    return found
 
 
 def time_needed(limits: Limits, needs: Needs) -> tuple[float | None, str | None]:
@@ -242,26 +238,3 @@ def days_needed(limits: Limits, needs: Needs) -> list[DayNeed]:
         for name, limit in declared
         if limit is not None
     ]
-
-
-class _Tally:
-    """Counts while rows pass by."""
-
-    def __init__(self) -> None:
-        self.new = self.changed = self.done = self.failed = self.unrendered = 0
-        self.tokens: list[int] = []
-        self.prompts: list[str] = []
-
-    def to_ask(self, *, known: bool) -> None:
-        """A row that would be asked; ``known``: its key has an earlier answer."""
-        if known:
-            self.changed += 1
-        else:
-            self.new += 1
-
-    def count(self, status: str) -> None:
-        """A row that ended before."""
-        if status == RowStatus.OK:
-            self.done += 1
-        else:
-            self.failed += 1

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge, Verdict
+from batch_llm.engine.context import too_long
 from batch_llm.engine.packing import Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
@@ -139,7 +140,11 @@ class SliceWork:
                 prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
                 continue
             found = self.prior.find(values or {}, work.request_hash)
-            if found is None:
+            too_large = too_long(self.parts, work.cost) if found is None else None
+            if too_large is not None:
+                detail = {"error_class": ErrorClass.TOO_LARGE.value, "message": too_large}
+                prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
+            elif found is None:
                 prepared.append(work)
             elif self.prior.is_failed(found):
                 self.carried_failed += 1

@@ -17,7 +17,9 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.parts import JobParts, python_rows
+from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
@@ -70,8 +72,8 @@ def _start(parts: JobParts, judge: AnyJudge, version: str) -> Started:
     if unfinished is None and finished is not None and has_grown(parts, finished):
         unfinished = finished
     if unfinished is not None:
-        job = parts.declared.job_data()
-        return Started(parts.runs.change(unfinished.run_id, job=job, state=RunState.PLANNED), resumed=True)
+        changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
+        return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
     if finished is not None:
         if _output_stands(parts):
             return Started(finished, nothing_to_do=True)
@@ -142,6 +144,8 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
     if not frozen.slices:  # an empty table is an output as well
         parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
+    supersedes = (*_take_over(parts, judge, ended), *_finished_before(parts, signature, shape))
+    seen = estimate(parts, judge, frozen, Looking(supersedes, every_row=False))
     record = RunRecord(
         run_id=run_id,
         job=parts.declared.job_data(),
@@ -153,14 +157,23 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         key=parts.key,
         columns=parts.columns,
         slice_rows=tuple(info.rows for info in frozen.slices),
-        supersedes=(*_take_over(parts, judge, ended), *_finished_before(parts, signature, shape)),
+        supersedes=supersedes,
         state=RunState.PLANNED,
         created_at=now,
+        planned=planned(parts, seen, parts.learning.known).as_data(),
     )
     parts.runs.save(record)
     for old in ended:  # only now: a crash before this line leaves them to be taken over again
         parts.runs.change(old.run_id, state=RunState.SUPERSEDED)
     return record
+
+
+def _planned_again(parts: JobParts, record: RunRecord) -> dict[str, Any] | None:
+    """What an unfinished run was planned to take, looked at once more when answers came since (`preview`)."""
+    plan, known = Planned.from_data(record.planned), parts.learning.known
+    if plan is None or plan.firm or known.own.answers.good <= plan.after_answers:
+        return record.planned
+    return plan.looked_at_again(parts, known).as_data()
 
 
 def _unfinished(parts: JobParts) -> list[RunRecord]:

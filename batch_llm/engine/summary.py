@@ -1,6 +1,7 @@
 """How a run stands, from its stored rows.
 
-Belongs here: adding up published counters. Not here: counting rows (warehouse.published).
+Belongs here: adding up published counters, with what was planned beside them. Not here: counting rows
+(warehouse.published), planning (planned.py).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from decimal import Decimal
 
 import orjson
 
-from batch_llm.engine.events import RunSummary
+from batch_llm.engine.events import PlanFigures, RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
+from batch_llm.engine.planned import Planned, keep_learned
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["fingerprint", "summarise", "total"]
+__all__ = ["fingerprint", "plan_figures", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -48,7 +50,11 @@ def fingerprint(counts: Mapping[int, StatusCounts]) -> str:
 def summarise(
     parts: JobParts, record: RunRecord, counts: Mapping[int, StatusCounts], meter: Meter, stopped: str | None = None
 ) -> RunSummary:
-    """The run's summary; rows of slices that are not published yet are pending."""
+    """The run's summary; rows of slices that are not published yet are pending. Blocking.
+
+    What this process learned is kept with it.
+    """
+    plan = keep_learned(parts, record)
     all_rows = sum(record.slice_rows)
     stored = total(counts.values())
     return RunSummary(
@@ -68,7 +74,23 @@ def summarise(
         wall_s=round(meter.elapsed_s(), 3),
         output=parts.output,
         stopped=stopped,
+        planned_cost_usd=None if plan is None else plan.cost_usd,
+        planned=None if plan is None else plan_figures(plan),
         failed_by_class=_failed_by_class(parts, record) if stored.failed else {},
+    )
+
+
+def plan_figures(plan: Planned) -> PlanFigures:
+    """What a summary tells of the plan."""
+    return PlanFigures(
+        plan.rows,
+        plan.cost_low_usd,
+        plan.cost_high_usd,
+        plan.input_tokens,
+        plan.output_tokens,
+        plan.output_from,
+        plan.after_answers,
+        plan.first_cost_usd,
     )
 
 

@@ -72,6 +72,11 @@ class AnswerSchema:
         return cls(shape)
 
     @property
+    def shape(self) -> Shape | None:
+        """What was declared; None: free text."""
+        return self._shape
+
+    @property
     def arrow_fields(self) -> list[pa.Field]:
         """The answer's columns; all nullable, a failed row has none of them."""
         import pyarrow as pa  # late: `--help` must not load it

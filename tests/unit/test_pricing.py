@@ -164,3 +164,16 @@ def test_totals_of_many_small_requests_stay_in_the_small_tier() -> None:
 def test_importing_it_loads_no_price_list() -> None:
     code = "import sys, batch_llm.pricing, batch_llm.tokens; print({'genai_prices', 'tiktoken'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "context"),
+    [
+        ("openai", "gpt-4o-mini", 128_000),
+        ("openai", "gpt-4.1-mini", 1_048_576),  # the list rounds to 1,000,000: a row must never fail for that
+        ("openai", "of-nobody-we-know", None),
+        ("nobody", "gpt-4o-mini", None),
+    ],
+)
+def test_the_list_knows_how_much_a_model_reads(provider: str, model: str, context: int | None) -> None:
+    assert PriceList().context_tokens(provider, model) == context

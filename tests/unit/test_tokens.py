@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm import tokens
+from batch_llm.learned import AnswerEvidence, PromptEvidence
 from batch_llm.tokens import (
     CAP_AFTER_ROWS,
     MESSAGE_OVERHEAD_TOKENS,
@@ -291,3 +292,41 @@ def test_the_cap_is_right_within_the_width_of_a_class(mu: float, sigma: float, s
 def test_the_memory_of_lengths_does_not_grow_with_the_answers() -> None:
     length = learned(random.Random(1).randrange(10**8) for _ in range(20_000))
     assert len(length._counts) < 1_000
+
+
+def test_what_earlier_runs_learned_is_there_from_the_first_row() -> None:
+    bills, answers = PromptEvidence(), AnswerEvidence()
+    for size in range(100, 600, 10):
+        bills.note(size, 9 + size // 2)
+        answers.note(33)
+    tokens, length = Tokens("other-model", bills), OutputLength(known=answers)
+    assert tokens.count_chat(["x" * 400]) == pytest.approx(209, abs=1)
+    assert length.predicted() == 33
+
+
+def test_what_is_new_is_handed_over_once() -> None:
+    tokens, length = Tokens("other-model"), OutputLength()
+    tokens.learn(400, 100, cached_tokens=60)
+    length.learn(7)
+    length.learn(9, good=False)
+    bills, answers = tokens.taken(), length.taken()
+    assert (bills.answers, bills.tokens, bills.cached_tokens) == (1, 100, 60)
+    assert (answers.good, answers.bad, answers.bad_tokens) == (1, 1, 9)
+    assert (tokens.taken(), length.taken()) == (PromptEvidence(), AnswerEvidence())
+
+
+def test_only_exact_counts_are_compared_with_the_bill() -> None:
+    exact, estimated = Tokens("gpt-4o"), Tokens("other-model")
+    for counter in (exact, estimated):
+        counter.count("load the encoding")
+        counter.learn(400, 100, counted_tokens=90)
+    assert exact.taken().excess == 10
+    assert estimated.taken().counted == 0
+
+
+def test_somebody_is_called_once_after_so_many_good_answers() -> None:
+    length, calls = OutputLength(), []
+    length.call_after(3, lambda: calls.append(length.predicted()))
+    for good in (True, False, True, True, True):
+        length.learn(5, good=good)
+    assert len(calls) == 1

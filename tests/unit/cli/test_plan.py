@@ -10,8 +10,12 @@ def make_plan(**changes: object) -> Plan:
     values: dict[str, object] = {
         "job": "tone", "source": "/data/beige.parquet", "output": "beige_tone", "rows": 4238, "new": 4000,
         "changed": 38, "done": 190, "failed": 10, "slices": 8, "input_tokens_p50": 1500, "input_tokens_p99": 3500,
-        "input_tokens_total": 6_300_000, "output_tokens_total": 80_000, "tokens_exact": True,
-        "cost_low_usd": Decimal("2.65"), "cost_high_usd": Decimal("3.10"),
+        "input_tokens_total": 6_300_000, "input_tokens_low": 6_200_000, "input_tokens_high": 6_400_000,
+        "counted": "exact", "counted_rows": 4038,
+        "output_tokens_total": 80_000, "output_tokens_low": 70_000, "output_tokens_high": 99_000,
+        "output_from": "the schema",
+        "cost_low_usd": Decimal("2.65"), "cost_expected_usd": Decimal("2.80"), "cost_high_usd": Decimal("3.10"),
+        "cost_dearest_usd": Decimal("4.20"),
         "lanes": {"standard": (Decimal("2.65"), Decimal("3.10")), "batch": None},
         "minutes": 12.5, "binding": "tokens_per_minute",
         "days": [],
@@ -25,8 +29,9 @@ def test_the_page_says_all_that_is_known_before_a_cent_is_spent() -> None:
     for part in (
         "/data/beige.parquet -> beige_tone",
         "4,238: 4,000 new, 38 changed, 190 done, 10 failed before",
-        "1,500 per row (p50), 3,500 (p99), 6.3M in all (counted exactly); about 80,000 out",
-        "$2.65 to $3.10, budget $25.00",
+        "1,500 tokens per row (p50), 3,500 (p99), 6.3M in all (counted, every row)",
+        "about 80,000 tokens, 70,000 to 99,000 (by: the schema)",
+        "about $2.80, $2.65 to $3.10; at the dearest $4.20, budget $25.00",
         "standard: $2.65 to $3.10",
         "batch: unknown",
         "12 min 30 s at the current limits; what binds: tokens_per_minute",
@@ -41,17 +46,30 @@ def test_the_page_says_all_that_is_known_before_a_cent_is_spent() -> None:
 
 def test_what_is_not_known_is_said_and_never_zero() -> None:
     text = plan_in_words(
-        make_plan(cost_low_usd=None, cost_high_usd=None, lanes={"standard": None}, tokens_exact=False, minutes=None)
+        make_plan(
+            cost_low_usd=None,
+            cost_expected_usd=None,
+            cost_high_usd=None,
+            cost_dearest_usd=None,
+            lanes={"standard": None},
+            counted="estimated",
+            minutes=None,
+        )
     )
     assert "cost      unknown (no price for this model" in text
-    assert "(estimated)" in text
+    assert "(estimated from the texts' bytes, in 4,038 rows)" in text
     assert "no limit is declared" in text
     assert "$0" not in text
 
 
-def test_a_cost_without_an_upper_end_is_no_range() -> None:
-    text = plan_in_words(make_plan(cost_high_usd=None, lanes={"standard": (Decimal("2.65"), None)}))
-    assert "about $2.65, without an upper end" in text
+def test_a_cost_without_a_cap_has_no_dearest_bill() -> None:
+    text = plan_in_words(make_plan(cost_dearest_usd=None))
+    assert "about $2.80, $2.65 to $3.10" in text
+    assert "dearest" not in text
+
+
+def test_a_sample_says_how_large_it_was() -> None:
+    assert "counted in a sample of 996 rows" in plan_in_words(make_plan(counted="sampled", counted_rows=996))
 
 
 def test_limits_per_day_are_told_in_days() -> None:

@@ -17,7 +17,10 @@ def plan(**changes: Any) -> Plan:
     values: dict[str, Any] = {
         "job": "tone", "source": "a.parquet", "output": "tone", "rows": 100, "new": 30, "changed": 10, "done": 58,
         "failed": 2, "slices": 1, "input_tokens_p50": 10, "input_tokens_p99": 20, "input_tokens_total": 400,
-        "output_tokens_total": 80, "tokens_exact": True, "cost_low_usd": Decimal(1), "cost_high_usd": Decimal(4),
+        "input_tokens_low": 400, "input_tokens_high": 400, "counted": "exact", "counted_rows": 40,
+        "output_tokens_total": 80, "output_tokens_low": 60, "output_tokens_high": 90, "output_from": "the schema",
+        "cost_low_usd": Decimal(1), "cost_expected_usd": Decimal(2), "cost_high_usd": Decimal(3),
+        "cost_dearest_usd": Decimal(4),
         "lanes": {}, "minutes": 1.0, "binding": "requests_per_minute", "days": [], "prompts": [], "warnings": [],
     }  # fmt: skip
     return Plan(**{**values, **changes})
@@ -52,12 +55,12 @@ def test_a_sample_costs_its_share() -> None:
 
 
 def test_nothing_to_ask_costs_nothing_whatever_the_price() -> None:
-    assert estimate_of_plan(plan(new=0, changed=0, cost_high_usd=None)) == Estimate(0, Decimal(0))
+    assert estimate_of_plan(plan(new=0, changed=0, cost_dearest_usd=None)) == Estimate(0, Decimal(0))
 
 
 def test_an_estimate_without_an_upper_end_says_why() -> None:
-    assert "price is unknown" in estimate_of_plan(plan(cost_low_usd=None, cost_high_usd=None)).text
-    assert "max_output_tokens gives no number" in estimate_of_plan(plan(cost_high_usd=None)).text
+    assert "price is unknown" in estimate_of_plan(plan(cost_low_usd=None, cost_dearest_usd=None)).text
+    assert "max_output_tokens gives no number" in estimate_of_plan(plan(cost_dearest_usd=None)).text
 
 
 @pytest.mark.parametrize(

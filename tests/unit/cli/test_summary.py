@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
+from decimal import Decimal
 
 import pytest
 
 from batch_llm.cli.speech import print_json
 from batch_llm.cli.summary import summary_as_json, summary_in_words
-from batch_llm.engine.events import RunSummary
+from batch_llm.engine.events import PlanFigures, RunSummary
 
 # DESIGN.md, section 2: names that users' scripts rely on
 PROMISED = [
@@ -53,3 +54,41 @@ def test_an_end_that_is_not_plain_is_explained(
 ) -> None:
     assert words in summary_in_words(summary(**changes))
     assert words not in summary_in_words(summary())
+
+
+PLANNED = PlanFigures(100, Decimal("0.90"), Decimal("2.10"), 1_000, 500, "the schema")
+
+
+def test_actual_stands_against_planned(summary: Callable[..., RunSummary]) -> None:
+    found = summary(
+        cost_usd=Decimal("1.23"),
+        planned_cost_usd=Decimal("1.20"),
+        planned=PLANNED,
+        input_tokens=1_010,
+        output_tokens=450,
+    )
+    text = summary_in_words(found)
+    assert "cost $1.23, planned $1.20 ($0.9000 to $2.10), +2.5%" in text
+    assert "1,010 in (planned 1,000, +1.0%) and 450 out (planned 500, -10.0%)" in text
+    assert "planned after" not in text
+    told = summary_as_json(found)
+    assert told["planned_cost_usd"] == Decimal("1.20")
+    assert told["planned"]["cost_high_usd"] == Decimal("2.10")
+
+
+def test_a_plan_that_was_looked_at_again_says_so(summary: Callable[..., RunSummary]) -> None:
+    plan = replace(PLANNED, after_answers=200, first_cost_usd=Decimal("4.00"))
+    text = summary_in_words(summary(cost_usd=Decimal(1), planned_cost_usd=Decimal(1), planned=plan))
+    assert "planned after 200 answers; before the first: $4.00" in text
+
+
+def test_what_is_pending_makes_no_difference_to_the_plan(summary: Callable[..., RunSummary]) -> None:
+    found = summary(ok=5, pending=95, cost_usd=Decimal("0.05"), planned_cost_usd=Decimal(1), planned=PLANNED)
+    assert "cost $0.0500, planned $1.00 ($0.9000 to $2.10) for all rows\n" in summary_in_words(found)
+
+
+def test_a_plan_without_a_price_tells_tokens(summary: Callable[..., RunSummary]) -> None:
+    plan = replace(PLANNED, cost_low_usd=None, cost_high_usd=None)
+    text = summary_in_words(summary(cost_usd=None, planned=plan))
+    assert "cost unknown\n" in text
+    assert "(planned 1,000" in text

@@ -1,0 +1,192 @@
+"""Which rows of a frozen input are to be asked, and what a sample of them says of their tokens.
+
+Belongs here: passing over the rows. Not here: the sample's mathematics (sampling.py), answers (expected.py), money
+(planned.py). Where there are no earlier answers nothing is rendered but the sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import pyarrow as pa
+
+from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.parts import JobParts, python_rows, request_hash
+from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
+from batch_llm.engine.rows import Rows, RowStatus
+from batch_llm.engine.sampling import EvenSample, is_drawn
+from batch_llm.errors import OutputError
+from batch_llm.job.template import RenderError
+from batch_llm.providers.base import Request
+from batch_llm.warehouse.base import FrozenInput
+
+__all__ = ["COUNTED_ROWS", "Estimate", "Looking", "estimate"]
+
+COUNTED_ROWS = 1_001  # rows whose tokens are counted; odd, so that they are thinned out in whole pairs
+LOOKED_AT_ROWS = 5_000  # rows with an earlier answer that are compared with it, where a sample is enough
+SHOWN_PROMPTS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """How to look."""
+
+    runs: tuple[str, ...] = ()  # earlier runs with answers that are not in the output table
+    every_row: bool = True  # compare every row with its earlier answer; else a sample of them
+
+
+@dataclass(slots=True)
+class Estimate:
+    """What is to be asked."""
+
+    rows: int
+    new: int = 0  # never asked before
+    changed: int = 0  # asked before, otherwise
+    done: int = 0
+    failed: int = 0
+    unrendered_drawn: int = 0
+    sample: EvenSample = field(default_factory=lambda: EvenSample(COUNTED_ROWS))
+    prompts: list[str] = field(default_factory=list)
+
+    @property
+    def to_ask(self) -> int:
+        """Rows that are to be asked, those that cannot be rendered included."""
+        return self.new + self.changed
+
+    @property
+    def unrendered(self) -> int:
+        """Rows that cannot be rendered, and so fail without a call."""
+        drawn = len(self.sample.drawn)
+        return round(self.unrendered_drawn * self.to_ask / drawn) if drawn else 0
+
+    @property
+    def requests(self) -> int:
+        """Rows that are sent."""
+        return max(0, self.to_ask - self.unrendered)
+
+
+def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Looking) -> Estimate:
+    """Look at a frozen input; blocking."""
+    found = Estimate(frozen.rows)
+    untouched = _is_untouched(parts, looking)
+    if untouched:
+        found.sample.stretch = max(1, math.ceil(frozen.rows / COUNTED_ROWS))
+    for info in frozen.slices:
+        own = Rows(judge, parts.price, info.rows)
+        own.replay(parts.runs.entries(frozen.run_id, info.number))
+        prior = PriorAnswers((), ()) if untouched else prior_answers(parts, frozen, info.number, looking.runs)
+        stretch = 1 if looking.every_row else max(1, math.ceil(frozen.rows / LOOKED_AT_ROWS))
+        _Pass(parts, own, prior, found, stretch).over(frozen, info.number)
+    return found
+
+
+def _is_untouched(parts: JobParts, looking: Looking) -> bool:
+    """Whether nothing at all was answered before."""
+    if looking.runs:
+        return False
+    try:
+        return not any(batch.num_rows for batch in parts.warehouse.rows(parts.output, limit=1))
+    except OutputError:
+        return True
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One slice's rows."""
+
+    parts: JobParts
+    own: Rows  # what the run's own journal says
+    prior: PriorAnswers
+    found: Estimate
+    stretch: int  # of rows with an earlier answer, one of so many is compared with it
+    known: int = 0
+
+    def over(self, frozen: FrozenInput, number: int) -> None:
+        start = 0
+        for batch in self.parts.warehouse.read(frozen, number):
+            sizes = _text_sizes(batch, sorted(self.parts.declared.prompt.columns))
+            if self.own.ok or self.own.failed_count or self.prior.keys:
+                self._row_by_row(batch, sizes, start)
+            else:
+                self._all_new(batch, sizes)
+            start += batch.num_rows
+
+    def _all_new(self, batch: pa.RecordBatch, sizes: Sequence[int]) -> None:
+        self.found.new += batch.num_rows
+        for place in self.found.sample.pass_by(batch.num_rows, sum(sizes)):
+            self._count(self._request(batch, place), sizes[place])
+
+    def _row_by_row(self, batch: pa.RecordBatch, sizes: Sequence[int], start: int) -> None:
+        columns = zip(*(batch.column(name).to_pylist() for name in self.parts.key), strict=True)
+        for place, values in enumerate(columns):
+            if self.own.is_done(start + place):
+                self._count_done(self.own.status(start + place), 1)
+            elif key_of(values) in self.prior.keys:
+                self._compare(batch, place, sizes[place])
+            else:
+                self.found.new += 1
+                if self.found.sample.wants(sizes[place]):
+                    self._count(self._request(batch, place), sizes[place])
+
+    def _compare(self, batch: pa.RecordBatch, place: int, size: int) -> None:
+        """A row with an earlier answer: is it the answer to this very question?"""
+        self.known += 1
+        if not is_drawn(self.known - 1, self.stretch):
+            return
+        row = python_rows(batch.slice(place, 1), self.parts.asked_columns)[0]
+        request = self._rendered(row)
+        if request is not None and row is not None:
+            match = self.prior.find(row, request_hash(request, self.parts.declared.job.model))
+            if match is not None:
+                self._count_done(RowStatus.FAILED if self.prior.is_failed(match) else RowStatus.OK, self.stretch)
+                return
+        self.found.changed += self.stretch
+        for _ in range(self.stretch):
+            if self.found.sample.wants(size):
+                self._count(request, size)
+
+    def _count_done(self, status: str, rows: int) -> None:
+        if status == RowStatus.OK:
+            self.found.done += rows
+        else:
+            self.found.failed += rows
+
+    def _count(self, request: Request | None, size: int) -> None:
+        """A row of the sample."""
+        if request is None:
+            self.found.unrendered_drawn += 1
+            self.found.sample.take(size, 0, 0)
+            return
+        self.found.sample.take(size, self.parts.predicted_cost(request).input_tokens, self.parts.input_bytes(request))
+        if len(self.found.prompts) < SHOWN_PROMPTS:
+            self.found.prompts.append("\n".join(f"[{part.role}] {part.content}" for part in request.messages))
+
+    def _request(self, batch: pa.RecordBatch, place: int) -> Request | None:
+        return self._rendered(python_rows(batch.slice(place, 1), self.parts.asked_columns)[0])
+
+    def _rendered(self, row: dict[str, Any] | None) -> Request | None:
+        try:
+            return None if row is None else self.parts.request(row, "")
+        except RenderError:
+            return None
+
+
+def _text_sizes(batch: pa.RecordBatch, columns: Sequence[str]) -> list[int]:
+    """Bytes of each row's texts; what is no text counts nothing, as it hardly differs in length.
+
+    Read from where Arrow keeps them: its compute functions would load pandas, which takes a second.
+    """
+    sizes = [0] * batch.num_rows
+    for name in columns:
+        column = batch.column(name)
+        is_large = pa.types.is_large_string(column.type)
+        if batch.num_rows and (is_large or pa.types.is_string(column.type)):
+            places = memoryview(column.buffers()[1])  # of the texts' ends, 32 or 64 bits wide
+            offsets = places.cast("q") if is_large else places.cast("i")
+            used = offsets[column.offset : column.offset + batch.num_rows + 1]
+            sizes = [size + end - start for size, (start, end) in zip(sizes, pairwise(used), strict=True)]
+    return sizes
