@@ -36,6 +36,7 @@ from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
+from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
@@ -56,7 +57,7 @@ from batch_llm.warehouse.duckdb import DuckDBWarehouse
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["PacedProvider", "Store", "engine", "open_store", "paced_provider", "planner"]
+__all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
@@ -92,6 +93,11 @@ class PacedProvider:
 def open_store(settings: Settings) -> Store:
     """The home's store; opens no file and no connection yet."""
     return Store(settings, DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), LocalRunStore(settings.runs_dir))
+
+
+def answer_index(settings: Settings, user: str, warn: Callable[[str], None]) -> AnswerIndex:
+    """What a user's journals in this home hold already; opens no file yet. ``warn``: see `AnswerIndex`."""
+    return AnswerIndex(settings.answers_path, user, warn)
 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:

@@ -6,12 +6,12 @@ Belongs here: the question, the order of erasing. Not here: how a warehouse or j
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import typer
 
 from batch_llm.cli.jobs import name_of, open_home
-from batch_llm.cli.speech import print_json, say
+from batch_llm.cli.speech import print_json, say, tell
 from batch_llm.errors import Cancelled, ConfigurationError, JobFileError
 
 __all__ = ["forget", "forget_runs"]
@@ -35,13 +35,17 @@ def forget(reference: str, *, yes: bool, json: bool) -> None:
 
 def forget_runs(name: str) -> list[str]:
     """Erase every run of a job, newest last; the ids. Raises `SliceBusy` while a process works on one of them."""
+    from batch_llm.wiring import answer_index
+
     store = open_home()
-    with ExitStack() as alone:
+    answers = answer_index(store.settings, "", tell)  # a run is forgotten whoever's it is
+    with closing(answers), ExitStack() as alone:
         alone.enter_context(store.runs.starting(name))
         runs = [record.run_id for record in reversed(store.runs.all(name))]
         for run_id in runs:  # all of them before the first is erased
             alone.enter_context(store.runs.alone(run_id))
         for run_id in runs:
+            answers.forget(run_id)
             store.warehouse.forget(run_id)  # first: the record that leads here goes last
             store.runs.delete(run_id)
     return runs

@@ -85,6 +85,11 @@ class Settings:
         return _absolute(unquote(urlsplit(self.journal).path), self.cwd)
 
     @property
+    def answers_path(self) -> Path:
+        """The index of answers that stand in journals; in the home, whatever else is elsewhere."""
+        return self.home / "answers.sqlite"
+
+    @property
     def duckdb_path(self) -> Path:
         """The warehouse's database file.
 
