@@ -34,6 +34,7 @@ from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
+from batch_llm.engine.reparse import Reparser
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.answer_index import AnswerIndex
@@ -57,7 +58,7 @@ from batch_llm.warehouse.duckdb import DuckDBWarehouse
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner"]
+__all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner", "reparser"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
@@ -105,6 +106,13 @@ def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = 
     target = _job_target(settings, declared)
     parts = _job_parts(settings, declared, target, clock or SystemClock())
     return Planner(parts, Judge(_keyless(target), parts.schema))
+
+
+def reparser(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Reparser:
+    """Judges a job's stored answers again, without a key. Raises `ConfigurationError`."""
+    target = _job_target(settings, declared)
+    parts = _job_parts(settings, declared, target, clock or SystemClock())
+    return Reparser(parts, Judge(_keyless(target), parts.schema))
 
 
 @asynccontextmanager
