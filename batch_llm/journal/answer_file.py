@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from batch_llm.errors import JournalError
+from batch_llm.errors import JournalBusy, JournalError
 from batch_llm.journal.locks import locked, passing_lock
 
 __all__ = ["LAYOUT", "AnswerFile", "DamagedEntriesError"]
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 LAYOUT = 1  # of the tables, `PRAGMA user_version`; a file of another layout is set aside
 WAIT_S = 20.0  # for another process's transaction; each takes milliseconds
-PAGE_BYTES = 1024  # a new answer touches one page anywhere: small ones cost half of what SQLite's usual 4096 do
+PAGE_BYTES = 1024  # where each answer touches a page of its own (ten million), a quarter cheaper than the usual 4096
 PAGE_CACHE_KIB = 4096
 CHECKPOINT_PAGES = 16_000  # 16 MB of log: the more, the fewer pages are written twice
 DAMAGED_CODES = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -75,7 +75,7 @@ class AnswerFile:
                 self._set_aside(str(error))
                 return self._once(action)
         except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{self.path}: {_why(error)}") from error
+            raise _journal_error(self.path, error) from error
 
     @contextmanager
     def only_one(self, purpose: str) -> Iterator[bool]:
@@ -86,7 +86,7 @@ class AnswerFile:
             except BlockingIOError:
                 yield False
             except OSError as error:
-                raise JournalError(f"{self.path}: {_why(error)}") from error
+                raise _journal_error(self.path, error) from error
             else:
                 yield True
 
@@ -99,9 +99,9 @@ class AnswerFile:
             with self._turn:
                 busy = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{self.path}: {_why(error)}") from error
+            raise _journal_error(self.path, error) from error
         if busy:
-            raise JournalError(f"{self.path}: in use by another process for {WAIT_S:g} s; nothing is lost, try again")
+            raise JournalBusy(f"{self.path}: in use by another process for {WAIT_S:g} s; nothing is lost, try again")
 
     def exists(self) -> bool:
         """Whether there is such a file."""
@@ -223,10 +223,10 @@ def _is_damage(error: Exception) -> bool:
     return _code(error) in DAMAGED_CODES
 
 
-def _why(error: Exception) -> str:
+def _journal_error(path: Path, error: Exception) -> JournalError:
     if _code(error) in BUSY_CODES:
-        return f"another process had it locked for more than {WAIT_S:g} s"
-    return str(error) or type(error).__name__
+        return JournalBusy(f"{path}: another process had it locked for more than {WAIT_S:g} s")
+    return JournalError(f"{path}: {str(error) or type(error).__name__}")
 
 
 def _code(error: Exception) -> int | None:
