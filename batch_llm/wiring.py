@@ -38,8 +38,10 @@ from batch_llm.engine.expected import first_length
 from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
+from batch_llm.engine.reparse import Reparser
 from batch_llm.errors import ConfigurationError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
+from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.retention import Retention
@@ -64,7 +66,7 @@ from batch_llm.warehouse.duckdb import DuckDBWarehouse
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["PacedProvider", "Store", "engine", "open_store", "paced_provider", "planner"]
+__all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner", "reparser"]
 
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
@@ -125,11 +127,23 @@ def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> R
     return SharedRunStore(ObjectStore(url), settings.runs_dir, leases, retention=retention)
 
 
+def answer_index(settings: Settings, user: str, warn: Callable[[str], None]) -> AnswerIndex:
+    """What a user's journals in this home hold already; opens no file yet. ``warn``: see `AnswerIndex`."""
+    return AnswerIndex(settings.answers_path, user, warn)
+
+
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:
     """Plans and starts a job without a key. Raises `ConfigurationError`."""
     target = _job_target(settings, declared)
     parts = _job_parts(settings, declared, target, clock or SystemClock())
     return Planner(parts, judge_for(_keyless(target, declared), parts.schema))
+
+
+def reparser(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Reparser:
+    """Judges a job's stored answers again, without a key. Raises `ConfigurationError`."""
+    target = _job_target(settings, declared)
+    parts = _job_parts(settings, declared, target, clock or SystemClock())
+    return Reparser(parts, judge_for(_keyless(target, declared), parts.schema))
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ __all__ = [
     "forget",
     "plan",
     "preview",
+    "reparse",
     "retry",
     "run",
     "schema",
@@ -160,6 +161,14 @@ def export(
     from batch_llm.cli.export import export as export_rows
 
     export_rows(job, to, json=json)
+
+
+@app.command()
+def reparse(job: JobArgument, json: JsonOption = False) -> int:
+    """Read the stored answers again, by the schema as it is now. Spends nothing, needs no key."""
+    from batch_llm.cli.reparse import reparse as reparse_job
+
+    return reparse_job(job, json=json)
 
 
 @app.command()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import typer
 
 from batch_llm.cli.jobs import name_of, open_home
-from batch_llm.cli.speech import print_json, say
+from batch_llm.cli.speech import print_json, say, tell
 from batch_llm.errors import Cancelled, ConfigurationError, JobFileError
 
 __all__ = ["days_of", "forget", "forget_older", "forget_runs"]
@@ -42,15 +42,18 @@ def forget_runs(name: str) -> list[str]:
     Raises `SliceBusy` while a process works on one of them.
     """
     from batch_llm.warehouse.uploads import drop_uploads
+    from batch_llm.wiring import answer_index
 
     store = open_home()
-    with ExitStack() as alone:
+    answers = answer_index(store.settings, "", tell)  # a run is forgotten whoever's it is
+    with closing(answers), ExitStack() as alone:
         alone.enter_context(store.runs.starting(name))
         records = store.runs.all(name)
         runs = [record.run_id for record in reversed(records)]
         for run_id in runs:  # all of them before the first is erased
             alone.enter_context(store.runs.alone(run_id))
         for run_id in runs:
+            answers.forget(run_id)
             store.warehouse.forget(run_id)  # first: the record that leads here goes last
             store.runs.delete(run_id)
         named = {record.source for record in store.runs.all()}

@@ -13,7 +13,7 @@ from batch_llm.errors import NotYetAvailable
 
 __all__ = ["LATER", "register"]
 
-LATER = ("submit", "watch", "cancel", "upload", "reparse", "report")
+LATER = ("submit", "watch", "cancel", "upload", "report")
 
 
 def register(app: typer.Typer) -> None:

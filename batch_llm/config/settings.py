@@ -97,6 +97,11 @@ class Settings:
         return self.home / "uploads"
 
     @property
+    def answers_path(self) -> Path:
+        """The index of answers that stand in journals; in the home, whatever else is elsewhere."""
+        return self.home / "answers.sqlite"
+
+    @property
     def duckdb_path(self) -> Path:
         """The warehouse's database file.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -41,6 +41,7 @@ class RowStatus:
 
 
 _PENDING, _OK, _FAILED = range(3)  # a row's byte
+_GIVE_WAY = (EntryKind.FAILED, EntryKind.REOPENED)
 _WORDS = (RowStatus.PENDING, RowStatus.OK, RowStatus.FAILED)
 
 
@@ -95,6 +96,9 @@ class Rows:
         self._spent_nano = 0  # settled
         self._unknown_usd = ZERO  # unknown outcomes, in full
         self._held_usd: dict[tuple[int, int], Decimal] = {}
+        self._hashes: dict[
+            int, str
+        ] = {}  # of rows that `reparse` judged by another schema
         self._calls: dict[int, tuple[dict[int, int], Verdict, list[_Share]]] = {}  # place: of the last few
 
     @property
@@ -113,6 +117,11 @@ class Rows:
         """Fold one entry, which stands at this place; the verdict when it is an answer."""
         if ROWS in entry.detail:
             return self._apply_to_many(entry, place)
+        if entry.kind is EntryKind.ASKED_AS:
+            self._hashes[entry.row] = entry.request_hash
+            return None
+        if entry.kind in _GIVE_WAY and self._status[entry.row] == _OK:
+            return None  # noted while the answer was judged otherwise: a good one stands
         row, state = entry.row, self._touched(entry.row)
         state.attempts = max(state.attempts, entry.attempt)
         if entry.request_hash:
@@ -279,6 +288,11 @@ class Rows:
 
         ``good``: the entry at `good_place`, read from the journal. A vector is its bytes.
         """
+        state, values = self._judged(row, good)
+        asked_as = self._hashes.get(row)
+        return (state if asked_as is None else replace(state, request_hash=asked_as)), values
+
+    def _judged(self, row: int, good: Entry | None) -> tuple[RowState, dict[str, Any] | None]:
         state = self._states.get(row)
         if good is None:
             return state or RowState(), None

@@ -25,6 +25,7 @@ class EntryKind(StrEnum):
     UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
     FAILED = "failed"  # the row ends as failed
     REOPENED = "reopened"  # somebody asked for the failed row once more
+    ASKED_AS = "asked_as"  # the answers are judged by another schema now: the request's hash as it would be made today
 
 
 @dataclass(frozen=True, slots=True)

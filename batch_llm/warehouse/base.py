@@ -202,6 +202,10 @@ class Warehouse(Protocol):
         """
         ...
 
+    def unpublish(self, run_id: str) -> None:
+        """Drop the run's published rows and views, so that others with other columns can take their place."""
+        ...
+
     def forget(self, run_id: str) -> None:
         """Drop the run's frozen slices, published rows and views; the output table stays."""
         ...

@@ -129,6 +129,19 @@ def test_the_live_view_shows_what_is_published(warehouse: Warehouse, output: str
     assert set(stored(warehouse, name)) == {"c"}
 
 
+def test_what_is_unpublished_can_be_published_with_other_columns(warehouse: Warehouse, output: str) -> None:
+    publish(warehouse, "r1", 0, {"a": "ok"})
+    warehouse.live_view("r1", output)
+    for _ in range(2):
+        warehouse.unpublish("r1")
+        assert warehouse.published("r1") == {}
+    schema = OUTPUT_SCHEMA.append(pa.field("added", pa.string()))
+    rows = [batch.append_column("added", pa.array(["new"] * batch.num_rows)) for batch in
+            batches(output_rows("r1", 0, {"a": "ok"}))]  # fmt: skip
+    warehouse.publish("r1", 0, iter(rows), schema)
+    assert [row["added"] for batch in warehouse.rows("run:r1") for row in batch.to_pylist()] == ["new"]
+
+
 # ---- the output table
 
 STATUSES = ("ok", "failed", "pending")

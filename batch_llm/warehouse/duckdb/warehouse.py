@@ -95,6 +95,10 @@ class DuckDBWarehouse:
         wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
         return outputs.read_rows(self._database, wanted)
 
+    def unpublish(self, run_id: str) -> None:
+        """See `Warehouse.unpublish`."""
+        publishing.forget_published(self._database, run_id)
+
     def forget(self, run_id: str) -> None:
         """See `Warehouse.forget`."""
         publishing.forget_published(self._database, run_id)

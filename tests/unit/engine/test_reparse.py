@@ -1,0 +1,57 @@
+"""Rows whose good answer stands, whatever was noted after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from batch_llm.engine.answers import Judge
+from batch_llm.engine.reparse import StandingRows
+from batch_llm.engine.rows import RowStatus
+from batch_llm.errors import ErrorClass
+from batch_llm.job.schema import AnswerSchema
+from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+
+GOOD, BAD, CUT = {"tone": "calm"}, {"tone": "loud"}, None
+FAILED = Entry(EntryKind.FAILED, 0, place=9, detail={"error_class": "schema_mismatch", "message": "as it was"})
+REOPENED = Entry(EntryKind.REOPENED, 0)
+
+
+def answer(said: dict[str, Any] | None, place: int = 1) -> Entry:
+    choice = {"message": {"content": orjson.dumps(said).decode()}, "finish_reason": "stop" if said else "length"}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 5}}
+    return Entry(EntryKind.ANSWER, 0, 1, body=orjson.dumps(body), place=place)
+
+
+def replayed(*entries: Entry) -> StandingRows:
+    provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
+    rows = StandingRows(Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}})), None)
+    rows.replay(entries)
+    return rows
+
+
+@pytest.mark.parametrize("after", [[FAILED], [FAILED, REOPENED], [FAILED, REOPENED, answer(BAD, 2), FAILED]])
+def test_a_good_answer_stands(after: list[Entry]) -> None:
+    """Also when the schema of that time had it fail, asked again and fail again."""
+    state = replayed(answer(GOOD, 1), *after).states[0]
+    assert (state.status, state.good_place, state.error_class) == (RowStatus.OK, 1, None)
+
+
+def test_the_latest_good_answer_counts_and_all_are_paid() -> None:
+    state = replayed(answer(GOOD, 1), FAILED, REOPENED, answer(GOOD, 2), answer(BAD, 3)).states[0]
+    assert (state.status, state.good_place, state.answers, state.input_tokens) == (RowStatus.OK, 2, 3, 30)
+
+
+def test_of_bad_answers_the_one_nearest_to_good_is_told() -> None:
+    for entries in ([answer(BAD), answer(CUT)], [answer(CUT), answer(BAD)]):
+        assert replayed(*entries).failures[0].error_class is ErrorClass.SCHEMA_MISMATCH
+    assert replayed(answer(CUT)).failures[0].error_class is ErrorClass.TRUNCATED
+
+
+def test_a_failed_row_without_a_good_answer_stays_as_it_was() -> None:
+    state = replayed(answer(BAD), FAILED).states[0]
+    assert (state.status, state.error) == (RowStatus.FAILED, "as it was")
+    assert replayed(answer(BAD), FAILED, REOPENED).states[0].status == RowStatus.PENDING
