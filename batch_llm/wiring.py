@@ -5,6 +5,7 @@ Belongs here: turning settings, the providers file and a job into a store, a pla
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
@@ -71,6 +72,7 @@ __all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "pa
 OPENAI_URL = "https://api.openai.com/v1"
 SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
 SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
+_log = logging.getLogger(__name__)
 PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
 
 
@@ -171,7 +173,11 @@ async def engine(
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
             return LedgerBudget(to.ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
 
-        yield Engine(parts, Calling(provider, to.limiter, budget_of, tell))
+        try:
+            yield Engine(parts, Calling(provider, to.limiter, budget_of, tell))
+        finally:
+            if parts.answers is not None:
+                parts.answers.close()
 
 
 @asynccontextmanager
@@ -267,6 +273,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         warehouse=store.warehouse,
         runs=store.runs,
         clock=clock,
+        answers=None if job.cache == "off" else answer_index(settings, job.user, _log.warning),
         structure=target.structure,
         context_tokens=None if job.is_embedding else _context_tokens(target),
         most_output_tokens=target.pool.max_output_tokens,

@@ -25,6 +25,7 @@ from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.job.template import RenderError
+from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.limiter.base import Budget, Cost, Limits, RateLimiter, Tenant
 from batch_llm.pricing import Price
@@ -64,6 +65,7 @@ class JobParts:
     warehouse: Warehouse
     runs: RunStore
     clock: Clock
+    answers: AnswerIndex | None = None  # of the job's user; None: nothing is used again (`cache: off`)
     structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known

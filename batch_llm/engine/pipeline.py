@@ -134,7 +134,7 @@ class Pipeline:
     def ended(self, work: Work) -> None:
         """See `Outcomes.ended`."""
         slice_work = work.slice_work
-        slice_work.outstanding -= work.count
+        slice_work.ended(work)
         if slice_work.fed and not slice_work.outstanding:
             self._slices.idle(slice_work)
 

@@ -83,7 +83,7 @@ class Ticker:
         for work in self._publisher.open_slices.values():
             carried = work.carried_ok + work.carried_failed
             ok, failed = work.rows.ok + work.carried_ok, work.rows.failed_count + work.carried_failed
-            live.append(StatusCounts(ok=ok, failed=failed, cached=carried))
+            live.append(StatusCounts(ok=ok, failed=failed, cached=carried + work.rows.cached))
         return total([self._elsewhere, *self._publisher.stored.values(), *live])
 
     def _progress(self) -> Progress:

@@ -56,9 +56,14 @@ class StandingRows(Rows):
         super().__init__(judge, price, count)
         self.failures: dict[int, Verdict] = {}  # of rows with bad answers: the one nearest to good
         self.hashes: dict[int, str] = {}
+        self.ended_as: dict[int, str] = {}  # the class with which a row was given up, as it was judged then
 
     def apply(self, entry: Entry, place: int) -> Verdict | None:
         """See `Rows.apply`."""
+        if entry.kind is EntryKind.FAILED:
+            self.ended_as[entry.row] = entry.detail["error_class"]
+        elif entry.kind is EntryKind.REOPENED:
+            self.ended_as.pop(entry.row, None)
         verdict = super().apply(entry, place)
         rows = entry.detail.get(ROWS, [entry.row])
         for row, request_hash_ in zip(rows, entry.detail.get(HASHES, [entry.request_hash]), strict=True):
@@ -132,6 +137,7 @@ class Reparser:
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
             before, open_state = work.rows.status(row), after.open_state(row)
+            was = after.ended_as.get(row) or _label(work.rows, row)
             if after.status(row) == PENDING and (open_state is None or not open_state.answers):
                 yield self._without_answer(work, values)
                 continue
@@ -141,7 +147,7 @@ class Reparser:
                 failed = Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail)
                 after.apply(failed, work.journal.append(failed))
             self._note_hash(work, row, values, after.hashes.get(row))
-            yield _label(work.rows, row), _label(after, row)
+            yield was, _label(after, row)
 
     def _frozen_rows(self, work: SliceWork) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
         start = 0

@@ -89,16 +89,14 @@ class Rows:
         self.judge = judge
         self.price = price
         self._entry_at = entry_at
-        self.ok = self.failed_count = 0
+        self.ok = self.failed_count = self.cached = 0
         self._status = bytearray(count)
         self._places = array("q", [-1]) * count  # of the good answers
         self._states: dict[int, RowState] = {}
         self._spent_nano = 0  # settled
         self._unknown_usd = ZERO  # unknown outcomes, in full
         self._held_usd: dict[tuple[int, int], Decimal] = {}
-        self._hashes: dict[
-            int, str
-        ] = {}  # of rows that `reparse` judged by another schema
+        self._hashes: dict[int, str] = {}  # of rows that `reparse` judged by another schema
         self._calls: dict[int, tuple[dict[int, int], Verdict, list[_Share]]] = {}  # place: of the last few
 
     @property
@@ -130,6 +128,7 @@ class Rows:
             case EntryKind.ANSWER:
                 return self._answer(state, entry, place)
             case EntryKind.CACHED:
+                self.cached += 1
                 state.cached = True
                 state.finished_at = entry.at
                 self._end_well(row, state, place)

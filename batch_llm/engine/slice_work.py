@@ -7,8 +7,9 @@ Belongs here: opening a slice, telling which rows are still to be asked, noting 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,13 +19,18 @@ from batch_llm.engine.context import too_long
 from batch_llm.engine.packing import Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
+from batch_llm.engine.reuse import Elsewhere, Reuse, Twin
 from batch_llm.engine.rows import Rows
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
+from batch_llm.journal.answer_index import Slice
 from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
 
 __all__ = ["SliceWork"]
+
+LOOK_AGAIN_S = 0.5  # at what others are asking
+ELSEWHERE_MAX = 1_000  # rows that wait for others; then no more are read
 
 
 class SliceWork:
@@ -43,6 +49,8 @@ class SliceWork:
         self.asked = 0
         self.carried_ok = self.carried_failed = 0
         self.prior = PriorAnswers((), ())
+        self._reuse: Reuse | None = None
+        self._elsewhere: list[Work] = []  # rows whose request somebody else is asking
         self._journal: Journal | None = None
 
     @property
@@ -67,16 +75,33 @@ class SliceWork:
             self._journal = self.parts.runs.journal(self.record.run_id, self.number)
             opened.callback(self.close)
             self.rows.replay(self._journal.replay())
+            self._reuse = self._opened_reuse()
             if reopen_below is not None:
                 for row in self.rows.failed(reopen_below):
                     self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
             self.prior = prior_answers(self.parts, self.record, self.number, with_failed=reopen_below is None)
             opened.pop_all()
 
+    def _opened_reuse(self) -> Reuse | None:
+        """What this slice may use again; nothing where a call asks many rows: their answers are too large to copy."""
+        index = self.parts.answers
+        if index is None or self.parts.call_bounds is not None:
+            return None
+        reuse = Reuse(index, self.parts.runs, self.rows.judge, Slice(self.record.run_id, self.number))
+        if self.rows.ok:
+            reuse.replayed(
+                (entry.request_hash, entry.place)
+                for entry in self.journal.replay()
+                if entry.kind is EntryKind.ANSWER and self.rows.good_place(entry.row) == entry.place
+            )
+        return reuse
+
     def sync(self) -> None:
-        """Bring the journal to the disk, if it is still open; blocking."""
+        """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""
         if self._journal is not None:
             self._journal.sync()
+            if self._reuse is not None:
+                self._reuse.register()
 
     def close(self) -> None:
         """Flush and unlock the journal, and remember what it cost; blocking."""
@@ -86,6 +111,8 @@ class SliceWork:
             finally:
                 self._journal.close()
                 self._journal = None
+                if self._reuse is not None:  # last: who takes over its claims looks whether the journal is locked
+                    self._reuse.close()
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
@@ -102,30 +129,83 @@ class SliceWork:
                 if prepared is None:
                     break
                 ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
-                for work in prepared:
-                    if isinstance(work, Work):
-                        self.outstanding += work.count
-                        self.asked += work.count
+                for work in self._to_ask(prepared):
+                    yield work
+                while len(self._elsewhere) >= ELSEWHERE_MAX:
+                    for work in await self._looked_again():
                         yield work
-                    else:
-                        self.note(work)
         finally:
             await asyncio.wait({ahead})
             ahead.exception()
             batches.close()
+        while self._elsewhere:
+            for work in await self._looked_again():
+                yield work
         self.fed = True
 
-    def _prepared(self) -> Generator[list[Work | Entry]]:
+    def _to_ask(self, prepared: Iterable[Work | Entry | Twin | Elsewhere]) -> Iterator[Work]:
+        """The rows to hand out; notes what is known of others, and keeps those that wait for somebody else's answer."""
+        for each in prepared:
+            if isinstance(each, Work):
+                self.outstanding += each.count
+                self.asked += each.count
+                if self._reuse is not None:
+                    self._reuse.leads(each)
+                yield each
+            elif isinstance(each, Entry):
+                self.note(each)
+            elif isinstance(each, Elsewhere) or self._reuse is None:
+                self._elsewhere.append(each.work)
+            else:
+                self._join(each.work, self._reuse)
+
+    def _join(self, twin: Work, reuse: Reuse) -> None:
+        joined = reuse.join(twin)
+        if isinstance(joined, Entry):
+            self.note(replace(joined, at=self.parts.clock.now()))
+        elif joined:
+            self.outstanding += 1
+        else:
+            self._elsewhere.append(twin)
+
+    async def _looked_again(self) -> list[Work]:
+        """After a while: those of the waiting rows that are to be asked here after all."""
+        await self.parts.clock.sleep(LOOK_AGAIN_S)
+        waiting, self._elsewhere = self._elsewhere, []
+        return list(self._to_ask(await asyncio.to_thread(self._reused, waiting)))
+
+    def ended(self, work: Work) -> None:
+        """A row that was handed out has its result; so have its twins."""
+        self.outstanding -= work.count
+        if self._reuse is None:
+            return
+        place = self.rows.good_place(work.row)
+        state = self.rows.open_state(work.row)
+        failure = {} if state is None else {"error_class": state.error_class or "", "message": state.error or ""}
+        for entry in self._reuse.ended(work, place if place >= 0 else None, failure):
+            self.outstanding -= 1
+            self.note(replace(entry, at=self.parts.clock.now()))
+
+    def _reused(self, works: list[Work]) -> list[Work | Entry | Twin | Elsewhere]:
+        if self._reuse is None:
+            return list(works)
+        return list(self._reuse.look(works, self.parts.clock.now()))
+
+    def _prepared(self) -> Generator[list[Work | Entry | Twin | Elsewhere]]:
         """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
         start, bounds = 0, self.parts.call_bounds
         packer: Packer[Work] | None = None if bounds is None else Packer(bounds)
         for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
             if not self.rows.all_done(start, batch.num_rows):
                 prepared = self._prepare(batch, start)
-                yield prepared if packer is None else _packed(packer, prepared)
+                yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
             start += batch.num_rows
         if packer is not None:
             yield [Work.together(works) for works in packer.rest()]
+
+    def _claimed(self, prepared: list[Work | Entry]) -> list[Work | Entry | Twin | Elsewhere]:
+        known = [each for each in prepared if isinstance(each, Entry)]
+        return [*known, *self._reused([each for each in prepared if isinstance(each, Work)])]
 
     def _prepare(self, batch: pa.RecordBatch, start: int) -> list[Work | Entry]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry."""
@@ -171,9 +251,9 @@ class SliceWork:
         )
 
 
-def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> list[Work | Entry]:
+def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> list[Work | Entry | Twin | Elsewhere]:
     """The calls that these rows complete; what fails without a call stays as it is."""
-    calls: list[Work | Entry] = [each for each in prepared if isinstance(each, Entry)]
+    calls: list[Work | Entry | Twin | Elsewhere] = [each for each in prepared if isinstance(each, Entry)]
     for work in prepared:
         if isinstance(work, Work):
             calls.extend(Work.together(works) for works in packer.add(work))

@@ -12,7 +12,10 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
-__all__ = ["Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+__all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+
+
+POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
 class EntryKind(StrEnum):
@@ -179,6 +182,10 @@ class RunStore(Protocol):
 
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
         """A slice's entries, read only; nothing when the slice has no journal yet."""
+        ...
+
+    def entries_at(self, run_id: str, slice_number: int, places: Sequence[int]) -> list[Entry | None]:
+        """The entries at these places of a slice's journal, read only; None where this machine has no whole one."""
         ...
 
     def size(self, run_id: str, slice_number: int) -> int:

@@ -27,14 +27,13 @@ from typing import Any
 import orjson
 
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
-from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.journal.base import POINTER, Entry, EntryKind
 
-__all__ = ["LocalJournal", "read_journal", "worker_of"]
+__all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
 LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
 WORKER = ".worker"  # beside the journal: the process that writes it, for messages
 READ_BYTES = 262_144
-POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _KINDS = {kind.value: kind for kind in EntryKind}
 
@@ -149,6 +148,20 @@ def read_journal(path: Path) -> Iterator[Entry]:
                 yield entry
     finally:
         os.close(file)
+
+
+def read_entries(path: Path, places: Sequence[int]) -> list[Entry | None]:
+    """The entries at these places, without locking the file; None where there is no whole one."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return [None] * len(places)
+    try:
+        reader = _Reader(file)
+        found = {place: reader.entry(place) for place in sorted(set(places))}
+    finally:
+        os.close(file)
+    return [None if (entry := found[place]) is None else entry[0] for place in places]
 
 
 class _Reader:

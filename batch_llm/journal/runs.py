@@ -20,7 +20,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -30,7 +30,7 @@ import orjson
 
 from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, RunRecord, RunState
-from batch_llm.journal.local import LocalJournal, read_journal, worker_of
+from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.retention import Retention, erase_expired
 
@@ -145,6 +145,10 @@ class LocalRunStore:
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
         """A slice's entries, read only."""
         return read_journal(self.journal_path(run_id, slice_number))
+
+    def entries_at(self, run_id: str, slice_number: int, places: Sequence[int]) -> list[Entry | None]:
+        """See `RunStore.entries_at`."""
+        return read_entries(self.journal_path(run_id, slice_number), places)
 
     def size(self, run_id: str, slice_number: int) -> int:
         """See `RunStore.size`."""

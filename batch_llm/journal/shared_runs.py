@@ -15,7 +15,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -263,6 +263,10 @@ class SharedRunStore:
                 if not self._local.is_busy(run_id, slice_number):
                     objects.catch_up(objects.listing().segments)
         return self._local.entries(run_id, slice_number)
+
+    def entries_at(self, run_id: str, slice_number: int, places: Sequence[int]) -> list[Entry | None]:
+        """See `RunStore.entries_at`; only of journals that this machine has a copy of."""
+        return self._local.entries_at(run_id, slice_number, places)
 
     def size(self, run_id: str, slice_number: int) -> int:
         """See `RunStore.size`."""

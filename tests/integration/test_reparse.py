@@ -148,11 +148,11 @@ async def test_other_columns(lab: Lab, key: pytest.MonkeyPatch) -> None:
 
 async def test_a_mended_parser_reads_what_it_could_not(lab: Lab, key: pytest.MonkeyPatch) -> None:
     """No key is set any more: none is needed. The schema is the same, so the record keeps its signature."""
-    async with answered(lab, SCHEMA, Tones("Here you are:\n```json\n{}\n```")) as tones:
+    async with answered(lab, SCHEMA, Tones('<answer>{}</answer> {{"tone": "tense", "score": -1}}')) as tones:
         assert statuses(lab) == ["schema_mismatch"] * ROWS
         key.delenv("LOCAL_KEY")
-        load = schema_module._load
-        key.setattr(schema_module, "_load", lambda text: load(text.partition("```json\n")[2].removesuffix("```")))
+        read = schema_module.read_json
+        key.setattr(schema_module, "read_json", lambda text: read(text.split("<answer>")[-1].split("</answer>")[0]))
         done = await reparse(lab, the_job(lab, SCHEMA))
         assert (done.schema_changed, done.moves) == (False, {("schema_mismatch", "ok"): ROWS})
         assert statuses(lab) == ["ok"] * ROWS

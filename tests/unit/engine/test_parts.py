@@ -31,7 +31,18 @@ def parts_of(structure: StructureMode = StructureMode.JSON_SCHEMA, **changes: An
     length = OutputLength(declared.job.params.declared_cap)
     tokens = Tokens(declared.job.model_name)
     return JobParts(
-        declared, "in", "out", Limits("p:m"), None, tokens, length, nothing, nothing, SystemClock(), structure
+        declared,
+        "in",
+        "out",
+        Limits("p:m"),
+        None,
+        tokens,
+        length,
+        learning=nothing,
+        warehouse=nothing,
+        runs=nothing,
+        clock=SystemClock(),
+        structure=structure,
     )
 
 

@@ -107,6 +107,9 @@ class Rows:
         self.number, self.outstanding, self.fed = 0, count, True
         self.noted: list[Entry] = []
 
+    def ended(self, work: Work) -> None:
+        self.outstanding -= work.count
+
     def note(self, entry: Entry) -> Verdict | None:
         self.noted.append(entry)
         return Verdict(None, "", None) if entry.kind is EntryKind.ANSWER else None
@@ -144,12 +147,13 @@ class Bench:
         self.gate = gate or Gate()
         self.rows, self.idle = Rows(self.clock, rows), Idle()
         self.events: list[Event] = []
-        job = SimpleNamespace(retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none")
+        job = SimpleNamespace(is_embedding=False, retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none")
         self.parts: Any = SimpleNamespace(
             clock=self.clock,
             limits=Limits("p:main"),
             price=None,
-            call_bounds=None,
+            most_output_tokens=None,
+            context_tokens=None,
             paid_at={},
             tokens=SimpleNamespace(exact=True),
             tenant=Tenant("u", "j"),

@@ -9,7 +9,7 @@ import pytest
 
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.reparse import StandingRows
-from batch_llm.engine.rows import RowStatus
+from batch_llm.engine.rows import RowState, RowStatus
 from batch_llm.errors import ErrorClass
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
@@ -28,20 +28,27 @@ def answer(said: dict[str, Any] | None, place: int = 1) -> Entry:
 
 def replayed(*entries: Entry) -> StandingRows:
     provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
-    rows = StandingRows(Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}})), None)
+    rows = StandingRows(Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}})), None, 1)
+    rows._entry_at = {each.place: each for each in entries}.__getitem__  # as if it were the journal
     rows.replay(entries)
     return rows
+
+
+def good_of(rows: StandingRows) -> RowState:
+    state, _ = rows.judged(0, rows._entry_at(rows.good_place(0)) if rows._entry_at else None)
+    return state
 
 
 @pytest.mark.parametrize("after", [[FAILED], [FAILED, REOPENED], [FAILED, REOPENED, answer(BAD, 2), FAILED]])
 def test_a_good_answer_stands(after: list[Entry]) -> None:
     """Also when the schema of that time had it fail, asked again and fail again."""
-    state = replayed(answer(GOOD, 1), *after).states[0]
-    assert (state.status, state.good_place, state.error_class) == (RowStatus.OK, 1, None)
+    rows = replayed(answer(GOOD, 1), *after)
+    state = good_of(rows)
+    assert (rows.status(0), state.status, state.good_place, state.error_class) == ("ok", RowStatus.OK, 1, None)
 
 
 def test_the_latest_good_answer_counts_and_all_are_paid() -> None:
-    state = replayed(answer(GOOD, 1), FAILED, REOPENED, answer(GOOD, 2), answer(BAD, 3)).states[0]
+    state = good_of(replayed(answer(GOOD, 1), FAILED, REOPENED, answer(GOOD, 2), answer(BAD, 3)))
     assert (state.status, state.good_place, state.answers, state.input_tokens) == (RowStatus.OK, 2, 3, 30)
 
 
@@ -52,6 +59,6 @@ def test_of_bad_answers_the_one_nearest_to_good_is_told() -> None:
 
 
 def test_a_failed_row_without_a_good_answer_stays_as_it_was() -> None:
-    state = replayed(answer(BAD), FAILED).states[0]
-    assert (state.status, state.error) == (RowStatus.FAILED, "as it was")
-    assert replayed(answer(BAD), FAILED, REOPENED).states[0].status == RowStatus.PENDING
+    state = replayed(answer(BAD), FAILED).open_state(0)
+    assert state is not None and (state.status, state.error) == (RowStatus.FAILED, "as it was")
+    assert replayed(answer(BAD), FAILED, REOPENED).status(0) == RowStatus.PENDING

@@ -1,0 +1,143 @@
+"""Nothing is paid twice: equal requests of a job, of several jobs, of several processes; never across users.
+
+Belongs here: what a user sees of reused answers. Not here: the index (test_answer_index_processes.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_llm import wiring
+from batch_llm.engine.events import RunSummary
+from batch_llm.journal.base import EntryKind
+from tests.integration.engine_lab import answered_body, child, compatible_server, journalled, write_input
+from tests.integration.lab import Lab
+
+RUN = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.lab import Lab
+lab = Lab(Path(sys.argv[1]))
+summary = asyncio.run(lab.run(lab.job(name=sys.argv[2], output={"table": sys.argv[2], "schema": {"score": "number"}})))
+print(summary.ok, summary.requests)
+"""
+
+
+def repeated(lab: Lab, rows: int, texts: int) -> None:
+    """A table in which each text stands in several rows."""
+    write_input(lab, id=list(range(rows)), text=[f"text {i % texts}" for i in range(rows)], extra=[0] * rows)
+
+
+def bill(lab: Lab, place: str = "out") -> tuple[int, Decimal]:
+    """Tokens and US dollars of all rows."""
+    rows = lab.rows(place)
+    tokens = sum(row["llm_input_tokens"] + row["llm_output_tokens"] for row in rows)
+    return tokens, sum((row["llm_cost_usd"] for row in rows), Decimal(0))
+
+
+async def test_equal_rows_of_a_job_are_asked_once(lab: Lab) -> None:
+    """The others say so, cost nothing, and have the same answer; the sums are the bill."""
+    repeated(lab, 300, 40)
+    async with lab.simulator(latency_median_s=0.02) as simulator:
+        summary = await lab.run(lab.job(slices={"rows": 120}))
+        stats = simulator.stats()
+    rows = lab.rows()
+    assert (summary.ok, summary.requests, stats["accepted"]) == (300, 40, 40)
+    assert sum(row["llm_cached"] for row in rows) == summary.cached == 260
+    by_text: dict[int, set[Any]] = {}
+    for row in rows:
+        by_text.setdefault(row["id"] % 40, set()).add((row["tone"], row["score"]))
+        free = (row["llm_cost_usd"], row["llm_input_tokens"], row["llm_attempts"]) == (0, 0, 0)
+        assert row["llm_cached"] == free and row["llm_finished_at"] is not None
+    assert all(len(answers) == 1 for answers in by_text.values())
+    assert bill(lab)[0] == stats["input_tokens"] + stats["output_tokens"]
+    assert bill(lab)[1] == summary.cost_usd
+
+
+async def test_a_resumed_run_does_not_ask_them_again_either(lab: Lab) -> None:
+    repeated(lab, 300, 40)
+    async with lab.simulator() as simulator:
+        await lab.run(lab.job(slices={"rows": 120}), limit=30)
+        summary = await lab.run(lab.job(slices={"rows": 120}))
+        assert (summary.ok, simulator.stats()["accepted"]) == (300, 40)
+
+
+async def test_another_job_of_the_same_user_uses_them_and_one_of_another_user_does_not(lab: Lab) -> None:
+    lab.table(50)
+    async with lab.simulator() as simulator:
+
+        async def ask(name: str, **changes: Any) -> RunSummary:
+            output = {"table": name, "schema": {"tone": {"enum": ["calm", "tense"]}, "score": "number"}}
+            return await lab.run(lab.job(name=name, output=output, **changes))
+
+        first = await ask("first")
+        again = await ask("second")
+        assert (first.requests, again.requests, again.cached, again.cost_usd) == (50, 0, 50, 0)
+        assert [row["tone"] for row in lab.rows("first")] == [row["tone"] for row in lab.rows("second")]
+        assert (await ask("third", user="bob")).requests == 50
+        assert (await ask("fourth", cache="off")).requests == 50
+        assert (await ask("fifth", params={"max_output_tokens": 100})).requests == 50
+        assert simulator.stats()["accepted"] == 200
+
+
+async def test_what_was_forgotten_is_not_used(lab: Lab) -> None:
+    """Neither is an answer whose journal was changed behind our back."""
+    lab.table(10)
+    async with lab.simulator() as simulator:
+        await lab.run(lab.job(name="first", output={"table": "first"}))
+        store = wiring.open_store(lab.settings)
+        record = store.runs.latest("first")
+        assert record is not None
+        store.runs.delete(record.run_id)  # as if by hand: the index was not told
+        second = await lab.run(lab.job(name="second", output={"table": "second"}))
+        assert (second.ok, second.requests, simulator.stats()["accepted"]) == (10, 10, 20)
+
+
+async def test_equal_rows_share_a_failure(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused once, they are not asked again one after the other; `retry` asks once more."""
+    monkeypatch.setenv("LOCAL_KEY", "k")
+    repeated(lab, 30, 3)
+    asked: list[str] = []
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        asked.append(prompt)
+        if "text 1" in prompt:
+            return 400, {"error": {"message": "no", "type": "invalid_request_error"}}
+        return 200, answered_body("fine")
+
+    async with compatible_server(lab, answer) as model:
+        job = lab.job(model=model, output={"table": "out"})
+        summary = await lab.run(job)
+        assert (summary.ok, summary.failed, len(asked)) == (20, 10, 3)
+        assert {row["llm_error_class"] for row in lab.rows() if row["llm_status"] == "failed"} == {"invalid_request"}
+        async with lab.engine(job) as engine:
+            await engine.retry()
+        assert len(asked) == 4
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_two_jobs_at_once_ask_each_request_once(lab: Lab, root: Path, seed: int) -> None:
+    """In two processes, each of which waits for what the other is asking."""
+    lab.table(200)
+    async with lab.simulator({"requests_per_minute": 3_000}, latency_median_s=0.05, seed=seed) as simulator:
+        (code, out, err), mine = await asyncio.gather(
+            child(RUN, str(lab.folder), "one"),
+            lab.run(lab.job(name="two", output={"table": "two", "schema": {"score": "number"}})),
+        )
+        assert code == 0, err
+        assert (out.split()[0], mine.ok) == ("200", 200), mine
+        assert simulator.stats()["accepted"] == int(out.split()[1]) + mine.requests == 200
+
+
+async def test_a_twins_answer_is_told_in_the_journal_without_a_copy(lab: Lab) -> None:
+    repeated(lab, 6, 2)
+    async with lab.simulator():
+        await lab.run()
+    kinds = [entry.kind for entry in journalled(lab, 0)]
+    assert (kinds.count(EntryKind.ANSWER), kinds.count(EntryKind.CACHED)) == (2, 4)
+    assert all(not entry.body for entry in journalled(lab, 0) if entry.kind is EntryKind.CACHED)
