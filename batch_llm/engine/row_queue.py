@@ -18,6 +18,7 @@ from batch_llm.engine.work import Work
 __all__ = ["RowQueue"]
 
 LISTED_MAX = 64  # rows shown to the limiter in one call: more of them would be copied more often than sent
+AHEAD_BYTES = 32 * 1024 * 1024  # of prompts that are read and were never sent: rows may be of a megabyte each
 THROTTLED_MAX = 1_000  # rows that may wait for the end of their own 429 beside the others
 
 
@@ -31,6 +32,7 @@ class RowQueue:
         self._throttled = 0  # of `_later`
         self._due: deque[Work] = deque()
         self._fresh: deque[Work] = deque()
+        self._fresh_bytes = 0
         self._order = count()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -64,8 +66,9 @@ class RowQueue:
 
     def sent(self, work: Work) -> None:
         """The first listed row is on its way (or has ended)."""
-        rows = self._due if self._due and self._due[0] is work else self._fresh
-        taken = rows.popleft()
+        is_due = bool(self._due) and self._due[0] is work
+        taken = (self._due if is_due else self._fresh).popleft()
+        self._fresh_bytes -= 0 if is_due else work.input_bytes
         assert taken is work  # noqa: S101  rows are sent in the order they were listed in
         self._room.set()
 
@@ -96,15 +99,16 @@ class RowQueue:
                 alarm.cancel()
 
     async def read(self, works: AsyncIterator[Work], has_room: Callable[[], bool], ahead: Callable[[], int]) -> None:
-        """Read all rows, as far as ``ahead`` of what is sent, and only while ``has_room``."""
+        """Read all rows, as far as ``ahead`` of what is sent and memory allows, and only while ``has_room``."""
         while True:
-            while len(self._fresh) >= ahead() or not has_room():
+            while len(self._fresh) >= ahead() or self._fresh_bytes >= AHEAD_BYTES or not has_room():
                 self._room.clear()
                 await self._room.wait()
             work = await anext(works, None)
             if work is None:
                 break
             self._fresh.append(work)
+            self._fresh_bytes += work.input_bytes
             self._news.set()
         self._all_read = True
         self._news.set()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch_llm.clock import ManualClock
-from batch_llm.engine.row_queue import LISTED_MAX, RowQueue
+from batch_llm.engine.row_queue import AHEAD_BYTES, LISTED_MAX, RowQueue
 from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import Message, Request
@@ -127,3 +127,22 @@ async def test_waiting_ends_when_a_row_is_due(delay_s: float) -> None:
     await clock.advance(delay_s)
     await waiting
     assert numbers(queue.listed(1)) == [1]
+
+
+async def test_it_reads_no_further_ahead_than_memory_allows() -> None:
+    """Rows of eight megabytes each: four are read, and one more for each that is sent."""
+    queue = RowQueue(ManualClock())
+
+    async def large() -> AsyncIterator[Work]:
+        for number in range(9):
+            work = row(number)
+            work.input_bytes = AHEAD_BYTES // 4
+            yield work
+
+    reading = asyncio.create_task(queue.read(large(), lambda: True, lambda: 1_000))
+    await asyncio.sleep(0)
+    assert numbers(queue.listed(20)) == [0, 1, 2, 3]
+    queue.sent(queue.listed(20)[0])
+    await asyncio.sleep(0)
+    assert numbers(queue.listed(20)) == [1, 2, 3, 4]
+    reading.cancel()
