@@ -18,7 +18,7 @@ from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
-from batch_llm.engine.retry import RULES, Action, throttled_wait_s, wait_s
+from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
 from batch_llm.engine.window import Window
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
@@ -27,9 +27,6 @@ from batch_llm.limiter.base import Budget, Cost, Throttle
 from batch_llm.providers.base import Message, RawAnswer, Request, Usage
 
 __all__ = ["Calls", "Outcomes"]
-
-OUTAGES = frozenset({ErrorClass.OVERLOADED, ErrorClass.SERVER_ERROR, ErrorClass.TIMEOUT, ErrorClass.CONNECTION})
-"""What a provider that is away looks like, whichever row is asked."""
 
 
 class Outcomes(Protocol):
@@ -182,9 +179,10 @@ class Calls:
         """What a failure says of the provider."""
         error_class = error.error_class
         work.timeouts += error_class is ErrorClass.TIMEOUT
-        if error_class is ErrorClass.OVERLOADED:
+        rule = RULES[error_class]
+        if rule.eases is Eases.CONCURRENCY:
             self._window.overloaded()
-        if error_class in OUTAGES:
+        if rule.may_be_outage:
             unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
             self._window.failed(str(error), unreachable=unreachable)
         else:
@@ -219,10 +217,11 @@ class Calls:
 
     def _delay_s(self, work: Work, error_class: ErrorClass, retry_after_s: float | None) -> float | None:
         """Seconds until the row's next call, None: it gets none; counts what is used up by that."""
-        action, retries = RULES[error_class].action, self._parts.declared.job.retries
+        rule, retries = RULES[error_class], self._parts.declared.job.retries
+        action = rule.action
         if action is Action.WAIT:  # a rejected call is not an attempt
             return throttled_wait_s(work.throttles, retry_after_s)
-        if action is Action.AGAIN and error_class in OUTAGES and self._window.outage is not None:
+        if rule.may_be_outage and self._window.outage is not None:
             return 0.0  # nobody is answered: that says nothing about this row, and the window probes
         if action is Action.AGAIN and work.tries + 1 < retries.attempts:
             work.tries += 1

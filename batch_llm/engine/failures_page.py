@@ -20,6 +20,7 @@ from batch_llm.engine.retry import (
     Uses,
     Wait,
 )
+from batch_llm.engine.window import AWAY_PATIENCE_S
 
 __all__ = ["failures_page"]
 
@@ -48,6 +49,9 @@ Each attempt that does not end with a good answer has a class. What the engine d
 
 - **uses up**: the row fails when its `retries.attempts` or its `retries.re_asks` are used up. A wait for a limit uses
   up nothing: a storm of 429s fails no row.
+- **nobody is answered**: when calls fail with {outages} and nothing else comes back, the provider is away, which says
+  nothing about any row. Nothing is used up then; one call at a time probes the provider, and all rows go on with its
+  first answer. After {patience:.0f} minutes the run stops, to be resumed.
 - **back-off**: {first_s:g} s before the second attempt, then twice as long each time, up to {most_s:g} s; of that a
   random part, up to a half, is taken off. Never less than the provider asked for, up to {longest_s:g} s.
 - **as asked**: as long as the provider asked of this row, up to {longest_s:g} s, then until the limiter lets it go.
@@ -95,6 +99,8 @@ def failures_page() -> str:
     return _PAGE.format(
         rules=rules,
         advice=advice,
+        outages=", ".join(f"`{name.value}`" for name, rule in RULES.items() if rule.may_be_outage),
+        patience=AWAY_PATIENCE_S / 60,
         first_s=BACKOFF_BASE_S,
         most_s=BACKOFF_MAX_S,
         longest_s=LONGEST_WAIT_S,

@@ -85,6 +85,7 @@ class Rule:
     reason: str  # true of every row that ends so; shown where the provider's own words are not
     advice: str = "transient: asking again may do"  # what a person can do about rows that ended so
     eases: Eases = Eases.NOTHING
+    may_be_outage: bool = False  # whichever row is asked: where nobody is answered, it uses up nothing (window.py)
 
     @property
     def is_asked_again(self) -> bool:
@@ -104,10 +105,12 @@ class Rule:
 
 RULES: dict[ErrorClass, Rule] = {
     ErrorClass.RATE_LIMITED: Rule(Action.WAIT, "the limit, not the row, was at fault", eases=Eases.RATE),
-    ErrorClass.OVERLOADED: Rule(Action.AGAIN, "the provider is busy for a moment", eases=Eases.CONCURRENCY),
-    ErrorClass.SERVER_ERROR: Rule(Action.AGAIN, "the provider failed, the next call may not"),
-    ErrorClass.TIMEOUT: Rule(Action.AGAIN, "a hung call says nothing about the row"),
-    ErrorClass.CONNECTION: Rule(Action.AGAIN, "the network failed, the next call may not"),
+    ErrorClass.OVERLOADED: Rule(
+        Action.AGAIN, "the provider is busy for a moment", eases=Eases.CONCURRENCY, may_be_outage=True
+    ),
+    ErrorClass.SERVER_ERROR: Rule(Action.AGAIN, "the provider failed, the next call may not", may_be_outage=True),
+    ErrorClass.TIMEOUT: Rule(Action.AGAIN, "a hung call says nothing about the row", may_be_outage=True),
+    ErrorClass.CONNECTION: Rule(Action.AGAIN, "the network failed, the next call may not", may_be_outage=True),
     ErrorClass.MALFORMED: Rule(Action.AGAIN, "a garbled answer is rarely garbled twice"),
     ErrorClass.EMPTY: Rule(Action.AGAIN, "an empty answer is rarely empty twice"),
     ErrorClass.TRUNCATED: Rule(
