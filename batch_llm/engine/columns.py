@@ -70,11 +70,10 @@ def _decimals(values: Sequence[int | None], kind: pa.DataType) -> pa.Array:
 
 def _filled(values: Sequence[Any], number: type) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
     """The values with 0 for None, and which ones are there; None: all."""
-    try:
+    if None not in values:
         return np.fromiter(values, number, len(values)), None
-    except TypeError:
-        valid = np.fromiter((value is not None for value in values), np.bool_, len(values))
-        return np.fromiter((value or 0 for value in values), number, len(values)), valid
+    valid = np.fromiter((value is not None for value in values), np.bool_, len(values))
+    return np.fromiter((value or 0 for value in values), number, len(values)), valid
 
 
 def _from_numpy(data: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, kind: pa.DataType) -> pa.Array:
