@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 __all__ = ["AnswerEvidence", "Known", "Learned", "PromptEvidence"]
@@ -196,6 +197,7 @@ class Known:
 _Evidence = TypeVar("_Evidence", PromptEvidence, AnswerEvidence)
 
 
+@lru_cache(maxsize=4_096)
 def _class_of(tokens: int) -> int:
     return math.floor(math.log(max(0, tokens) + 1) / math.log(CLASS_WIDTH))
 

@@ -273,6 +273,7 @@ class OutputLength:
         return self._longest
 
 
+@lru_cache(maxsize=4_096)
 def _length_class(tokens: int) -> int:
     return int(math.log(max(1, tokens), LENGTH_CLASS_RATIO))
 

@@ -94,6 +94,7 @@ class Rows:
         self._places = array("q", [-1]) * count  # of the good answers
         self._states: dict[int, RowState] = {}
         self._spent_nano = 0  # settled
+        self.last_cost_nano: int | None = None  # of the answer that was folded last; None: unknown
         self._unknown_usd = ZERO  # unknown outcomes, in full
         self._held_usd: dict[tuple[int, int], Decimal] = {}
         self._hashes: dict[int, str] = {}  # of rows that `reparse` judged by another schema
@@ -178,6 +179,7 @@ class Rows:
     def _settle(self, entry: Entry, cost_nano: int | None) -> None:
         """The call's hold ends; what it cost is spent, in full where that is unknown."""
         held = self._held_usd.pop((entry.row, entry.attempt), ZERO) if self._held_usd else ZERO
+        self.last_cost_nano = cost_nano
         if cost_nano is None:
             self._unknown_usd += held
         else:
@@ -252,10 +254,10 @@ class Rows:
             return None
         return self.price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
 
-    def cost_usd(self, usage: Usage | None) -> Decimal | None:
-        """As `cost_nano`, in US dollars."""
-        nano = self.cost_nano(usage)
-        return None if nano is None else usd_of_nano(nano)
+    @property
+    def last_cost_usd(self) -> Decimal | None:
+        """What the answer that was folded last cost; None when the price or the usage is unknown."""
+        return None if self.last_cost_nano is None else usd_of_nano(self.last_cost_nano)
 
     # -- asking about rows -------------------------------------------------------------------------------------------
 

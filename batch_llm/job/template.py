@@ -146,12 +146,15 @@ class _Compiled:
     text: str
     template: Template
     columns: frozenset[str]
+    pieces: tuple[tuple[str, bool], ...] | None = None  # where it is but texts and columns: (text or name, is a column)
 
     def render(self, row: Mapping[str, Any]) -> str:
         try:
             values = {name: row[name] for name in self.columns}
         except KeyError as error:
             raise RenderError(f"the row has no column {error.args[0]!r} (prompt.{self.role})") from None
+        if self.pieces is not None and all(type(value) is str for value in values.values()):
+            return "".join([values[piece] if is_column else piece for piece, is_column in self.pieces])
         try:
             return self.template.render(values)
         except (TemplateError, TypeError) as error:
@@ -276,6 +279,7 @@ def _compile(role: str, text: str) -> _Compiled:
         tree = _ENVIRONMENT.parse(text)
         _refuse_other_files(role, tree)
         columns = _columns(role, tree, meta.find_undeclared_variables(_BARE.parse(text)))
+        pieces = _pieces(tree, columns)
         tree = _NullsAreEmpty().visit(tree)
         tree.set_environment(_ENVIRONMENT)
         code = _ENVIRONMENT.compile(tree, name=f"prompt.{role}")
@@ -284,7 +288,26 @@ def _compile(role: str, text: str) -> _Compiled:
         _refuse(role, error.lineno, error.message or "not a template")
     except RecursionError:
         _refuse(role, 1, "nested too deeply")
-    return _Compiled(role, text, template, columns)
+    return _Compiled(role, text, template, columns, pieces)
+
+
+def _pieces(tree: nodes.Template, columns: Collection[str]) -> tuple[tuple[str, bool], ...] | None:
+    """A template that only puts columns between texts, as most do; None for any other.
+
+    Where all those columns hold texts, joining them is a tenth of the work that Jinja2 has with it.
+    """
+    found: list[tuple[str, bool]] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for part in output.nodes:
+            if isinstance(part, nodes.TemplateData):
+                found.append((part.data, False))
+            elif isinstance(part, nodes.Name) and part.name in columns:
+                found.append((part.name, True))
+            else:
+                return None
+    return tuple(found)
 
 
 def _refuse(role: str, line: int, reason: str) -> NoReturn:

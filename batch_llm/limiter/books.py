@@ -20,6 +20,7 @@ from batch_llm.limiter.ledger import SliceReport, nano_up
 __all__ = ["Books"]
 
 ZERO = Decimal(0)
+WHOLE_EXPONENT = -9  # of an amount in nano-dollars, as `Price.cost` gives it
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class _Slice:
     spent_nano: int
     reported_nano: int  # what the ledger was told, and answered
     registered: bool = False  # the ledger knows that this writer works on it
+    is_whole: bool = False  # all of `spent_usd` is known to be whole nano-dollars
 
 
 class Books:
@@ -65,7 +67,8 @@ class Books:
         """A slice whose journal says this now; nothing happens when it was begun before."""
         if number not in self._slices:
             nano = nano_up(spent_usd)
-            self._slices[number] = _Slice(spent_usd, nano, spent_usd, nano, nano)
+            is_whole = spent_usd == 0 or spent_usd.as_tuple().exponent == WHOLE_EXPONENT
+            self._slices[number] = _Slice(spent_usd, nano, spent_usd, nano, nano, is_whole=is_whole)
 
     def is_registered(self, number: int) -> bool:
         """Whether the ledger knows that this writer works on the slice."""
@@ -92,7 +95,10 @@ class Books:
         spent_usd = hold.amount_usd if actual_usd is None else actual_usd
         known.spent_usd += spent_usd
         self.own_usd += spent_usd
-        nano = nano_up(known.spent_usd)
+        # whole billionths add up to whole ones; the sum itself is rounded up only where something finer was spent
+        whole = known.is_whole and spent_usd.as_tuple().exponent == WHOLE_EXPONENT
+        nano = known.spent_nano + nano_up(spent_usd) if whole else nano_up(known.spent_usd)
+        known.is_whole = whole
         self.unreported_nano += nano - known.spent_nano
         known.spent_nano = nano
 

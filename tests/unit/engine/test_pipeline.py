@@ -101,9 +101,7 @@ class Rows:
 
     def __init__(self, clock: ScaledClock, count: int) -> None:
         self.parts = SimpleNamespace(clock=clock)
-        self.rows = SimpleNamespace(
-            spent_usd=Decimal(0), cost_usd=lambda usage: Decimal("0.1"), open_state=lambda row: None
-        )
+        self.rows = SimpleNamespace(spent_usd=Decimal(0), last_cost_usd=Decimal("0.1"), open_state=lambda row: None)
         self.number, self.outstanding, self.fed = 0, count, True
         self.noted: list[Entry] = []
 

@@ -186,3 +186,22 @@ def test_a_rows_list_cannot_be_changed_by_a_template() -> None:
     with pytest.raises(RenderError):
         text("{% set _ = a.append(2) %}", **row)
     assert row == {"a": [1]}
+
+
+@given(
+    st.lists(
+        st.text("ab {}%#\n\\'\"\u00e9", max_size=5) | st.sampled_from(["{{ a }}", "{{b}}", "{{- a -}}"]), max_size=8
+    ),
+    st.text(max_size=9),
+    st.text(max_size=9),
+)
+def test_texts_between_columns_are_joined_to_what_jinja_makes_of_them(parts: list[str], a: str, b: str) -> None:
+    """The short way for plain templates and the long way say the same, whatever the row holds."""
+    try:
+        template = PromptTemplate(None, "x" + "".join(parts))
+    except PromptError:
+        return
+    row = {"a": a, "b": b}
+    (made,) = template.render(row)
+    (compiled,) = template._parts
+    assert made.content == compiled.template.render({name: row[name] for name in compiled.columns})
