@@ -121,13 +121,19 @@ class Rows:
             return None
         if entry.kind in _GIVE_WAY and self._status[entry.row] == _OK:
             return None  # noted while the answer was judged otherwise: a good one stands
-        row, state = entry.row, self._touched(entry.row)
+        state = self._touched(entry.row)
         state.attempts = max(state.attempts, entry.attempt)
         if entry.request_hash:
             state.request_hash = entry.request_hash
+        if entry.kind is EntryKind.ANSWER:
+            return self._answer(state, entry, place)
+        self._note(state, entry, place)
+        return None
+
+    def _note(self, state: RowState, entry: Entry, place: int) -> None:
+        """Fold an entry that is no answer of this row's own."""
+        row = entry.row
         match entry.kind:
-            case EntryKind.ANSWER:
-                return self._answer(state, entry, place)
             case EntryKind.CACHED:
                 self.cached += 1
                 state.cached = True
@@ -150,7 +156,6 @@ class Rows:
                 state.bad_answers = 0
                 state.error_class = state.error = None
                 self._set(row, state, RowStatus.PENDING)
-        return None
 
     def _touched(self, row: int) -> RowState:
         state = self._states.get(row)

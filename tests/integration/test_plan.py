@@ -29,7 +29,7 @@ def texts(lab: Lab, sizes: list[int]) -> None:
     """A table with texts of these lengths."""
     columns = {
         "id": list(range(len(sizes))),
-        "text": ["word " * (size // 5) for size in sizes],
+        "text": [f"{row:03} " + "word " * (size // 5) for row, size in enumerate(sizes)],
         "extra": [0] * len(sizes),
     }
     pq.write_table(pa.table(columns), lab.folder / "input.parquet")
