@@ -142,7 +142,7 @@ class Calls:
             self._learn(work, usage, good=error_class is None)
         self._limiter.settle(call.reservation, actual)
         self._limiter.observe(raw.headers)
-        self._budget.settle(call.hold, work.slice_work.rows.last_cost_usd)
+        self._budget.settle_nano(call.hold, work.slice_work.rows.last_cost_nano)
         self.outcomes.paid()
         start_share = raw.first_byte_s / raw.latency_s if raw.first_byte_s and raw.latency_s else 1.0
         self._meter.answered(self._clock.monotonic() - call.sent_at_s, start_share)

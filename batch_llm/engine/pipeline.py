@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC
-from decimal import Decimal
 from typing import Protocol
 
 from batch_llm.clock import Alarm
@@ -36,12 +35,12 @@ from batch_llm.errors import (
 )
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Hold, Reservation
+from batch_llm.pricing import usd_of_nano
 
 __all__ = ["Pipeline", "Slices"]
 
 HOLD_PATIENCE_S = 0.1  # what was reserved is given back when its money takes longer: others can use it
 BUDGET_MARKS = (50, 80, 100)
-ZERO = Decimal(0)
 
 
 class Slices(Protocol):
@@ -265,13 +264,13 @@ class Pipeline:
         if number not in self._begun:
             self._begun.add(number)
             self._budget.begin(number, work.slice_work.rows.spent_usd)
-        return self._budget.hold_now(self._dearest_usd(work), number)
+        return self._budget.hold_now(self._dearest_nano(work), number)
 
     async def _hold_patiently(self, work: Work, granted: deque[tuple[Work, Reservation]]) -> Hold | None:
         """Wait while money may come back, from calls in flight or other processes; meanwhile others use the limit."""
         impatience: Alarm = self._clock.call_later(HOLD_PATIENCE_S, lambda: self._give_back(granted))
         try:
-            return await self._budget.hold(self._dearest_usd(work), work.slice_work.number)
+            return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
         except BudgetExhausted as error:
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
@@ -288,14 +287,14 @@ class Pipeline:
                 self._budget.release(work.hold)
                 work.hold = None
 
-    def _dearest_usd(self, work: Work) -> Decimal:
+    def _dearest_nano(self, work: Work) -> int:
         price = self._parts.price
         if price is None:
-            return ZERO
+            return 0
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
         input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
-        return price.cost(input_tokens, longest_answer(self._parts, work.cost), 0)
+        return price.cost_nano(input_tokens, longest_answer(self._parts, work.cost))
 
 
 def _until(error: StopRun) -> str:

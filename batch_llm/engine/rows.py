@@ -259,11 +259,6 @@ class Rows:
             return None
         return self.price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
 
-    @property
-    def last_cost_usd(self) -> Decimal | None:
-        """What the answer that was folded last cost; None when the price or the usage is unknown."""
-        return None if self.last_cost_nano is None else usd_of_nano(self.last_cost_nano)
-
     # -- asking about rows -------------------------------------------------------------------------------------------
 
     def is_done(self, row: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 __all__ = [
     "Budget",
@@ -225,13 +225,17 @@ class Schedule(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """Money set aside for one request in flight."""
 
     number: int
-    amount_usd: Decimal
+    amount_nano: int  # billionths of a US dollar
     slice_number: int = 0
+
+    @property
+    def amount_usd(self) -> Decimal:
+        """In US dollars, 9 places."""
+        return Decimal(self.amount_nano).scaleb(-9)
 
 
 class Budget(Protocol):
@@ -244,8 +248,11 @@ class Budget(Protocol):
         """
         ...
 
-    def hold_now(self, amount_usd: Decimal, slice_number: int = 0) -> Hold | None:
-        """As `hold`, if that is possible without waiting or asking anybody, as it nearly always is; else None."""
+    def hold_now(self, amount_nano: int, slice_number: int = 0) -> Hold | None:
+        """As `hold`, if that is possible without waiting or asking anybody, as it nearly always is; else None.
+
+        In billionths of a US dollar, as `settle_nano`: this is done for every single call.
+        """
         ...
 
     async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
@@ -258,6 +265,10 @@ class Budget(Protocol):
 
     def settle(self, hold: Hold, actual_usd: Decimal | None) -> None:
         """The call cost this much. None: unknown outcome, the whole hold counts as spent."""
+        ...
+
+    def settle_nano(self, hold: Hold, actual_nano: int | None) -> None:
+        """As `settle`, in billionths of a US dollar."""
         ...
 
     def release(self, hold: Hold) -> None:

@@ -19,32 +19,25 @@ from batch_llm.limiter.ledger import SliceReport, nano_up
 
 __all__ = ["Books"]
 
-ZERO = Decimal(0)
-WHOLE_EXPONENT = -9  # of an amount in nano-dollars, as `Price.cost` gives it
-
 
 @dataclass(slots=True)
 class _Slice:
-    base_usd: Decimal  # when this writer began with it
-    base_nano: int
-    spent_usd: Decimal  # exact
+    base_nano: int  # when this writer began with it
     spent_nano: int
     reported_nano: int  # what the ledger was told, and answered
     registered: bool = False  # the ledger knows that this writer works on it
-    is_whole: bool = False  # all of `spent_usd` is known to be whole nano-dollars
 
 
 class Books:
-    """Holds and slices of one writer; amounts in nano-dollars unless they say USD."""
+    """Holds and slices of one writer; amounts in nano-dollars, which is what bills are in."""
 
     def __init__(self) -> None:
         self.reserve_nano = 0  # what the ledger is known to have booked for this writer, at least
         self.held_nano = 0
-        self.held_usd = ZERO
         self.unreported_nano = 0
         self.registered_nano = 0  # what the ledger counts of the run for slices of this writer
-        self.own_usd = ZERO  # the same with what is unreported, exact
-        self._open: dict[int, tuple[Hold, int]] = {}
+        self.own_nano = 0  # the same with what is unreported
+        self._open: dict[int, Hold] = {}
         self._slices: dict[int, _Slice] = {}
         self._numbers = count(1)
 
@@ -61,14 +54,13 @@ class Books:
     @property
     def open_holds(self) -> list[Hold]:
         """Not settled and not released."""
-        return [hold for hold, _ in self._open.values()]
+        return list(self._open.values())
 
     def begin(self, number: int, spent_usd: Decimal) -> None:
         """A slice whose journal says this now; nothing happens when it was begun before."""
         if number not in self._slices:
             nano = nano_up(spent_usd)
-            is_whole = spent_usd == 0 or spent_usd.as_tuple().exponent == WHOLE_EXPONENT
-            self._slices[number] = _Slice(spent_usd, nano, spent_usd, nano, nano, is_whole=is_whole)
+            self._slices[number] = _Slice(nano, nano, nano)
 
     def is_registered(self, number: int) -> bool:
         """Whether the ledger knows that this writer works on the slice."""
@@ -80,36 +72,28 @@ class Books:
         """Whether the ledger knows of every slice."""
         return all(known.registered for known in self._slices.values())
 
-    def take(self, amount_usd: Decimal, nano: int, number: int) -> Hold:
+    def take(self, nano: int, number: int) -> Hold:
         """Hold this much; whether it fits was asked before."""
-        hold = Hold(next(self._numbers), amount_usd, number)
-        self._open[hold.number] = (hold, nano)
+        hold = Hold(next(self._numbers), nano, number)
+        self._open[hold.number] = hold
         self.held_nano += nano
-        self.held_usd += amount_usd
         return hold
 
-    def settle(self, hold: Hold, actual_usd: Decimal | None) -> None:
+    def settle(self, hold: Hold, actual_nano: int | None) -> None:
         """The hold ends and this much is spent; None: all of it."""
         self.release(hold)
         known = self._slices[hold.slice_number]
-        spent_usd = hold.amount_usd if actual_usd is None else actual_usd
-        known.spent_usd += spent_usd
-        self.own_usd += spent_usd
-        # whole billionths add up to whole ones; the sum itself is rounded up only where something finer was spent
-        whole = known.is_whole and spent_usd.as_tuple().exponent == WHOLE_EXPONENT
-        nano = known.spent_nano + nano_up(spent_usd) if whole else nano_up(known.spent_usd)
-        known.is_whole = whole
-        self.unreported_nano += nano - known.spent_nano
-        known.spent_nano = nano
+        nano = hold.amount_nano if actual_nano is None else actual_nano
+        known.spent_nano += nano
+        self.own_nano += nano
+        self.unreported_nano += nano
 
     def release(self, hold: Hold) -> None:
         """The hold ends and nothing is spent."""
-        found = self._open.get(hold.number)
-        if found is None or found[0] != hold:
+        if self._open.get(hold.number) != hold:
             raise LimiterError(f"hold {hold.number} was settled or released before, or belongs to another budget")
         del self._open[hold.number]
-        self.held_nano -= found[1]
-        self.held_usd -= hold.amount_usd
+        self.held_nano -= hold.amount_nano
 
     def reports(self, *, everything: bool) -> tuple[SliceReport, ...]:
         """What the ledger was not told yet, or all of it."""
@@ -128,6 +112,6 @@ class Books:
                 self.registered_nano += report.spent_nano - known.reported_nano
             else:
                 self.registered_nano += report.spent_nano
-                self.own_usd += known.base_usd
+                self.own_nano += known.base_nano
             known.reported_nano = report.spent_nano
             known.registered = True

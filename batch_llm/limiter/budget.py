@@ -123,31 +123,34 @@ class LedgerBudget:
         """See `Budget.begin`."""
         self._books.begin(slice_number, spent_usd)
 
-    def hold_now(self, amount_usd: Decimal, slice_number: int = 0) -> Hold | None:
+    def hold_now(self, amount_nano: int, slice_number: int = 0) -> Hold | None:
         """See `Budget.hold_now`."""
-        if amount_usd < 0:
-            raise ValueError(f"money cannot be negative: hold {amount_usd} USD")
-        nano = nano_up(amount_usd)
-        if not self._turn.locked() and self._may_take(nano, slice_number):
-            return self._take(amount_usd, nano, slice_number)
+        if amount_nano < 0:
+            raise ValueError(f"money cannot be negative: hold {usd_of(amount_nano)} USD")
+        if not self._turn.locked() and self._may_take(amount_nano, slice_number):
+            return self._take(amount_nano, slice_number)
         return None
 
     async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
         """See `Budget.hold`. Raises `LimiterStoreError` as well."""
         self._books.begin(slice_number, self._read_usd.get(slice_number, Decimal(0)))
-        held = self.hold_now(amount_usd, slice_number)
+        nano = nano_up(amount_usd)
+        held = self.hold_now(nano, slice_number)
         if held is not None:
             return held
-        nano = nano_up(amount_usd)
         async with self._turn:
             await self._cover(nano, slice_number)
-            return self._take(amount_usd, nano, slice_number)
+            return self._take(nano, slice_number)
 
     def settle(self, hold: Hold, actual_usd: Decimal | None) -> None:
         """See `Budget.settle`. A bill dearer than its hold is counted in full: the money is gone."""
-        if actual_usd is not None and actual_usd < 0:
-            raise ValueError(f"money cannot be negative: settle {actual_usd} USD")
-        self._books.settle(hold, actual_usd)
+        self.settle_nano(hold, None if actual_usd is None else nano_up(actual_usd))
+
+    def settle_nano(self, hold: Hold, actual_nano: int | None) -> None:
+        """See `Budget.settle_nano`."""
+        if actual_nano is not None and actual_nano < 0:
+            raise ValueError(f"money cannot be negative: settle {usd_of(actual_nano)} USD")
+        self._books.settle(hold, actual_nano)
         self._wake.set()
 
     def release(self, hold: Hold) -> None:
@@ -169,12 +172,12 @@ class LedgerBudget:
     def spent_usd(self) -> Decimal:
         """See `Budget.spent_usd`."""
         everywhere = 0 if self._heard is None else self._heard.run_spent_nano
-        return usd_of(everywhere - self._books.registered_nano) + self._books.own_usd
+        return usd_of(everywhere - self._books.registered_nano + self._books.own_nano)
 
     @property
     def reserved_usd(self) -> Decimal:
         """See `Budget.reserved_usd`."""
-        return self._books.held_usd
+        return usd_of(self._books.held_nano)
 
     # -- holding ---------------------------------------------------------------------------------------------------
 
@@ -195,10 +198,10 @@ class LedgerBudget:
             return False
         return self._clock.monotonic() - self._heard_at_s <= BLIND_S
 
-    def _take(self, amount_usd: Decimal, nano: int, number: int) -> Hold:
+    def _take(self, nano: int, number: int) -> Hold:
         self._taken = True
         self._usual_nano = nano
-        return self._books.take(amount_usd, nano, number)
+        return self._books.take(nano, number)
 
     async def _cover(self, nano: int, number: int) -> None:
         """Until the allowance has room for this; the turn is ours. Raises `BudgetExhausted`, `LimiterStoreError`."""

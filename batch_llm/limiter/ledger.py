@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from functools import lru_cache
 from typing import Any, Literal, Protocol
 
 from batch_llm.errors import ConfigurationError
@@ -73,7 +72,6 @@ def user_day_cap(user: str) -> str:
     return f"user_day:{user}"
 
 
-@lru_cache(maxsize=4_096)  # the bills of a job's rows are much alike
 def nano_up(usd: Decimal) -> int:
     """Holds and bills in whole nano-dollars, rounded up, so that a cap is never exceeded by rounding."""
     return min(MOST_NANO, int(UP.to_integral_value(UP.scaleb(usd, 9))))

@@ -101,7 +101,7 @@ class Rows:
 
     def __init__(self, clock: ScaledClock, count: int) -> None:
         self.parts = SimpleNamespace(clock=clock)
-        self.rows = SimpleNamespace(spent_usd=Decimal(0), last_cost_usd=Decimal("0.1"), open_state=lambda row: None)
+        self.rows = SimpleNamespace(spent_usd=Decimal(0), last_cost_nano=100_000_000, open_state=lambda row: None)
         self.number, self.outstanding, self.fed = 0, count, True
         self.noted: list[Entry] = []
 
@@ -307,7 +307,7 @@ async def test_a_limiter_that_never_worked_is_the_commands_own_error() -> None:
 async def test_no_call_is_made_without_its_money() -> None:
     """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
     bench = Bench(rows=6, gate=Gate(6))
-    bench.parts.price = SimpleNamespace(cost=lambda *tokens: Decimal("0.4"), version="v")
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
     bench.provider.takes_s = 0.05
     pipeline = await bench.run(cap_usd=Decimal(1))
     assert pipeline.stopped is None, pipeline.stop_message
@@ -323,7 +323,7 @@ async def test_no_call_is_made_without_its_money() -> None:
 async def test_a_budget_that_is_used_up_stops_the_run() -> None:
     """When nothing in flight can give money back any more; what was reserved goes back."""
     bench = Bench(rows=20, gate=Gate(20))
-    bench.parts.price = SimpleNamespace(cost=lambda *tokens: Decimal("0.4"), version="v")
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
     pipeline = await bench.run(cap_usd=Decimal(1))
     assert pipeline.stopped is ErrorClass.BUDGET
     assert len(bench.provider.rows) == 7  # 0.7 are spent, 0.3 are left: less than the next one could cost

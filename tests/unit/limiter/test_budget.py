@@ -66,7 +66,7 @@ async def test_a_hold_ends_once(house: House) -> None:
         for end in (
             lambda: budget.settle(hold, None),
             lambda: budget.release(hold),
-            lambda: budget.release(Hold(9, hold.amount_usd)),
+            lambda: budget.release(Hold(9, hold.amount_nano)),
         ):
             with pytest.raises(LimiterError, match="settled or released before"):
                 end()
