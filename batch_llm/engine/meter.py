@@ -19,7 +19,7 @@ RATE_STEP_S = 0.25  # what is sent within it is one entry
 SMOOTHING = 0.05  # weight of the newest answer
 FIRST_LATENCY_S = 10.0  # assumed until answers came
 LATENCY_SAMPLES = 500
-LOOK_EVERY = 64  # answers between two looks at the slowest of them
+LOOK_EVERY = 250  # answers between two looks at the slowest of them
 SHORTEST_FADE = 1.001  # per answer: how fast the shortest latency is forgotten
 
 
@@ -74,9 +74,12 @@ class Meter:
         self.shortest_latency_s = min(self.latency_s, self.shortest_latency_s * SHORTEST_FADE)
         start_s = latency_s * start_share
         self._phases_s.append((start_s, latency_s - start_s))
-        if self.answers % LOOK_EVERY == 1 or start_s > self.slowest_start_s:
+        if self.answers % LOOK_EVERY == 0:  # those that are long over are forgotten
             self.slowest_start_s = max(phases[0] for phases in self._phases_s)
             self.slowest_body_s = max(phases[1] for phases in self._phases_s)
+        else:
+            self.slowest_start_s = max(self.slowest_start_s, start_s)
+            self.slowest_body_s = max(self.slowest_body_s, latency_s - start_s)
 
     @property
     def tokens_per_answer(self) -> tuple[float, float]:

@@ -7,6 +7,7 @@ Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -30,6 +31,7 @@ class OpenAIChatProvider:
         self._endpoint = endpoint
         self._url = endpoint.url("/chat/completions")
         self._connection = OpenAIConnection(endpoint)
+        self._last: tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, Any]] = ({}, None, {})
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
@@ -77,18 +79,23 @@ class OpenAIChatProvider:
         )
 
     def _body(self, request: Request) -> bytes:
-        mode = self._endpoint.structure
-        messages = instructed(request.messages, request.json_schema, mode)
-        body: dict[str, Any] = {
-            "model": self._endpoint.model_prefix + request.model,
-            "messages": [{"role": message.role, "content": message.content} for message in messages],
-        }
-        for name, value in request.params.items():
-            body[self._endpoint.cap_parameter if name == "max_output_tokens" else name] = value
-        form = response_format(request.json_schema, mode)
+        messages = instructed(request.messages, request.json_schema, self._endpoint.structure)
+        told = [{"role": message.role, "content": message.content} for message in messages]
+        model = self._endpoint.model_prefix + request.model
+        return orjson.dumps({"model": model, "messages": told, **self._unchanging(request)})
+
+    def _unchanging(self, request: Request) -> dict[str, Any]:
+        """What all requests of a job have in common, made once: they share the very objects."""
+        params, json_schema, made = self._last
+        if request.params is params and request.json_schema is json_schema:
+            return made
+        names = {"max_output_tokens": self._endpoint.cap_parameter}
+        made = {names.get(name, name): value for name, value in request.params.items()}
+        form = response_format(request.json_schema, self._endpoint.structure)
         if form is not None:
-            body["response_format"] = form
-        return orjson.dumps(body)
+            made["response_format"] = form
+        self._last = (request.params, request.json_schema, made)
+        return made
 
 
 def _usage(data: object) -> Usage | None:
