@@ -2,8 +2,8 @@
 
 Belongs here: how a column is built. Not here: which columns an output has (publish.py, warehouse/base.py).
 
-Most llm_* columns hold one value for all rows of a batch; those are repeated, not built. Numbers and texts go into
-Arrow's buffers without an object in between.
+Numbers and texts go into Arrow's buffers without an object in between. Arrow's own way from Python values loads pandas
+(43 MB and half a second, once), which only nested answers need here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NUMBERS: dict[pa.DataType, type] = {pa.int32(): np.int32, pa.int64(): np.int64,
 
 def repeated(value: Any, count: int, kind: pa.DataType) -> pa.Array:
     """A column that holds one value in every row."""
-    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)
+    return column([value] * count, kind)
 
 
 def column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -43,6 +43,13 @@ def _texts(values: Sequence[str | None], _kind: pa.DataType) -> pa.Array:
     builder = pa.lib.StringBuilder()
     builder.append_values(values)
     return builder.finish()
+
+
+def _truths(values: Sequence[bool | None], kind: pa.DataType) -> pa.Array:
+    bits, valid = _filled(values, np.bool_)
+    packed = pa.py_buffer(np.packbits(bits, bitorder="little"))
+    known = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return pa.Array.from_buffers(kind, len(values), [known, packed])
 
 
 def _numbers(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -83,6 +90,7 @@ def _from_numpy(data: np.ndarray[Any, Any], valid: np.ndarray[Any, Any] | None, 
 
 _BUILDERS: dict[int, Callable[[Sequence[Any], pa.DataType], pa.Array]] = {
     pa.string().id: _texts,
+    pa.bool_().id: _truths,
     pa.int32().id: _numbers,
     pa.int64().id: _numbers,
     pa.float64().id: _numbers,

@@ -27,7 +27,7 @@ __all__ = ["Database", "transaction"]
 LOCK_WAIT_S = 60.0  # somebody else's publish takes well under a second, freezing a large table some seconds
 # Publishing and promoting need less than reading an input whose row groups somebody else chose; what needs more spills.
 # Promoting 500,000 rows took 103 MB with 512 MB allowed and 64 MB with 64 (measured, 2.0.0).
-WRITE_MEMORY = "160MB"
+WRITE_MEMORY = "96MB"
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
 _STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 __all__ = ["ParquetOutput", "sync_folder"]
 
 ROW_GROUP_BYTES = 4 << 20  # what a reader holds at a time
-ROW_GROUP_ROWS = 32_768
+ROW_GROUP_ROWS = 16_384
 
 
 class ParquetOutput:
