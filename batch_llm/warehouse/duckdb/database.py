@@ -25,9 +25,6 @@ from batch_llm.errors import WarehouseError
 __all__ = ["Database", "transaction"]
 
 LOCK_WAIT_S = 60.0  # somebody else's publish takes well under a second, freezing a large table some seconds
-# Publishing and promoting need less than reading an input whose row groups somebody else chose; what needs more spills.
-# Promoting 500,000 rows took 103 MB with 512 MB allowed and 64 MB with 64 (measured, 2.0.0).
-WRITE_MEMORY = "96MB"
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
 _STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder
@@ -52,7 +49,7 @@ class Database:
         lock_wait_s: float = LOCK_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``memory_limit`` of reading, as DuckDB writes it (512MB); more spills to ``<folder of path>/tmp``."""
+        """``memory_limit`` as DuckDB writes it (512MB); what needs more spills to ``<folder of path>/tmp``."""
         self.path = path.absolute()
         self.temporary = self.path.parent / "tmp"
         self._memory_limit = memory_limit
@@ -63,7 +60,7 @@ class Database:
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file, made if need be. Raises `WarehouseError` when another process keeps it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._turn(), self._session(lambda: self._patient(self._open_writable), WRITE_MEMORY) as connection:
+        with self._turn(), self._session(lambda: self._patient(self._open_writable)) as connection:
             yield connection
 
     @contextmanager
@@ -98,23 +95,21 @@ class Database:
             yield
 
     @contextmanager
-    def _session(
-        self, connect: Callable[[], duckdb.DuckDBPyConnection], memory_limit: str | None = None
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _session(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> Iterator[duckdb.DuckDBPyConnection]:
         # a folder per connection: two processes that spill into one folder overwrite each other's blocks
         with self.temporary_folder() as spill:
             try:
                 with connect() as connection:
-                    self._configure(connection, spill, memory_limit or self._memory_limit)
+                    self._configure(connection, spill)
                     yield connection
             except duckdb.Error as error:
                 raise WarehouseError(f"DuckDB ({self.path}): {error}") from error
 
-    def _configure(self, connection: duckdb.DuckDBPyConnection, spill: Path, memory_limit: str) -> None:
+    def _configure(self, connection: duckdb.DuckDBPyConnection, spill: Path) -> None:
         # SET and not connect(config=..): TimeZone there asks for a download, and a second connection of this process
         # to the same file must have the same config
         for name, value in (
-            ("memory_limit", memory_limit),
+            ("memory_limit", self._memory_limit),
             ("temp_directory", str(spill)),
             ("TimeZone", "UTC"),
             # each thread holds a row group or a page of its own (up to 100 MB each in files DuckDB wrote): with two,
