@@ -6,6 +6,7 @@ Belongs here: staging a mishap. Not here: assertions, the lab itself (lab.py).
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,10 +19,20 @@ import yaml
 from aiohttp import web
 
 from batch_llm import wiring
-from batch_llm.journal.base import Entry
+from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.simulator import Simulator
 from tests.integration.lab import FAST, Lab
 
-__all__ = ["answered_body", "child", "compatible_server", "journalled", "killed_before_publishing", "write_input"]
+__all__ = [
+    "answered_body",
+    "answers_journalled",
+    "child",
+    "compatible_server",
+    "journalled",
+    "killed_after",
+    "killed_before_publishing",
+    "write_input",
+]
 
 ROOT = Path(__file__).parents[2]
 KILLED = """
@@ -59,6 +70,28 @@ async def killed_before_publishing(lab: Lab, command: str) -> None:
     code, _, err = await child(KILLED, str(lab.folder), command)
     if code != 9:
         raise RuntimeError(f"the process was not killed: {code}\n{err}")
+
+
+async def killed_after(lab: Lab, simulator: Simulator, answers: int, driver: str) -> int:
+    """Start a program, kill it when the simulator has sent so many answers; how many calls were in flight then.
+
+    In flight: sent and not in the journal yet, wherever the answer was at that moment.
+    """
+    open_before = simulator.stats()["accepted"] - answers_journalled(lab)
+    process = subprocess.Popen([sys.executable, "-c", driver, str(lab.folder)], cwd=ROOT, stderr=subprocess.PIPE)
+    while simulator.stats()["answered"] < answers and process.poll() is None:
+        await asyncio.sleep(0.002)
+    process.kill()
+    _, errors = await asyncio.to_thread(process.communicate)
+    assert process.returncode == -9, errors.decode()
+    return int(simulator.stats()["accepted"]) - answers_journalled(lab) - open_before
+
+
+def answers_journalled(lab: Lab) -> int:
+    """Answers in the journals of all runs."""
+    runs = wiring.open_store(lab.settings).runs
+    slices = [(record.run_id, number) for record in runs.all() for number in range(len(record.slice_rows))]
+    return sum(entry.kind is EntryKind.ANSWER for place in slices for entry in runs.entries(*place))
 
 
 def write_input(lab: Lab, **columns: Any) -> None:

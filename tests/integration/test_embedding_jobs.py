@@ -6,13 +6,9 @@ adapter (tests/contract/test_provider_embeddings.py), packing and splitting (tes
 
 from __future__ import annotations
 
-import asyncio
 import random
 import struct
-import subprocess
-import sys
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,11 +18,9 @@ import batch_llm
 from batch_llm import wiring
 from batch_llm.engine.events import RunSummary
 from batch_llm.job.load import DeclaredJob
-from batch_llm.journal.base import EntryKind
-from batch_llm.simulator import Simulator
 from batch_llm.simulator.faults import FaultKind
 from batch_llm.simulator.vectors import unit_vector
-from tests.integration.engine_lab import write_input
+from tests.integration.engine_lab import killed_after, write_input
 from tests.integration.lab import Lab
 
 SIZE = 64
@@ -168,30 +162,8 @@ async def test_a_budget_is_never_passed_and_the_rest_is_pending(lab: Lab) -> Non
     assert cost_of(lab.rows()) == bill(100_000)
 
 
-async def _killed_after(lab: Lab, simulator: Simulator, answers: int, root: Path) -> int:
-    """Start the run, kill it when so many texts are answered; how many calls were in flight then.
-
-    In flight: sent and not in the journal yet, wherever the answer was at that moment.
-    """
-    open_before = simulator.stats()["accepted"] - _journalled(lab)
-    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root, stderr=subprocess.PIPE)
-    while simulator.stats()["answered"] < answers and process.poll() is None:
-        await asyncio.sleep(0.002)
-    process.kill()
-    _, errors = await asyncio.to_thread(process.communicate)
-    assert process.returncode == -9, errors.decode()
-    return int(simulator.stats()["accepted"]) - _journalled(lab) - open_before
-
-
-def _journalled(lab: Lab) -> int:
-    """Answers in the journals."""
-    runs = wiring.open_store(lab.settings).runs
-    entries = (entry for record in runs.all() for number in range(6) for entry in runs.entries(record.run_id, number))
-    return sum(entry.kind is EntryKind.ANSWER for entry in entries)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_killed_runs_go_on_where_they_stopped(lab: Lab, root: Path, seed: int) -> None:
+async def test_killed_runs_go_on_where_they_stopped(lab: Lab, seed: int) -> None:
     """Three kills at random moments: nothing lost, nothing doubled, paid twice at most what was in flight."""
     count = 3_000
     lab.table(count)
@@ -202,7 +174,7 @@ async def test_killed_runs_go_on_where_they_stopped(lab: Lab, root: Path, seed: 
         calls_at_kills = answers = 0
         for _ in range(3):
             answers += draw.randrange(200, 800)
-            calls_at_kills += await _killed_after(lab, simulator, answers, root)
+            calls_at_kills += await killed_after(lab, simulator, answers, DRIVER)
         summary: RunSummary = await lab.run(vectors(lab, size=BIG, slices={"rows": 500}))
         stats = simulator.stats()
     rows = lab.rows()

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_llm import wiring
-from batch_llm.journal.base import EntryKind
-from batch_llm.simulator import Simulator
+from tests.integration.engine_lab import answers_journalled, killed_after
 from tests.integration.lab import Lab
 
 ROWS = 400
@@ -25,30 +23,8 @@ print(asyncio.run(lab.run(lab.job(slices={"rows": 150}))).ok)
 """
 
 
-async def _killed_after(lab: Lab, simulator: Simulator, answers: int, root: Path) -> int:
-    """Start the run, kill it when the simulator has sent so many answers; how many calls were in flight then.
-
-    In flight: sent and not in the journal yet, wherever the answer was at that moment.
-    """
-    open_before = simulator.stats()["accepted"] - _journalled(lab)
-    process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root, stderr=subprocess.PIPE)
-    while simulator.stats()["answered"] < answers and process.poll() is None:
-        await asyncio.sleep(0.002)
-    process.kill()
-    _, errors = await asyncio.to_thread(process.communicate)
-    assert process.returncode == -9, errors.decode()
-    return int(simulator.stats()["accepted"]) - _journalled(lab) - open_before
-
-
-def _journalled(lab: Lab) -> int:
-    """Answers in the journals of the lab's only run."""
-    runs = wiring.open_store(lab.settings).runs
-    entries = (entry for record in runs.all() for number in range(3) for entry in runs.entries(record.run_id, number))
-    return sum(entry.kind is EntryKind.ANSWER for entry in entries)
-
-
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_killed_runs_go_on_where_they_stopped(lab: Lab, root: Path, seed: int) -> None:
+async def test_killed_runs_go_on_where_they_stopped(lab: Lab, seed: int) -> None:
     """Three kills at random moments of one job of three slices."""
     lab.table(ROWS)
     draw = random.Random(seed)
@@ -57,7 +33,7 @@ async def test_killed_runs_go_on_where_they_stopped(lab: Lab, root: Path, seed: 
         answers = 0
         for _ in range(3):
             answers += draw.randrange(20, 110)
-            at_kills += await _killed_after(lab, simulator, answers, root)
+            at_kills += await killed_after(lab, simulator, answers, DRIVER)
         summary = await lab.run(lab.job(slices={"rows": 150}))
         stats = simulator.stats()
     rows = lab.rows()
@@ -73,7 +49,7 @@ async def test_a_run_killed_while_it_publishes_is_published_by_the_next(lab: Lab
     lab.table(ROWS)
     async with lab.simulator() as simulator:
         process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root)
-        while _journalled(lab) < ROWS and process.poll() is None:
+        while answers_journalled(lab) < ROWS and process.poll() is None:
             await asyncio.sleep(0.005)
         process.kill()
         process.wait()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 __all__ = ["SqlQueue"]
 
-TODO, CLAIMED, DONE = 0, 1, 2
+WAITING, CLAIMED, DONE = 0, 1, 2
 TABLES = """
 CREATE TABLE IF NOT EXISTS rows (id INTEGER PRIMARY KEY, text TEXT NOT NULL, status INTEGER NOT NULL, body BLOB);
 CREATE INDEX IF NOT EXISTS open_rows ON rows (id) WHERE status = 0;
@@ -35,7 +35,7 @@ class SqlQueue:
         self._database.executescript(TABLES)
         if self._database.execute("SELECT count(*) FROM filled").fetchone() == (0,):
             self._fill(table)
-        self._database.execute("UPDATE rows SET status = ? WHERE status = ?", (TODO, CLAIMED))
+        self._database.execute("UPDATE rows SET status = ? WHERE status = ?", (WAITING, CLAIMED))
 
     def take(self, rows: int) -> list[tuple[int, str, str]]:
         """See `worker.Queue`."""
