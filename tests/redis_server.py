@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,8 @@ from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
+
+from tests.ports import own_port
 
 __all__ = ["RedisServer", "redis_executables", "redis_server"]
 
@@ -37,8 +38,7 @@ class RedisServer:
         self.folder = folder
         self.executable = executable
         self.options = options
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = own_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

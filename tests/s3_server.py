@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.ports import own_port
 
 __all__ = ["S3Server", "s3_server"]
 
@@ -32,8 +33,7 @@ class S3Server:
     def __init__(self, folder: Path) -> None:
         """``folder``: for its log."""
         self._folder = folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port: int = free.getsockname()[1]
+        self._port = own_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
