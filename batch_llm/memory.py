@@ -14,10 +14,18 @@ import ctypes
 import os
 import sys
 
-__all__ = ["one_heap"]
+__all__ = ["give_back", "one_heap"]
 
 _ARENA_MAX = -8  # M_ARENA_MAX. Source: glibc, malloc/malloc.h (read 2026-11-28)
+_C = ctypes.CDLL(None)  # the C library; what glibc alone has is looked for by name
 _ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"
+
+
+def give_back() -> None:
+    """Return what is free at the end of the heap and between its parts to the system; some milliseconds."""
+    trim = getattr(_C, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def one_heap() -> None:
@@ -27,6 +35,6 @@ def one_heap() -> None:
         arrow = sys.modules.get("pyarrow")
         if arrow is not None:
             arrow.set_memory_pool(arrow.system_memory_pool())
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's alone
+    mallopt = getattr(_C, "mallopt", None)
     if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
         mallopt(_ARENA_MAX, 1)

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 SAYS_POOL = "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+IN_A_CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{SAYS_POOL}'], check=True)"
 
 
 @pytest.mark.parametrize(
@@ -16,8 +17,7 @@ SAYS_POOL = "import pyarrow; print(pyarrow.default_memory_pool().backend_name)"
     [
         f"from batch_llm.memory import one_heap; one_heap(); {SAYS_POOL}",
         f"import pyarrow; from batch_llm.memory import one_heap; one_heap(); {SAYS_POOL}",
-        "from batch_llm.memory import one_heap; one_heap(); import subprocess, sys; "
-        f"subprocess.run([sys.executable, '-c', '{SAYS_POOL}'], check=True)",
+        f"from batch_llm.memory import one_heap; one_heap(); {IN_A_CHILD}",
     ],
     ids=["before Arrow", "after Arrow", "in children"],
 )

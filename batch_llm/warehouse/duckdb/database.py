@@ -22,6 +22,7 @@ from typing import TypeVar
 import duckdb
 
 from batch_llm.errors import WarehouseError
+from batch_llm.memory import give_back
 
 __all__ = ["Database", "transaction"]
 
@@ -31,9 +32,9 @@ _LONGEST_DELAY_S = 1.0
 _STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder
 _LOCKED = "could not set lock"
 # What `write_lean` tries before all of it. DuckDB keeps the blocks it has read as long as its limit allows: taking
-# 500,000 short rows from one table to another added 120 MB to the process under 512 MB and 30 MB under this, as fast;
-# rows of some kB need more (measured, 2.0.0)
-LEAN_MEMORY = "24MB"
+# 500,000 short rows from one table to another added 120 MB to the process under 512 MB and 26 MB under the first of
+# these, as fast; replacing a million rows by key, or rows of some kB, need more (measured, 2.0.0)
+LEAN_MEMORY = ("20MB", "48MB", "96MB")
 # how running out of memory is said: at work, when a transaction is committed
 _OUT_OF_MEMORY = (duckdb.OutOfMemoryException, duckdb.TransactionException)
 
@@ -62,7 +63,7 @@ class Database:
         self.path = path.absolute()
         self.temporary = self.path.parent / "tmp"
         self._memory_limit = memory_limit
-        self._lean_limit = LEAN_MEMORY
+        self._lean: tuple[str, ...] = (*LEAN_MEMORY, memory_limit)  # what is left to try
         self._lock_wait_s = lock_wait_s
         self._sleep = sleep
 
@@ -73,10 +74,11 @@ class Database:
             yield connection
 
     def write_lean(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        """``work``, all or nothing, on the file with little memory; with all of it when that is not enough."""
+        """``work``, all or nothing, on the file with little memory; again with more when that is not enough."""
         done: list[T] = []
+        give_back()
         try:
-            with self._writing(self._lean_limit) as connection:
+            with self._writing(self._lean[0]) as connection:
                 done.append(self._attempted(connection, work))
                 # closing does this too, but keeps silent when memory runs out, and leaves it to whoever opens next
                 connection.execute("CHECKPOINT").fetchall()
@@ -84,19 +86,18 @@ class Database:
             if not (done and isinstance(error.__cause__, duckdb.FatalException)):
                 raise
             # committed, but the log could not be taken into the file: the database object is lost, nothing else
-            self._lean_limit = self._memory_limit
+            self._lean = self._lean[-1:]
             with self.write() as connection:
                 connection.execute("CHECKPOINT").fetchall()
         return done[0]
 
     def _attempted(self, connection: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
-        try:
-            return work(connection)
-        except _OUT_OF_MEMORY:
-            if self._lean_limit == self._memory_limit:
-                raise
-        self._lean_limit = self._memory_limit  # for good: the next slice's rows are as wide
-        connection.execute(f"SET memory_limit = '{self._memory_limit}'").fetchall()
+        while len(self._lean) > 1:
+            try:
+                return work(connection)
+            except _OUT_OF_MEMORY:
+                self._lean = self._lean[1:]  # for good: the next slice's rows are as wide
+                connection.execute(f"SET memory_limit = '{self._lean[0]}'").fetchall()
         return work(connection)
 
     @contextmanager

@@ -138,7 +138,7 @@ def test_what_killed_processes_spilled_is_swept_after_a_day(tmp_path: Path) -> N
     assert [path.name for path in database.temporary.iterdir()] == ["young"]
 
 
-def test_work_that_needs_more_memory_is_repeated_with_all_of_it(tmp_path: Path) -> None:
+def test_work_that_needs_more_memory_is_repeated_with_more(tmp_path: Path) -> None:
     """What it had written before is gone, what it writes then is there once."""
     database, limits = Database(tmp_path / "w.duckdb", "512MB"), []
     wide = ", ".join(f"repeat(md5((i * {n})::VARCHAR), 8) AS c{n}" for n in range(60))
@@ -150,8 +150,8 @@ def test_work_that_needs_more_memory_is_repeated_with_all_of_it(tmp_path: Path) 
             connection.execute(f"CREATE TABLE large AS SELECT {wide} FROM range(3000) t(i)").fetchall()
         return len(limits)
 
-    assert database.write_lean(work) == 2
-    assert limits == ["22.8 MiB", "488.2 MiB"]
+    assert database.write_lean(work) == len(limits) > 1
+    assert limits[:2] == ["19.0 MiB", "45.7 MiB"]
     database.write_lean(lambda connection: connection.execute("INSERT INTO small VALUES (2)").fetchall())
     with database.read() as connection:
         assert connection.execute("SELECT (SELECT sum(n) FROM small), count(*) FROM large").fetchall() == [(3, 3000)]
