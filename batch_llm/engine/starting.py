@@ -38,7 +38,7 @@ __all__ = ["Started", "check", "check_money", "freeze_spec", "same_run", "signat
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
 SLICE_ROWS_MIN = 20
-SLICE_ROWS_MAX = 20_000
+SLICE_ROWS_MAX = 50_000
 SLICE_VECTOR_BYTES = 64 << 20  # of an embedding job: earlier vectors of a slice are in memory while it is at work
 SAMPLE_ROWS = 200  # rendered to guess tokens per row
 
