@@ -37,6 +37,7 @@ _LOCKED = "could not set lock"
 LEAN_MEMORY = ("20MB", "48MB", "96MB")
 # how running out of memory is said: at work, when a transaction is committed
 _OUT_OF_MEMORY = (duckdb.OutOfMemoryException, duckdb.TransactionException)
+_NO_ROOM_FOR_LOG = (duckdb.OutOfMemoryException, duckdb.FatalException)
 
 T = TypeVar("T")
 # what DuckDB says of a file between the moment its maker created it and the moment the maker locked it: 12 of 600 first
@@ -80,15 +81,14 @@ class Database:
         try:
             with self._writing(self._lean[0]) as connection:
                 done.append(self._attempted(connection, work))
-                # closing does this too, but keeps silent when memory runs out, and leaves it to whoever opens next
-                connection.execute("CHECKPOINT").fetchall()
+                self._take_in_log(connection)
         except WarehouseError as error:
-            if not (done and isinstance(error.__cause__, duckdb.FatalException)):
+            if not (done and isinstance(error.__cause__, _NO_ROOM_FOR_LOG)):
                 raise
-            # committed, but the log could not be taken into the file: the database object is lost, nothing else
+            # committed, but the log could not be taken into the file: the database object may be lost, nothing else
             self._lean = self._lean[-1:]
             with self.write() as connection:
-                connection.execute("CHECKPOINT").fetchall()
+                self._take_in_log(connection)
         return done[0]
 
     def _attempted(self, connection: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
@@ -99,6 +99,14 @@ class Database:
                 self._lean = self._lean[1:]  # for good: the next slice's rows are as wide
                 connection.execute(f"SET memory_limit = '{self._lean[0]}'").fetchall()
         return work(connection)
+
+    def _take_in_log(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Closing does this too, but keeps silent when memory runs out, and leaves it to whoever opens next."""
+        # another connection of this process (a notebook's) may be writing: then the log stays until that one is closed
+        with contextlib.suppress(duckdb.TransactionException):
+            connection.execute("CHECKPOINT").fetchall()
+        # it may also be reading: the limit is the open file's, not the connection's
+        connection.execute(f"SET memory_limit = '{self._memory_limit}'").fetchall()
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -184,3 +184,16 @@ def test_a_file_whose_opening_needed_room_on_the_disk_can_be_used(tmp_path: Path
 
     with Spilled(tmp_path / "w.duckdb", "64MB").write() as connection:
         assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+
+
+def test_a_transaction_of_this_process_is_no_obstacle_to_lean_work(tmp_path: Path) -> None:
+    """A notebook that has written something and not committed: the log stays beside the file meanwhile."""
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path)) as notebook:
+        notebook.execute("CREATE TABLE mine (n INT)")
+        notebook.execute("BEGIN").execute("INSERT INTO mine VALUES (1)")
+        Database(path, "64MB").write_lean(lambda connection: connection.execute("CREATE TABLE ours (n INT)").fetchall())
+        assert notebook.execute("SELECT current_setting('memory_limit')").fetchall() == [("61.0 MiB",)]
+        notebook.execute("COMMIT")
+    with duckdb.connect(str(path)) as after:
+        assert after.execute("SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM ours)").fetchall() == [(1, 0)]
