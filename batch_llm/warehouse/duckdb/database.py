@@ -38,12 +38,12 @@ LEAN_MEMORY = ("20MB", "48MB", "96MB")
 # how running out of memory is said: at work, when a transaction is committed
 _OUT_OF_MEMORY = (duckdb.OutOfMemoryException, duckdb.TransactionException)
 _NO_ROOM_FOR_LOG = (duckdb.OutOfMemoryException, duckdb.FatalException)
-
-T = TypeVar("T")
 # what DuckDB says of a file between the moment its maker created it and the moment the maker locked it: 12 of 600 first
 # openings by three processes at once (measured, 2.0.0); the next try found it locked, or made
 _NOT_MADE = "not a valid duckdb database file"
 _MADE_WITHIN_S = 1.0
+
+T = TypeVar("T")
 
 _threads_turn: dict[Path, threading.Lock] = {}
 _threads_turn_guard = threading.Lock()
