@@ -91,6 +91,11 @@ class Database:
                 self._take_in_log(connection)
         return done[0]
 
+    def scratch_lean(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """``work``, which changes nothing, without the file; with little memory, again with more when need be."""
+        with self._session(duckdb.connect, self._lean[0]) as connection:
+            return self._attempted(connection, work)
+
     def _attempted(self, connection: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         while len(self._lean) > 1:
             try:

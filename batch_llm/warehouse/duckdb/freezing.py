@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -116,23 +117,26 @@ def _check_key(database: Database, folder: Path, spec: FreezeSpec) -> None:
         "any_null": " OR ".join(f"{quoted(column)} IS NULL" for column in spec.key),
         "null_counts": ", ".join(f"count(*) - count({quoted(column)})" for column in spec.key),
     }
-    with database.scratch() as connection:
-        nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
-        if any(nulls):
-            examples = connection.execute(statement("null_keys", **parts), [_EXAMPLES]).fetchall()
-            missing = ", ".join(f"{name} in {n:,}" for name, n in zip(spec.key, nulls, strict=True) if n)
-            raise InputError(
-                f"input {spec.source!r}: the key is null ({missing} rows), for example {_shown(spec.key, examples)}. "
-                "Name columns in input.key that are never null, or leave those rows out with input.where"
-            )
-        keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
-        if keys:
-            examples = connection.execute(statement("duplicate_keys", **parts), [_EXAMPLES]).fetchall()
-            raise InputError(
-                f"input {spec.source!r}: the key ({', '.join(spec.key)}) is not unique: {keys:,} keys stand in "
-                f"{rows:,} rows, for example {_shown(spec.key, examples)}. "
-                "Name more columns in input.key that together are unique, or filter with input.where"
-            )
+    database.scratch_lean(lambda connection: _look_for_bad_keys(connection, spec, parts))
+
+
+def _look_for_bad_keys(connection: duckdb.DuckDBPyConnection, spec: FreezeSpec, parts: dict[str, str]) -> None:
+    nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
+    if any(nulls):
+        examples = connection.execute(statement("null_keys", **parts), [_EXAMPLES]).fetchall()
+        missing = ", ".join(f"{name} in {n:,}" for name, n in zip(spec.key, nulls, strict=True) if n)
+        raise InputError(
+            f"input {spec.source!r}: the key is null ({missing} rows), for example {_shown(spec.key, examples)}. "
+            "Name columns in input.key that are never null, or leave those rows out with input.where"
+        )
+    keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
+    if keys:
+        examples = connection.execute(statement("duplicate_keys", **parts), [_EXAMPLES]).fetchall()
+        raise InputError(
+            f"input {spec.source!r}: the key ({', '.join(spec.key)}) is not unique: {keys:,} keys stand in "
+            f"{rows:,} rows, for example {_shown(spec.key, examples)}. "
+            "Name more columns in input.key that together are unique, or filter with input.where"
+        )
 
 
 def _shown(key: Sequence[str], examples: Sequence[Sequence[object]]) -> str:
