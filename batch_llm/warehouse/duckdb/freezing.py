@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 from batch_llm.errors import InputError, WarehouseError
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.duckdb.database import Database
-from batch_llm.warehouse.duckdb.names import parquet_scan, quoted, run_table
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.duckdb.names import parquet_scan, quoted
 from batch_llm.warehouse.duckdb.sources import opened, selection, streamed
 from batch_llm.warehouse.duckdb.statements import statement
+from batch_llm.warehouse.frozen_files import frozen_folder, slice_path
+from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
-__all__ = ["forget_slices", "freeze", "frozen_folder", "read", "slice_path"]
+__all__ = ["forget_slices", "freeze", "read"]
 
 _MANIFEST = "manifest.json"
 _PARTIAL = "frozen-partial-"
@@ -35,17 +36,6 @@ _PARTIAL = "frozen-partial-"
 _FREEZE_ROWS = 64
 _EXAMPLES = 5
 _EXAMPLE_CHARACTERS = 80
-
-
-def frozen_folder(runs_dir: Path, run_id: str) -> Path:
-    """Where a run's frozen slices are."""
-    run_table(run_id)  # refuses what is no run id, so that no path leads elsewhere
-    return runs_dir / run_id / "frozen"
-
-
-def slice_path(runs_dir: Path, run_id: str, number: int) -> Path:
-    """One slice's file."""
-    return frozen_folder(runs_dir, run_id) / f"{number:04}.parquet"
 
 
 def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:

@@ -23,25 +23,16 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, stored_key
 from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.files import find_files
-from batch_llm.warehouse.duckdb.names import (
-    INTERNAL_SCHEMA,
-    TableName,
-    is_file,
-    listed,
-    nearest,
-    parquet_scan,
-    quoted,
-    run_table,
-)
+from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, parquet_scan, quoted, run_table
 from batch_llm.warehouse.duckdb.promotion import KEY_METADATA
 from batch_llm.warehouse.duckdb.sources import streamed
-from batch_llm.warehouse.duckdb.spool import spooled
 from batch_llm.warehouse.duckdb.statements import condition, statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
+from batch_llm.warehouse.spool import spooled
 
 __all__ = ["Rows", "ensure", "prior", "read_rows"]
 
-RUN_PLACE = "run:"
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
 

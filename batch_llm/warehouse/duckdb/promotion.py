@@ -17,12 +17,13 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, key_comment
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.names import TableName, is_file, quoted
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.duckdb.names import TableName, quoted
 from batch_llm.warehouse.duckdb.publishing import required_run_table
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.refs import is_file
 
 __all__ = ["KEY_METADATA", "promote"]
 
