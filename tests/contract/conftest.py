@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.bigquery_server.process import BigQueryServer, bigquery_server
 
+from batch_llm.warehouse.base import Warehouse
+from tests.contract.warehouse_lab import LABS, Lab
 from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_server
 
@@ -23,6 +26,33 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     """A Redis for tests that give their keys names of their own."""
     with redis_server(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
+    """A BigQuery for tests that have projects of their own."""
+    with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
+        yield server
+
+
+@pytest.fixture(params=LABS)
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Every kind of warehouse; the environment leads to what it needs."""
+    if request.param == "bigquery":
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", request.getfixturevalue("shared_bigquery").url)
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def lab(kind: str, tmp_path: Path) -> Lab:
+    """A warehouse of each kind, empty."""
+    return LABS[kind](tmp_path / "home")
+
+
+@pytest.fixture
+def warehouse(lab: Lab) -> Warehouse:
+    """Just the warehouse."""
+    return lab.warehouse
 
 
 @pytest.fixture
