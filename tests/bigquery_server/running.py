@@ -1,0 +1,147 @@
+"""Jobs from their insert to their end: the id taken, the location found, the work done when it is due.
+
+Belongs here: when a job's work is done, what a failed one leaves (nothing). Not here: the work of each kind.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from tests.bigquery_server.catalog import DatasetRef
+from tests.bigquery_server.copying import run_copy
+from tests.bigquery_server.errors import ApiError, invalid
+from tests.bigquery_server.jobs import KINDS, Job, JobRef
+from tests.bigquery_server.loading import run_load
+from tests.bigquery_server.querying import location_of_query, run_query
+from tests.bigquery_server.state import State
+
+__all__ = ["JobOrder", "cancel", "insert", "run_due"]
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """What a client wants done."""
+
+    project: str
+    said: Mapping[str, Any]  # the Job of the request
+    data: bytes = field(default=b"", repr=False)
+    error: ApiError | None = None  # injected: how it shall end
+
+
+def insert(state: State, order: JobOrder) -> Job:
+    """Take the job; a dry run is not kept."""
+    configuration = dict(order.said.get("configuration") or {})
+    kinds = [each for each in KINDS if each in configuration]
+    if len(kinds) != 1:
+        raise ApiError("required", "Required parameter is missing: configuration must have one kind of job")
+    if kinds == ["extract"]:
+        raise ApiError("notImplemented", "This fake of BigQuery has no extract jobs")
+    reference = order.said.get("jobReference") or {}
+    project = str(reference.get("projectId") or order.project)
+    if project != order.project:
+        raise invalid(f"Invalid project ID in jobReference: {project}, in a call for {order.project}")
+    job_id = str(reference.get("jobId") or f"job_{uuid.uuid4().hex}")
+    now_ms = state.clock.now_ms()
+    job = Job(
+        JobRef(project, str(reference.get("location") or ""), job_id), configuration, now_ms,
+        now_ms + round(state.settings.job_s * 1000), order.data, planned_error=order.error,
+    )  # fmt: skip
+    if configuration.get("dryRun"):
+        return _dry(state, job)
+    if not job.ref.location:
+        job.ref = JobRef(project, _location(state, job), job_id)
+    state.jobs.add(job)
+    if state.settings.job_s == 0:
+        _run(state, job)
+    else:
+        job.started_ms = now_ms
+    return job
+
+
+def _dry(state: State, job: Job) -> Job:
+    """A query's cost, without doing or keeping it; an error is the answer's."""
+    if job.kind == "query":
+        run_query(state, job, dry=True)
+    job.ref = JobRef(job.ref.project, job.ref.location or _location(state, job), job.ref.job_id)
+    job.started_ms = job.created_ms
+    job.end(job.created_ms)
+    return job
+
+
+def _location(state: State, job: Job) -> str:
+    """The location of the datasets a job speaks of.
+
+    Source: https://cloud.google.com/bigquery/docs/locations#specify_locations (read 2026-11-28).
+    """
+    found = None
+    if job.kind == "query":
+        try:
+            found = location_of_query(state, job)
+        except ApiError:
+            found = None  # the job itself will say so
+    else:
+        ref = job.configuration[job.kind].get("destinationTable") or {}
+        dataset = state.catalog.datasets.get(DatasetRef(str(ref.get("projectId")), str(ref.get("datasetId"))))
+        found = dataset.location if dataset is not None else None
+    return found or state.settings.default_location
+
+
+def run_due(state: State) -> None:
+    """Do the work of all jobs whose time has come, in that order."""
+    now_ms = state.clock.now_ms()
+    for job in state.jobs.unfinished():
+        if job.due_ms <= now_ms:
+            _run(state, job)
+
+
+def cancel(state: State, job: Job) -> None:
+    """End a job that is not DONE, with its work not done."""
+    if job.ended_ms is None:
+        job.end(state.clock.now_ms(), ApiError("stopped", "Job execution was cancelled: User requested cancellation"))
+
+
+def _run(state: State, job: Job) -> None:
+    job.started_ms = job.started_ms or state.clock.now_ms()
+    error = None
+    try:
+        if job.planned_error is not None:
+            raise job.planned_error
+        _check_location(state, job)
+        WORK[job.kind](state, job)
+    except ApiError as said:
+        error = said
+    except (duckdb.Error, pa.ArrowException) as said:
+        error = invalid(f"Error while reading data, error message: {str(said).splitlines()[0]}")
+    job.data = b""
+    job.end(state.clock.now_ms(), error)
+
+
+def _check_location(state: State, job: Job) -> None:
+    said = job.configuration[job.kind].get("destinationTable")
+    if not said or job.kind == "query":
+        return
+    ref = DatasetRef(str(said.get("projectId")), str(said.get("datasetId")))
+    dataset = state.catalog.dataset(ref)
+    if dataset.location.lower() != job.ref.location.lower():
+        raise ApiError("notFound", f"Not found: Dataset {ref} was not found in location {job.ref.location}")
+
+
+def _atomic(work: Callable[[State, Job], None]) -> Callable[[State, Job], None]:
+    def run(state: State, job: Job) -> None:
+        with state.catalog.atomic():
+            work(state, job)
+
+    return run
+
+
+WORK: dict[str, Callable[[State, Job], None]] = {
+    "copy": _atomic(run_copy),
+    "load": _atomic(run_load),
+    "query": run_query,
+}
