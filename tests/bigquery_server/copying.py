@@ -9,6 +9,7 @@ from __future__ import annotations
 from tests.bigquery_server.catalog import Table, TableRef
 from tests.bigquery_server.errors import ApiError, invalid
 from tests.bigquery_server.jobs import Job
+from tests.bigquery_server.permissions import need_table
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Part, select_of, whole
 from tests.bigquery_server.writing import Target, commit_parts, open_target
@@ -25,6 +26,7 @@ def run_copy(state: State, job: Job) -> None:
     target = open_target(state, TableRef.of(said.get("destinationTable")), said, default="WRITE_EMPTY")
     sources = [(state.catalog.table(ref), ref) for ref in refs]
     for table, _ in sources:
+        need_table(state, "bigquery.tables.getData", str(table.ref))
         if table.view is not None:
             raise invalid(f"Cannot copy a view: {table.ref}")
         if table.location.lower() != target.location.lower():

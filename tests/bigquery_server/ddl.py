@@ -19,6 +19,7 @@ from tests.bigquery_server.errors import already_exists, invalid_query, not_foun
 from tests.bigquery_server.functions import types_rewritten
 from tests.bigquery_server.jobs import Job, Result
 from tests.bigquery_server.partitions import Partitioning, checked_range
+from tests.bigquery_server.permissions import need_dataset, need_table
 from tests.bigquery_server.schema import Field, Schema, quoted, schema_to_json, type_of_duckdb
 from tests.bigquery_server.statements import Reading, duckdb_errors, table_ref
 from tests.bigquery_server.storage import Version
@@ -98,6 +99,7 @@ def _create(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool)
         return
     if found is not None and not statement.args.get("replace"):
         raise already_exists("Table", str(ref))
+    need_dataset(reading.state, "bigquery.tables.create", str(ref.parent))
     target = _target(reading, statement, ref, dataset)
     finish = (_view if kind == "VIEW" else _table)(reading, job, statement, target)
     if not dry:
@@ -274,6 +276,8 @@ def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -
         raise not_found("Table", str(table))
     if found is not None and (found.view is not None) != (kind == "VIEW"):
         raise invalid_query(f"Cannot drop {table}: it is not a {kind}")
+    if found is not None:
+        need_table(reading.state, "bigquery.tables.delete", str(table))
     if found is not None and not dry:
         catalog.tables.pop(table)
     _done(job, table, "DROP" if found is not None else "SKIP", f"DROP_{kind}")

@@ -16,6 +16,7 @@ from tests.bigquery_server.billing import bill
 from tests.bigquery_server.catalog import Table
 from tests.bigquery_server.errors import ApiError, invalid_query
 from tests.bigquery_server.jobs import Job, Result
+from tests.bigquery_server.permissions import need_table
 from tests.bigquery_server.schema import Field, Schema, quoted
 from tests.bigquery_server.statements import Read, Reading, duckdb_errors, table_ref
 from tests.bigquery_server.storage import Part, select_of, whole
@@ -83,6 +84,7 @@ def _target(reading: Reading, node: exp.Table) -> Table:
     table = reading.find(table_ref(node, reading))
     if table.view is not None:
         raise invalid_query(f"DML over a view is not allowed: {table.ref}")
+    need_table(reading.state, "bigquery.tables.updateData", str(table.ref))
     return table
 
 

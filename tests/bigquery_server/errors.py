@@ -19,7 +19,8 @@ STATUS_OF_REASON = {
     "billingNotEnabled": 403,
     "billingTierLimitExceeded": 400,
     "blocked": 403,
-    "bytesBilledLimitExceeded": 400,
+    # as seen by others: https://github.com/exmergo/dex/issues/320 (read 2026-11-28)
+    "bytesBilledLimitExceeded": 500,
     "conditionNotMet": 412,
     "duplicate": 409,
     "internalError": 500,

@@ -106,12 +106,21 @@ _KINDS: Sequence[tuple[str, Any]] = (
 
 
 def refuse_other_types(found: Schema, wanted: Schema, path: str = "") -> None:
-    """An error when the file has a column that the table has not, or one of a type that it does not take."""
+    """An error when the file has a column that the table has not, or one of a type or mode that it does not take.
+
+    Source: the same page; https://github.com/googleapis/python-bigquery/issues/10 (read 2026-11-28).
+    """
     known = {each.name.lower(): each for each in wanted}
     for each in found:
         target = known.get(each.name.lower())
         if target is None:
             raise invalid(f"Provided Schema does not match Table. Cannot add fields (field: {path}{each.name})")
+        if (each.mode, target.mode) == ("REQUIRED", "NULLABLE"):
+            raise invalid(
+                f"Error while reading data, error message: Provided schema is not compatible with the file. Field "
+                f"'{path}{each.name}' is specified as NULLABLE in provided schema which does not match REQUIRED as "
+                "specified in the file."
+            )
         if (each.mode == "REPEATED") != (target.mode == "REPEATED"):
             raise invalid(
                 f"Provided Schema does not match Table. Field {path}{each.name} has changed mode from {target.mode} to "

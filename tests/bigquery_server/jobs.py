@@ -67,6 +67,7 @@ class Job:
     totals: dict[str, Any] = field(default_factory=dict)  # totalBytesProcessed, totalSlotMs
     result: Result | None = None
     planned_error: ApiError | None = None  # an injected one
+    changes: str | None = None  # the table that its UPDATE, DELETE or MERGE is of
 
     @property
     def kind(self) -> str:

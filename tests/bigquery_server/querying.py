@@ -24,7 +24,7 @@ from tests.bigquery_server.statements import Reading, duckdb_errors, parsed
 from tests.bigquery_server.storage import Version, whole
 from tests.bigquery_server.writing import open_target, write_rows
 
-__all__ = ["location_of_query", "run_query"]
+__all__ = ["location_of_query", "reading_of", "run_query"]
 
 DML = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.TruncateTable)
 DDL = (exp.Create, exp.Drop, exp.Alter)

@@ -6,7 +6,7 @@ Source: https://cloud.google.com/bigquery/docs/reference/rest (read 2026-11-28).
 
 from __future__ import annotations
 
-from tests.bigquery_server import datasets_api, jobs_api, rows_api, tables_api, uploads_api
+from tests.bigquery_server import datasets_api, jobs_api, permissions, rows_api, tables_api, uploads_api
 from tests.bigquery_server.calls import Handler
 
 __all__ = ["ROUTES"]
@@ -32,6 +32,8 @@ ROUTES: tuple[tuple[str, str, str, Handler], ...] = (
     ("PATCH", TABLE, "tables.patch", tables_api.patch),
     ("PUT", TABLE, "tables.update", tables_api.patch),
     ("DELETE", TABLE, "tables.delete", tables_api.delete),
+    ("POST", TABLE + ":testIamPermissions", "tables.testIamPermissions", permissions.iam_permissions),
+    ("POST", TABLE + ":getIamPolicy", "tables.getIamPolicy", permissions.iam_policy),
     ("GET", TABLE + "/data", "tabledata.list", rows_api.list_rows),
     ("POST", TABLE + "/insertAll", "tabledata.insertAll", rows_api.insert_all),
     ("POST", PROJECT + "/jobs", "jobs.insert", jobs_api.insert),

@@ -13,8 +13,9 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from tests.bigquery_server.catalog import DatasetRef
+from tests.bigquery_server.catalog import DatasetRef, TableRef
 from tests.bigquery_server.copying import run_copy
+from tests.bigquery_server.dml_queue import admit, start_waiting
 from tests.bigquery_server.errors import ApiError, invalid
 from tests.bigquery_server.jobs import KINDS, Job, JobRef
 from tests.bigquery_server.loading import run_load
@@ -54,14 +55,27 @@ def insert(state: State, order: JobOrder) -> Job:
     )  # fmt: skip
     if configuration.get("dryRun"):
         return _dry(state, job)
+    _refuse_missing_dataset(state, job)
     if not job.ref.location:
         job.ref = JobRef(project, _location(state, job), job_id)
     state.jobs.add(job)
-    if state.settings.job_s == 0:
-        _run(state, job)
-    else:
-        job.started_ms = now_ms
+    try:
+        admit(state, job)
+    except ApiError as error:
+        job.end(now_ms, error)
+        return job
+    run_due(state)
     return job
+
+
+def _refuse_missing_dataset(state: State, job: Job) -> None:
+    """A destination without its dataset is refused at the insert: there is no job then.
+
+    Source: https://github.com/bruin-data/ingestr/pull/643 (read 2026-11-28).
+    """
+    said = job.configuration[job.kind].get("destinationTable")
+    if said:
+        state.catalog.dataset(TableRef.of(said).parent)
 
 
 def _dry(state: State, job: Job) -> Job:
@@ -94,20 +108,24 @@ def _location(state: State, job: Job) -> str:
 
 def run_due(state: State) -> None:
     """Do the work of all jobs whose time has come, in that order."""
-    now_ms = state.clock.now_ms()
-    for job in state.jobs.unfinished():
-        if job.due_ms <= now_ms:
-            _run(state, job)
+    while True:
+        now_ms = state.clock.now_ms()
+        started = (each for each in state.jobs.unfinished() if each.started_ms is not None)
+        due = next((each for each in started if each.due_ms <= now_ms), None)
+        if due is None:
+            return
+        _run(state, due)
+        start_waiting(state, due)
 
 
 def cancel(state: State, job: Job) -> None:
     """End a job that is not DONE, with its work not done."""
     if job.ended_ms is None:
         job.end(state.clock.now_ms(), ApiError("stopped", "Job execution was cancelled: User requested cancellation"))
+        start_waiting(state, job)
 
 
 def _run(state: State, job: Job) -> None:
-    job.started_ms = job.started_ms or state.clock.now_ms()
     error = None
     try:
         if job.planned_error is not None:

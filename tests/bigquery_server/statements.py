@@ -21,6 +21,7 @@ from tests.bigquery_server.catalog import DatasetRef, Table, TableRef
 from tests.bigquery_server.errors import ApiError, invalid_query
 from tests.bigquery_server.functions import rewritten
 from tests.bigquery_server.parameters import Parameters
+from tests.bigquery_server.permissions import need_query
 from tests.bigquery_server.schema import Schema, fields_of_duckdb
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Version, select_of
@@ -122,6 +123,7 @@ class Reading:
         asked = node.args.get("version")
         if asked is not None:
             version = self.state.catalog.as_of(table, self.moment_us(asked.expression))
+        need_query(self.state, str(ref), self.location)
         self.reads.append(Read(table, version, origin, self.view))
         return select_of(version.parts, version.schema), ref.table
 

@@ -14,6 +14,7 @@ from typing import Any
 from tests.bigquery_server.catalog import Table, TableRef
 from tests.bigquery_server.errors import ApiError, already_exists, invalid, not_found
 from tests.bigquery_server.partitions import Partitioning
+from tests.bigquery_server.permissions import need_dataset, need_table
 from tests.bigquery_server.schema import Field, Schema
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Part, Segment, Version, whole
@@ -80,6 +81,9 @@ def open_target(state: State, ref: TableRef, said: Mapping[str, Any], *, default
     dataset = state.catalog.dataset(ref.parent)
     table = state.catalog.find(ref)
     state.modifications.count(ref, table, state.limits)
+    if table is None:
+        need_dataset(state, "bigquery.tables.create", str(ref.parent))
+    need_table(state, "bigquery.tables.updateData", str(ref.whole))
     if table is None and create == "CREATE_NEVER":
         raise not_found("Table", str(ref.whole))
     if table is not None and table.view is not None:
