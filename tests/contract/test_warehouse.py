@@ -67,7 +67,7 @@ def test_published_rows_come_back_as_they_were(lab: Lab) -> None:
         for key, values in {
             'x"y': {
                 "score": 0.1,
-                "names": ["ä", None] if lab.keeps_missing_elements else ["ä"],
+                "names": ["ä", None] if lab.keeps_missing_lists else ["ä"],
                 "place": {"x": 1, "y": "中"},
             },
             "": {"score": None, "names": [], "place": None},

@@ -33,7 +33,7 @@ class Lab(Protocol):
 
     home: Path
     keeps_tables_as_they_are: bool  # rows of tables in their order, small integers small
-    keeps_missing_elements: bool  # of lists
+    keeps_missing_lists: bool  # apart from empty ones; also missing elements of lists
     our_table: str  # where the published rows of run r1 are
     no_table: str  # a name with a part too many
 
@@ -50,7 +50,7 @@ class DuckDBLab:
     home: Path
     memory_limit: str = "512MB"
     keeps_tables_as_they_are: ClassVar[bool] = True
-    keeps_missing_elements: ClassVar[bool] = True
+    keeps_missing_lists: ClassVar[bool] = True
     our_table: ClassVar[str] = "_batch_llm.out_r1"
     no_table: ClassVar[str] = "a.b.c"
 
@@ -85,7 +85,7 @@ class BigQueryLab:
     memory_limit: str = "512MB"
     options: Options = field(default_factory=Options)
     keeps_tables_as_they_are: ClassVar[bool] = False
-    keeps_missing_elements: ClassVar[bool] = False
+    keeps_missing_lists: ClassVar[bool] = False
     our_table: ClassVar[str] = "batch_llm_out_r1"
     no_table: ClassVar[str] = "a.b.c.d"
 
@@ -111,8 +111,9 @@ class BigQueryLab:
         """Make (or replace) a table of the warehouse, as a user would."""
         dataset, _, name = ref.rpartition(".")
         config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_TRUNCATE")
-        config.parquet_options = bigquery.ParquetOptions()
-        config.parquet_options.enable_list_inference = True
+        options = bigquery.ParquetOptions()
+        options.enable_list_inference = True
+        config.parquet_options = options
         file = io.BytesIO()
         pq.write_table(table, file)
         with open_client(self.project) as client:

@@ -5,27 +5,45 @@ Belongs here: running it for its rows. Not here: how it runs (jobs.py), rows of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import pyarrow as pa
+from google.cloud.bigquery.table import RowIterator
 
-from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
-from batch_llm.warehouse.bigquery.listing import Listing
-from batch_llm.warehouse.bigquery.names import TableName
+from batch_llm.warehouse.bigquery.schema import arrow_schema, shaped
 
-__all__ = ["answer", "answer_listing"]
+__all__ = ["Answer", "answer", "asked"]
+
+_PAGE_ROWS = 1000  # BigQuery itself ends a page at 10 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows of a statement that has run; they can be read once."""
+
+    rows: RowIterator
+    schema: pa.Schema
+
+    def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
+        """The rows, a page at a time; none for no rows. Raises `WarehouseError`."""
+        with connection.told("reading the rows of a BigQuery statement"):
+            for batch in self.rows.to_arrow_iterable():
+                if batch.num_rows:
+                    yield shaped(batch, self.schema)
+
+
+def asked(jobs: Jobs, query: Query, schema: pa.Schema | None = None) -> Answer:
+    """Run a statement; ``schema``: in which types its rows are wanted."""
+    job, connection = jobs.run(query), jobs.connection
+    with connection.told(f"BigQuery, {query.name}"):
+        rows = job.result(page_size=_PAGE_ROWS, retry=connection.retry, timeout=ANSWER_S)
+    return Answer(rows, schema or arrow_schema(rows.schema))
 
 
 def answer(jobs: Jobs, query: Query) -> pa.Table:
     """All rows of a statement that has few."""
-    listing = answer_listing(jobs, query)
-    return pa.Table.from_batches(listing.batches(jobs.connection), listing.arrow_schema)
-
-
-def answer_listing(jobs: Jobs, query: Query) -> Listing:
-    """Run a statement; its rows lie in a table without a name, which BigQuery keeps for a day."""
-    job = jobs.run(query)
-    place = job.destination
-    table = jobs.connection.table(TableName(place.project, place.dataset_id, place.table_id))
-    if table is None:
-        raise WarehouseError(f"BigQuery, {query.name}: the rows of job {job.job_id} are gone; run again")
-    return Listing(table)
+    found = asked(jobs, query)
+    return pa.Table.from_batches(found.batches(jobs.connection), found.schema)

@@ -79,9 +79,10 @@ class Jobs:
             config = bigquery.QueryJobConfig(
                 query_parameters=list(query.parameters),
                 labels=_labels(query.name, call),
-                maximum_bytes_billed=options.max_bytes_billed,
                 use_legacy_sql=False,
             )
+            if options.max_bytes_billed is not None:  # the client would send None as a word
+                config.maximum_bytes_billed = options.max_bytes_billed
             return told.client.query(
                 query.sql, config, job_id=job_id, location=told.location, timeout=ANSWER_S, **_NO_RETRY
             )

@@ -14,7 +14,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import OutputError
-from batch_llm.warehouse.bigquery.answers import answer_listing
+from batch_llm.warehouse.bigquery.answers import Answer, asked
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standing_rows
@@ -26,6 +26,7 @@ from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.output_rules import check_columns, check_names
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
+from batch_llm.warehouse.spool import spooled
 
 __all__ = ["Rows", "ensure", "read_rows"]
 
@@ -110,11 +111,9 @@ def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:
     columns = wanted.columns or tuple(by_name)
     schema = arrow_schema([portable(by_name[column])[1] for column in columns])
     if wanted.where is None and can_be_listed(table, columns):
-        listing = Listing(table, columns, limit=wanted.limit, schema=schema)
-    else:
-        found = _selected(jobs, table, columns, wanted)
-        listing = Listing(found.table, columns, schema=schema)
-    return standing_rows(connection, listing, jobs.temporary)
+        return standing_rows(connection, Listing(table, columns, limit=wanted.limit, schema=schema), jobs.temporary)
+    found = _selected(jobs, table, Rows(wanted.place, columns, wanted.where, wanted.limit), schema)
+    return spooled(pa.RecordBatchReader.from_batches(schema, found.batches(connection)), jobs.temporary)
 
 
 def _standing(connection: Connection, place: str) -> bigquery.Table:
@@ -131,12 +130,12 @@ def _standing(connection: Connection, place: str) -> bigquery.Table:
     return table
 
 
-def _selected(jobs: Jobs, table: bigquery.Table, columns: Sequence[str], wanted: Rows) -> Listing:
+def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema) -> Answer:
     name = TableName(table.project, table.dataset_id, table.table_id)
     check_where(jobs, name, wanted.where, OutputError)
     by_name = {field.name: field for field in table.schema}
-    chosen = ", ".join(f"{portable(by_name[column])[0]} AS {quoted(column)}" for column in columns)
+    chosen = ", ".join(f"{portable(by_name[column])[0]} AS {quoted(column)}" for column in wanted.columns or ())
     sql = statement("rows", columns=chosen, source=name.sql, where=enclosed(wanted.where))
     if wanted.limit is not None:
         sql += f" LIMIT {int(wanted.limit)}"
-    return answer_listing(jobs, Query("rows", sql))
+    return asked(jobs, Query("rows", sql), schema)

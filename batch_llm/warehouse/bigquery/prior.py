@@ -116,7 +116,9 @@ class _Found:
     def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
         sizes = (read_mark(self.table.description) or {}).get("sizes", {})
         fields = [
-            bigquery.SchemaField(each.name, each.field_type, each.mode, sizes.get(each.name), each.fields)
+            bigquery.SchemaField(
+                each.name, each.field_type, each.mode, description=sizes.get(each.name), fields=each.fields
+            )
             for each in self.table.schema
             if each.name != _PARTITION
         ]

@@ -17,7 +17,7 @@ from google.cloud import bigquery
 
 from batch_llm.errors import ConfigurationError, InputError
 from batch_llm.warehouse.base import TableInfo
-from batch_llm.warehouse.bigquery.answers import answer, answer_listing
+from batch_llm.warehouse.bigquery.answers import Answer, answer, asked
 from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed
 from batch_llm.warehouse.bigquery.names import TableName, quoted
@@ -140,7 +140,7 @@ def check_where(jobs: Jobs, source: Source | TableName, where: str | None, refus
     name = source.name.sql if isinstance(source, Source) else source.sql
     if not where.strip():
         raise refuse(f"where: {where!r} must be one condition, as after WHERE")
-    for condition in (where, enclosed(where)):
+    for condition in (enclosed(where), where):
         try:
             jobs.dry_run(Query("where", statement("rows", columns="1", source=name, where=f"\n{condition}\n")))
         except JobFailed as error:
@@ -185,13 +185,12 @@ def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: 
     fields = {field.name: field for field in without_sizes(source.fields)}
     schema = arrow_schema([fields[column] for column in selected])
     if where is None and can_be_listed(source.table, tuple(selected)):
-        listing = Listing(source.table, tuple(selected), limit=rows, schema=schema)
+        found: Listing | Answer = Listing(source.table, tuple(selected), limit=rows, schema=schema)
     else:
         chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
         sql = statement("rows", columns=chosen, source=source.name.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
-        found = answer_listing(jobs, Query("head", sql))
-        listing = Listing(found.table, limit=rows, schema=schema)
-    return _few_bytes(listing.batches(connection), schema)
+        found = asked(jobs, Query("head", sql), schema)
+    return _few_bytes(found.batches(connection), schema)
 
 
 def _few_bytes(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
