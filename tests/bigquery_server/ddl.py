@@ -21,7 +21,7 @@ from tests.bigquery_server.jobs import Job, Result
 from tests.bigquery_server.partitions import Partitioning, checked_range
 from tests.bigquery_server.permissions import need_dataset, need_table
 from tests.bigquery_server.schema import Field, Schema, quoted, schema_to_json, type_of_duckdb
-from tests.bigquery_server.statements import Reading, duckdb_errors, table_ref
+from tests.bigquery_server.statements import Reading, anonymous, duckdb_errors, table_ref
 from tests.bigquery_server.storage import Version
 from tests.bigquery_server.writing import Target, write_rows
 
@@ -150,6 +150,9 @@ def _table(reading: Reading, job: Job, statement: Any, target: Target) -> Finish
         if not target.schema:
             raise invalid_query("CREATE TABLE requires column definitions or AS SELECT")
         return _empty_table(reading, target)
+    selects = getattr(statement.expression, "selects", [])
+    if any(anonymous(each) for each in selects) and not target.schema:
+        raise invalid_query("CREATE TABLE columns must be named")
     sql = reading.sql(statement.expression)
     given = reading.describe(sql)
     bill(reading, job, statement.expression, "CREATE_TABLE_AS_SELECT")

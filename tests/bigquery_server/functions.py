@@ -98,6 +98,15 @@ def _type(node: Any) -> exp.Expression:
     return node
 
 
+def _division(node: Any) -> exp.Expression:
+    """DIV(a + b, c) and MOD(a + b, c) become operators: what stands around them must stay together."""
+    made = node.copy()
+    for key in ("this", "expression"):
+        if isinstance(made.args[key], exp.Binary):
+            made.set(key, exp.Paren(this=made.args[key].copy()))
+    return made if isinstance(node.parent, exp.Paren) else exp.Paren(this=made)
+
+
 def _bytes(node: Any) -> exp.Expression:
     text = "".join(f"\\x{each:02X}" for each in str(node.this).encode("latin-1", "replace"))
     return exp.Cast(this=exp.Literal.string(text), to=exp.DataType.build("BLOB", dialect="duckdb"), safe=False)
@@ -107,6 +116,8 @@ REWRITES: dict[type, Callable[[Any], exp.Expression]] = {
     exp.ByteString: _bytes,
     exp.Cast: _cast,
     exp.DataType: _type,
+    exp.IntDiv: _division,
+    exp.Mod: _division,
     exp.FarmFingerprint: _fingerprint,
     exp.Literal: _literal,
     exp.TryCast: _cast,

@@ -30,6 +30,7 @@ class Limits:
     partitioned_table_changes_per_10_s: int = 50
     partitions_per_job: int = 4_000
     partitions_per_table: int = 10_000
+    row_bytes: int = 100 * 1024 * 1024  # of a line of JSON
     dml_running_per_table: int = 2
     dml_queued_per_table: int = 20
 

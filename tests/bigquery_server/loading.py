@@ -30,8 +30,6 @@ from tests.bigquery_server.writing import open_target, write_rows
 
 __all__ = ["run_load"]
 
-MAX_ROW_BYTES = 100 * 1024 * 1024
-
 
 def run_load(state: State, job: Job) -> None:
     """Do the work of a load job."""
@@ -66,7 +64,7 @@ def _schema_of(state: State, ref: TableRef, source: str, job: Job) -> Schema:
         return found.schema
     if not job.configuration["load"].get("autodetect"):
         raise invalid("No schema specified on job or table.")
-    return inferred_from_json(list(_lines(job.data)))
+    return inferred_from_json(list(_lines(job.data, state.limits.row_bytes)))
 
 
 # ---- Parquet
@@ -92,7 +90,7 @@ def _parquet_rows(state: State, data: bytes, schema: Schema, said: Mapping[str, 
     found = inferred_from_parquet(file.schema_arrow, lists=_lists(said))
     refuse_other_types(found, schema)
     has = {each.name.lower(): each.name for each in found}
-    with state.storage.given(file.read()) as name:
+    with state.storage.given(_readable(file.read())) as name:
         columns = (
             f"{_converted(has[each.name.lower()], found, each)} AS {quoted(each.name)}"
             if each.name.lower() in has
@@ -102,8 +100,20 @@ def _parquet_rows(state: State, data: bytes, schema: Schema, said: Mapping[str, 
         yield f"SELECT {', '.join(columns)} FROM {name}"
 
 
+def _readable(table: pa.Table) -> pa.Table:
+    """DuckDB knows no decimals of more than 38 digits: they come as text."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_decimal256(field.type):
+            text = table.column(place).cast(pa.string())
+            table = table.set_column(place, field.name, text)
+    return table
+
+
 def _converted(name: str, found: Schema, wanted: Any) -> str:
     has = next(each for each in found if each.name == name)
+    if has.type == "RECORD" and [each.name for each in has.fields] == ["list"]:
+        inside = f'list_transform({quoted(name)}, lambda each: struct_pack("element" := each))'
+        return f'CASE WHEN {quoted(name)} IS NULL THEN NULL ELSE struct_pack("list" := {inside}) END'
     if wanted.type in ("BIGNUMERIC", "GEOGRAPHY") and has.type != "RECORD" and wanted.mode != "REPEATED":
         key = f"${wanted.type.lower()}"
         text = f"CAST({quoted(name)} AS VARCHAR)"
@@ -115,12 +125,12 @@ def _converted(name: str, found: Schema, wanted: Any) -> str:
 # ---- newline-delimited JSON
 
 
-def _lines(data: bytes) -> Iterator[Any]:
+def _lines(data: bytes, most_bytes: int) -> Iterator[Any]:
     for number, line in enumerate(data.splitlines(), start=1):
         if not line.strip():
             continue
-        if len(line) > MAX_ROW_BYTES:
-            raise invalid(f"JSON row {number} is larger than 100 MB.")
+        if len(line) > most_bytes:
+            raise invalid(f"JSON row {number} is larger than {most_bytes} bytes.")
         try:
             yield orjson.loads(line.replace(b"NaN", b'"NaN"') if b":NaN" in line.replace(b" ", b"") else line)
         except orjson.JSONDecodeError as error:
@@ -133,7 +143,7 @@ def _lines(data: bytes) -> Iterator[Any]:
 @contextmanager
 def _json_rows(state: State, data: bytes, schema: Schema, said: Mapping[str, Any]) -> Iterator[str]:
     ignore = bool(said.get("ignoreUnknownValues"))
-    rows = [parsed_row(each, schema, ignore_unknown=ignore) for each in _lines(data)]
+    rows = [parsed_row(each, schema, ignore_unknown=ignore) for each in _lines(data, state.limits.row_bytes)]
     with state.storage.given(pa.Table.from_pylist(rows, arrow_of(schema))) as name:
         yield f"SELECT * FROM {name}"
 

@@ -89,9 +89,7 @@ class Partitioning:
             raise invalid(f"The field specified for partitioning cannot be REPEATED: {self.column}.")
         fits = field.type == "INTEGER" if self.unit is None else self.unit in TIMES.get(field.type, ())
         if not fits:
-            raise invalid(
-                f"Partitioning by {self.unit or 'range'} does not go with {self.column} of type {field.type}."
-            )
+            raise invalid(f"Partitioning by {self.unit or 'range'} does not fit {self.column} of type {field.type}.")
 
     def to_json(self) -> dict[str, Any]:
         """As REST shows it."""

@@ -116,6 +116,10 @@ class BigQueryServer:
         """Let time pass for the server."""
         self._control("POST", "clock", {"seconds": seconds})
 
+    def reset(self) -> None:
+        """As when it was started: no data, no jobs, no faults, no log, all settings as they are by default."""
+        self._control("POST", "reset", {})
+
     def log(self) -> list[dict[str, Any]]:
         """Every call so far: method, path, query, operation, job_id, status, bytes_in, bytes_out, faults, seconds."""
         return read_log(self.folder) if (self.folder / LOG_NAME).exists() else []

@@ -47,12 +47,12 @@ def run_query(state: State, job: Job, *, dry: bool = False) -> None:
     said = job.configuration["query"]
     statements = parsed(str(said.get("query") or ""))
     if len(statements) > 1 or isinstance(statements[0], exp.Transaction):
-        _run_script(state, job, statements)
+        _run_script(state, job, statements, dry=dry)
         return
     _run_statement(state, job, statements[0], dry=dry)
 
 
-def _run_script(state: State, job: Job, statements: list[exp.Expression]) -> None:
+def _run_script(state: State, job: Job, statements: list[exp.Expression], *, dry: bool) -> None:
     """Statements in order; BEGIN TRANSACTION .. COMMIT TRANSACTION all or nothing.
 
     Source: https://cloud.google.com/bigquery/docs/transactions (read 2026-11-28): a script that fails inside a
@@ -72,7 +72,7 @@ def _run_script(state: State, job: Job, statements: list[exp.Expression]) -> Non
                 state.catalog.restore(before)
                 before = None
             else:
-                _run_statement(state, job, statement, dry=False)
+                _run_statement(state, job, statement, dry=dry)
                 processed += int(job.totals.get("totalBytesProcessed", 0))
     except ApiError:
         if before is not None:

@@ -25,6 +25,10 @@ class RequestLog:
         """One call."""
         self._file.write(orjson.dumps(entry) + b"\n")
 
+    def clear(self) -> None:
+        """As if there had been none."""
+        self._file.truncate(0)
+
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
     """All calls so far."""

@@ -5,6 +5,7 @@ Belongs here: when a job's work is done, what a failed one leaves (nothing). Not
 
 from __future__ import annotations
 
+import traceback
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -136,6 +137,8 @@ def _run(state: State, job: Job) -> None:
         error = said
     except (duckdb.Error, pa.ArrowException) as said:
         error = invalid(f"Error while reading data, error message: {str(said).splitlines()[0]}")
+    except Exception:  # noqa: BLE001 - a fault of this fake ends this job, and no other
+        error = ApiError("notImplemented", f"A fault of this fake of BigQuery:\n{traceback.format_exc()}")
     job.data = b""
     job.end(state.clock.now_ms(), error)
 

@@ -54,6 +54,7 @@ class Server:
         app.router.add_put("/fake/faults", self._put_faults)
         app.router.add_patch("/fake/settings", self._configure)
         app.router.add_post("/fake/clock", self._advance)
+        app.router.add_post("/fake/reset", self._reset)
         app.router.add_route("*", "/{path:.*}", self._unknown)
         return app
 
@@ -89,7 +90,7 @@ class Server:
             }
         )
         if response is None:
-            _reset(request)
+            _cut_off(request)
             return web.Response(status=500)
         return response
 
@@ -172,6 +173,14 @@ class Server:
         self.state.clock.advance(float((await request.json())["seconds"]))
         return web.json_response({"now_ms": self.state.clock.now_ms()})
 
+    async def _reset(self, request: web.Request) -> web.Response:
+        await asyncio.get_running_loop().run_in_executor(self._worker, self._forget)
+        return web.json_response({})
+
+    def _forget(self) -> None:
+        self.state, self.faults = State(), Faults()
+        self.log.clear()
+
     async def _unknown(self, request: web.Request) -> web.Response:
         told = f"This fake of BigQuery has no {request.method} {request.path}"
         self.log.write({"method": request.method, "path": request.path, "operation": None, "status": 501})
@@ -199,7 +208,7 @@ def _response(reply: Reply) -> web.Response:
     return web.Response(status=reply.status, body=body, headers=headers)
 
 
-def _reset(request: web.Request) -> None:
+def _cut_off(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
 

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import sqlglot
 from sqlglot import exp
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ParseError, SqlglotError
 
 from tests.bigquery_server import information_schema
 from tests.bigquery_server.catalog import DatasetRef, Table, TableRef
@@ -26,7 +26,7 @@ from tests.bigquery_server.schema import Schema, fields_of_duckdb
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Version, select_of
 
-__all__ = ["Read", "Reading", "duckdb_errors", "parsed", "table_ref"]
+__all__ = ["Read", "Reading", "anonymous", "duckdb_errors", "name_columns", "parsed", "table_ref"]
 
 MAX_VIEW_DEPTH = 16
 
@@ -63,6 +63,7 @@ class Reading:
         """A copy with parameters, tables and functions replaced; of DML the target may be left as it is."""
         made = statement.copy()
         self.parameters.put_into(made)
+        name_columns(made)
         for origin, node in zip(list(_tables(statement)), list(_tables(made)), strict=True):
             if not (keep_target and origin is statement.this):
                 self._replace(node, origin)
@@ -76,7 +77,7 @@ class Reading:
         twice = next((each for each in lower if lower.count(each) > 1), None)
         if twice is not None:
             raise invalid_query(f"Duplicate column names in the result are not supported. Found duplicate(s): {twice}")
-        return fields_of_duckdb([_column_name(name, place) for place, name in enumerate(names)], types)
+        return fields_of_duckdb(names, types)
 
     def find(self, ref: TableRef) -> Table:
         """A table of the query's location, or 404."""
@@ -160,7 +161,9 @@ def parsed(text: str) -> list[exp.Expression]:
     try:
         found = [each for each in sqlglot.parse(text, dialect="bigquery") if each is not None]
     except SqlglotError as error:
-        raise invalid_query(f"Syntax error: {str(error)[:300]}") from error
+        first = error.errors[0] if isinstance(error, ParseError) and error.errors else {}
+        where = f" at [{first.get('line', 1)}:{first.get('col', 1)}]"
+        raise invalid_query(f"Syntax error: {first.get('description', 'unreadable')}{where}") from error
     if not found:
         raise invalid_query("Syntax error: Unexpected end of statement")
     for each in found:
@@ -195,10 +198,17 @@ def _split(part: Any) -> list[str]:
     return str(part.name).split(".")
 
 
-def _column_name(name: str, place: int) -> str:
-    """BigQuery calls an expression without a name f0_, f1_, ..."""
-    plain = name.replace("_", "a").replace("$", "a").replace("-", "a").replace(" ", "a").isalnum()
-    return name if plain else f"f{place}_"
+def anonymous(node: exp.Expression) -> bool:
+    """Whether a column of a SELECT has no name: it is an expression without an alias."""
+    return not isinstance(node, exp.Alias | exp.Column | exp.Star | exp.Dot | exp.PropertyEQ)
+
+
+def name_columns(statement: exp.Expression) -> None:
+    """Columns without a name are f0_, f1_, ... in each SELECT."""
+    for select in statement.find_all(exp.Select):
+        unnamed = [each for each in select.expressions if anonymous(each)]
+        for number, each in enumerate(unnamed):
+            each.replace(exp.alias_(each.copy(), f"f{number}_"))
 
 
 @contextmanager

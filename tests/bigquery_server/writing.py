@@ -181,7 +181,7 @@ def commit_parts(state: State, target: Target, parts: tuple[Part, ...], changed:
         old = table.now.parts
     _check_numbers(state, target, old + parts, changed)
     if target.table is None:
-        state.catalog.add_table(table)
+        table = state.catalog.add_table(table)
     return state.catalog.commit(replace(table, clustering=target.clustering), old + parts, target.schema, changed)
 
 

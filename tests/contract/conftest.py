@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 from tests.bigquery_server.process import BigQueryServer, bigquery_server
 
+<<<<<<< HEAD
 from batch_llm.warehouse.base import Warehouse
 from tests.contract.warehouse_lab import LABS, Lab
+=======
+from tests.bigquery_server.process import BigQueryServer, bigquery_server
+from tests.contract.bigquery_lab import DATASET, BigQueryLab
+>>>>>>> bq-fake
 from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_server
 
@@ -61,3 +66,20 @@ def s3(shared_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name, value in shared_s3.environment.items():
         monkeypatch.setenv(name, value)
     return f"{shared_s3.url}/{tmp_path.name}"
+
+
+@pytest.fixture(scope="session")
+def shared_bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
+    """A fake of BigQuery for tests that `reset` it."""
+    with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
+        yield server
+
+
+@pytest.fixture
+def bq(shared_bigquery: BigQueryServer) -> Iterator[BigQueryLab]:
+    """A fake of BigQuery with nothing but an empty dataset, and the real client on it."""
+    shared_bigquery.reset()
+    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000})  # a test changes its table more often than that
+    with shared_bigquery.client() as client:
+        client.create_dataset(DATASET)
+        yield BigQueryLab(shared_bigquery, client)

@@ -237,6 +237,7 @@ WHOLE_WAY = """
             yield pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
     for info in frozen.slices:
         warehouse.publish("r1", info.number, answered(info.number), schema)
+    for info in frozen.slices:
         assert sum(batch.num_rows for batch in warehouse.prior(frozen, info.number, "absent", ["r1"])) == info.rows
     for output in ("tone", home + "/tone.parquet"):
         warehouse.promote("r1", output, KEY, "upsert")

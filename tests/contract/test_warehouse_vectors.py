@@ -16,7 +16,7 @@ import pytest
 
 from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import LLM_SCHEMA, Warehouse
-from tests.contract.warehouse_lab import KEY, batches, input_table, output_rows, spec, written
+from tests.contract.warehouse_lab import KEY, Lab, batches, input_table, output_rows, spec, written
 
 SIZE = 5
 
