@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.bigquery_server.process import BigQueryServer, bigquery_server
 
-<<<<<<< HEAD
 from batch_llm.warehouse.base import Warehouse
-from tests.contract.warehouse_lab import LABS, Lab
-=======
 from tests.bigquery_server.process import BigQueryServer, bigquery_server
 from tests.contract.bigquery_lab import DATASET, BigQueryLab
->>>>>>> bq-fake
+from tests.contract.warehouse_lab import LABS, Lab
 from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_server
 
@@ -33,18 +29,14 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
-@pytest.fixture(scope="session")
-def shared_bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
-    """A BigQuery for tests that have projects of their own."""
-    with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
-        yield server
-
-
 @pytest.fixture(params=LABS)
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every kind of warehouse; the environment leads to what it needs."""
     if request.param == "bigquery":
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", request.getfixturevalue("shared_bigquery").url)
+        server: BigQueryServer = request.getfixturevalue("shared_bigquery")
+        server.reset()
+        server.configure(limits={"table_changes_per_10_s": 1_000})  # a test changes its table more often than that
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
     return request.param  # type: ignore[no-any-return]
 
 

@@ -34,6 +34,7 @@ class Lab(Protocol):
     home: Path
     keeps_tables_as_they_are: bool  # rows of tables in their order, small integers small
     keeps_missing_lists: bool  # apart from empty ones; also missing elements of lists
+    many_rows: int  # that go from input to output in some seconds
     our_table: str  # where the published rows of run r1 are
     no_table: str  # a name with a part too many
 
@@ -51,6 +52,7 @@ class DuckDBLab:
     memory_limit: str = "512MB"
     keeps_tables_as_they_are: ClassVar[bool] = True
     keeps_missing_lists: ClassVar[bool] = True
+    many_rows: ClassVar[int] = 300_000
     our_table: ClassVar[str] = "_batch_llm.out_r1"
     no_table: ClassVar[str] = "a.b.c"
 
@@ -86,6 +88,7 @@ class BigQueryLab:
     options: Options = field(default_factory=Options)
     keeps_tables_as_they_are: ClassVar[bool] = False
     keeps_missing_lists: ClassVar[bool] = False
+    many_rows: ClassVar[int] = 50_000
     our_table: ClassVar[str] = "batch_llm_out_r1"
     no_table: ClassVar[str] = "a.b.c.d"
 
