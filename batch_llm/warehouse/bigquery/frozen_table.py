@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from google.cloud import bigquery
 
-from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.bigquery.marks import mark, read_mark
 
@@ -70,7 +69,4 @@ class Manifest:
 def sizes_of(rows: int, rows_per_slice: int) -> Sequence[int]:
     """The rows of each slice: all but the last are full."""
     full = max(rows_per_slice, -(-rows // MOST_SLICES))
-    sizes = [full] * (rows // full) + ([rows % full] if rows % full else [])
-    if len(sizes) > MOST_SLICES:
-        raise WarehouseError(f"{rows:,} rows in slices of {full:,} are more than {MOST_SLICES:,} slices")
-    return sizes
+    return [full] * (rows // full) + ([rows % full] if rows % full else [])
