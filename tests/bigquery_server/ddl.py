@@ -249,7 +249,7 @@ def _options(reading: Reading, statement: Any) -> dict[str, Any]:
         elif name == "require_partition_filter":
             found["requirePartitionFilter"] = str(value).upper() == "TRUE"
         elif name in TEXTS:
-            found[TEXTS[name]] = value.name
+            found[TEXTS[name]] = None if isinstance(value, exp.Null) else value.name
         elif name in ("location", "partition_expiration_days", "default_table_expiration_days"):
             found[name] = value.name
         else:
@@ -261,9 +261,9 @@ def _options(reading: Reading, statement: Any) -> dict[str, Any]:
 
 
 def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -> None:
-    catalog = reading.state.catalog
+    catalog, node = reading.state.catalog, statement.args["tables"][0]
     if kind == "SCHEMA":
-        ref = _schema_ref(reading, statement.this)
+        ref = _schema_ref(reading, node)
         if ref not in catalog.datasets and not statement.args.get("exists"):
             raise not_found("Dataset", str(ref))
         if ref in catalog.datasets and not statement.args.get("cascade") and any(catalog.tables_of(ref)):
@@ -272,7 +272,7 @@ def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -
             catalog.drop_dataset(ref)
         _done(job, None, "DROP", "DROP_SCHEMA")
         return
-    table = table_ref(statement.this, reading)
+    table = table_ref(node, reading)
     found = catalog.find(table)
     if found is None and not statement.args.get("exists"):
         catalog.dataset(table.parent)

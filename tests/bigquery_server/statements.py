@@ -39,6 +39,7 @@ class Read:
     version: Version
     node: exp.Table  # where it stands in the statement
     view: exp.Expression | None  # the query of the view that reads it
+    rewritten: bool = False  # all of it is read, as DML that updates or deletes does with its target
 
 
 @dataclass

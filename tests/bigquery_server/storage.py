@@ -23,7 +23,19 @@ from tests.bigquery_server.errors import invalid_query
 from tests.bigquery_server.schema import Field, Schema, quoted
 from tests.bigquery_server.values import bignumeric_text
 
-__all__ = ["PARTITION", "Part", "Segment", "Storage", "Version", "bytes_of", "bytes_of_row", "select_of", "whole"]
+__all__ = [
+    "PARTITION",
+    "Part",
+    "Segment",
+    "Storage",
+    "Version",
+    "bytes_of",
+    "bytes_of_row",
+    "parts_only",
+    "parts_without",
+    "select_of",
+    "whole",
+]
 
 PARTITION = "$partition"  # the column of every segment that says to which partition a row belongs
 MEMORY_LIMIT = "1GB"
@@ -92,12 +104,11 @@ class Version:
 
     def without(self, partition: str) -> tuple[Part, ...]:
         """What is left when a partition goes."""
-        left = (Part(part.segment, part.partitions - {partition}) for part in self.parts)
-        return tuple(part for part in left if part.partitions)
+        return parts_without(self.parts, frozenset({partition}))
 
     def only(self, partition: str) -> tuple[Part, ...]:
         """One partition."""
-        return tuple(Part(each.segment, frozenset({partition})) for each in self.parts if partition in each.partitions)
+        return parts_only(self.parts, frozenset({partition}))
 
 
 class Storage:
@@ -179,6 +190,18 @@ class Storage:
 def whole(segment: Segment) -> tuple[Part, ...]:
     """All of a segment; nothing when it is empty."""
     return (Part(segment, frozenset(segment.rows)),) if segment.rows else ()
+
+
+def parts_without(parts: Iterable[Part], partitions: frozenset[str]) -> tuple[Part, ...]:
+    """What is left when these partitions go."""
+    left = (Part(each.segment, each.partitions - partitions) for each in parts)
+    return tuple(each for each in left if each.partitions)
+
+
+def parts_only(parts: Iterable[Part], partitions: frozenset[str]) -> tuple[Part, ...]:
+    """These partitions."""
+    kept = (Part(each.segment, each.partitions & partitions) for each in parts)
+    return tuple(each for each in kept if each.partitions)
 
 
 def select_of(parts: Iterable[Part], schema: Schema, *, partition: bool = False) -> str:

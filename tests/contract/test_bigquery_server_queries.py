@@ -289,7 +289,7 @@ def test_a_dry_run_tells_the_bytes_and_does_nothing(bq: BigQueryLab) -> None:
     assert dry("SELECT text FROM d.t WHERE id = 1").total_bytes_processed == 31
     assert dry("SELECT COUNT(*) FROM d.t").total_bytes_processed == 0
     assert dry("CREATE TABLE d.u AS SELECT text FROM d.t").total_bytes_processed == 7
-    assert dry("DELETE FROM d.t WHERE id = 1").total_bytes_processed == 24
+    assert dry("DELETE FROM d.t WHERE id = 1").total_bytes_processed == 24 + 31
     assert dry("INSERT INTO d.t (id) SELECT id FROM d.t").total_bytes_processed == 24
     assert dry("SELECT id FROM d.t; SELECT id FROM d.t").total_bytes_processed == 48
     assert len(bq.rows("t")) == 3
@@ -315,9 +315,13 @@ def test_partitions_that_are_not_read_cost_nothing(bq: BigQueryLab) -> None:
     assert cost("SELECT slice, text FROM d.t WHERE slice >= 2 AND text = 'b'") == 22
     assert cost("SELECT slice, text FROM d.t WHERE text = 'b'") == 33
     assert cost("SELECT x.slice, x.text FROM d.t AS x WHERE x.slice IN (1)") == 11
-    assert cost("UPDATE d.t SET text = 'x' WHERE slice = 1") == 11
+    assert cost("UPDATE d.t SET text = 'x' WHERE slice = 1") == 11 + 11
     merge = "MERGE d.t AS t USING d.s AS s ON t.text = s.text {} WHEN MATCHED THEN DELETE"
-    assert (cost(merge.format("")), cost(merge.format("AND t.slice = 2"))) == (33, 22)
+    assert (cost(merge.format("")), cost(merge.format("AND t.slice = 2"))) == (9 + 33, 22 + 22)
+    only_insert = (
+        "MERGE d.t AS t USING d.s AS s ON t.slice = s.slice WHEN NOT MATCHED THEN INSERT (slice) VALUES (slice)"
+    )
+    assert cost(only_insert) == 24
 
 
 def test_a_table_may_want_a_filter(bq: BigQueryLab) -> None:
@@ -424,7 +428,7 @@ def test_a_job_takes_its_time_and_can_be_cancelled(bq: BigQueryLab) -> None:
 def test_results_are_waited_for(bq: BigQueryLab) -> None:
     bq.server.configure(job_s=0.3)
     assert bq.ask("SELECT 1") == [(1,)]
-    assert list(bq.client.query_and_wait("SELECT 2"))[0][0] == 2
+    assert [row[0] for row in bq.client.query_and_wait("SELECT 2")] == [2]
     assert bq.operations().count("jobs.getQueryResults") <= 3
 
 
