@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import count
 from typing import Any
@@ -168,6 +168,15 @@ class Storage:
         rows = f"SELECT {columns} FROM ({select})"
         self.run(f"CREATE TABLE {name} AS SELECT *, {partition} AS {quoted(PARTITION)} FROM ({rows})")
         return self._segment(name, schema)
+
+    def compacted(self, version: Version) -> Version:
+        """The same rows in the same order, in one segment.
+
+        A hash join over hundreds of segments takes memory for each of them.
+        """
+        name = self.name("segment")
+        self.run(f"CREATE TABLE {name} AS {select_of(version.parts, version.schema, partition=True)}")
+        return replace(version, parts=whole(self._segment(name, version.schema)))
 
     def _segment(self, name: str, schema: Schema) -> Segment:
         sizes = self.run(
