@@ -100,6 +100,8 @@ def _create(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool)
     if found is not None and not statement.args.get("replace"):
         raise already_exists("Table", str(ref))
     need_dataset(reading.state, "bigquery.tables.create", str(ref.parent))
+    if not dry:
+        reading.state.modifications.count_metadata(ref, reading.state.limits)
     target = _target(reading, statement, ref, dataset)
     finish = (_view if kind == "VIEW" else _table)(reading, job, statement, target)
     if not dry:
@@ -282,6 +284,7 @@ def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -
     if found is not None:
         need_table(reading.state, "bigquery.tables.delete", str(table))
     if found is not None and not dry:
+        reading.state.modifications.count_metadata(table, reading.state.limits)
         catalog.tables.pop(table)
     _done(job, table, "DROP" if found is not None else "SKIP", f"DROP_{kind}")
 
@@ -298,6 +301,7 @@ def _alter(reading: Reading, job: Job, statement: Any, *, dry: bool) -> None:
             raise invalid_query(f"Unknown to this fake of BigQuery: ALTER TABLE .. {action.sql('bigquery')[:100]}")
     kept = {key: value for key, value in properties.items() if value is not None}
     if not dry:
+        reading.state.modifications.count_metadata(table.ref, reading.state.limits)
         changed = replace(table, properties=kept)
         if schema == table.schema:
             reading.state.catalog.put(changed)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 PARTITION = "$partition"  # the column of every segment that says to which partition a row belongs
+MACROS = Path(__file__).with_name("sql") / "macros.sql"
 MEMORY_LIMIT = "1GB"
 
 # Source: https://cloud.google.com/bigquery/pricing#data (read 2026-11-28)
@@ -118,8 +120,9 @@ class Storage:
         self.connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2})
         self.connection.execute("SET TimeZone='UTC'")
         self._numbers = count()
-        self._function("farm_fingerprint", _fingerprints, [duckdb.type("BLOB")], duckdb.type("BIGINT"))
+        self._function("fingerprint64", _fingerprints, [duckdb.type("BLOB")], duckdb.type("BIGINT"))
         self._function("bignumeric_text", _bignumerics, [duckdb.type("VARCHAR")], duckdb.type("VARCHAR"))
+        self.connection.execute(MACROS.read_text(encoding="utf-8"))
 
     def _function(self, name: str, of_array: Callable[[Any], Any], takes: list[Any], gives: Any) -> None:
         self.connection.create_function(name, of_array, takes, gives, type="arrow")

@@ -21,14 +21,17 @@ ONE = pa.table({"slice": pa.array([1], pa.int64())})
 @pytest.fixture(autouse=True)
 def real_limits(bq: BigQueryLab) -> None:
     """As BigQuery has them."""
-    bq.server.configure(limits={"table_changes_per_10_s": Limits().table_changes_per_10_s})
+    real = Limits()
+    names = ("table_changes_per_10_s", "metadata_changes_per_10_s")
+    bq.server.configure(limits={name: getattr(real, name) for name in names})
 
 
 def test_the_numbers_are_bigquerys() -> None:
     assert Limits() == Limits(
         table_changes_per_day=1_500, partition_changes_per_day=30_000, ingestion_partition_changes_per_day=11_000,
-        table_changes_per_10_s=5, partitioned_table_changes_per_10_s=50, partitions_per_job=4_000,
-        partitions_per_table=10_000, row_bytes=104_857_600, dml_running_per_table=2, dml_queued_per_table=20,
+        table_changes_per_10_s=5, partitioned_table_changes_per_10_s=50, metadata_changes_per_10_s=5,
+        partitions_per_job=4_000, partitions_per_table=10_000, row_bytes=104_857_600,
+        dml_running_per_table=2, dml_queued_per_table=20,
     )  # fmt: skip
 
 
@@ -128,3 +131,17 @@ def test_a_table_partitioned_by_a_load_counts_as_such(bq: BigQueryLab) -> None:
     for _ in range(6):
         bq.load("t$1", ONE, range_partitioning=BY_SLICE, write_disposition="WRITE_TRUNCATE")
     assert bq.rows("t") == [(1,)]
+
+
+def test_what_is_known_of_a_table_is_changed_so_often(bq: BigQueryLab) -> None:
+    for number in range(5):
+        bq.query(f"CREATE OR REPLACE TABLE d.t AS SELECT {number} AS n")
+    for statement in ("DROP TABLE d.t", "CREATE OR REPLACE TABLE d.t (x INT64)", "ALTER TABLE d.t ADD COLUMN x INT64"):
+        with refused(TooManyRequests, "rateLimitExceeded", "too many table update operations"):
+            bq.query(statement, job_id=statement.split()[0])
+    table = bq.client.get_table(bq.ref("t"))
+    with refused(Forbidden, "rateLimitExceeded"):
+        bq.client.update_table(table, ["description"], retry=None)
+    assert bq.rows("t") == [(4,)]
+    bq.server.advance(11)
+    bq.query("DROP TABLE d.t")

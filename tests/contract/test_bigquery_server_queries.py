@@ -32,6 +32,34 @@ def test_farm_fingerprint_is_the_documented_value(bq: BigQueryLab) -> None:
     found = bq.ask(f"SELECT FARM_FINGERPRINT(each) FROM UNNEST({texts}) AS each WITH OFFSET AS place ORDER BY place")
     assert found == [(-1541654101129638711,), (2794438866806483259,), (-4880158226897771312,)]
     assert bq.ask("SELECT FARM_FINGERPRINT(NULL)") == [(None,)]
+    assert bq.ask("SELECT FARM_FINGERPRINT(each) FROM UNNEST([b'1footrue']) AS each") == [(-1541654101129638711,)]
+    with refused(BadRequest, "invalidQuery", "No matching signature for function FARM_FINGERPRINT"):
+        bq.ask("SELECT FARM_FINGERPRINT(1)")
+
+
+def test_values_as_text(bq: BigQueryLab) -> None:
+    """Source (read 2026-11-28):
+    https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_functions#cast_as_string
+    """
+    values = "1, 1.0, 1.5, TRUE, b'\\xc3\\xbc', NUMERIC '1.50', NUMERIC '100', BIGNUMERIC '1.50', NULL"
+    asked = ", ".join(f"CAST({each.strip()} AS STRING)" for each in values.split(", "))
+    assert bq.ask(f"SELECT {asked}") == [("1", "1", "1.5", "true", "ü", "1.5", "100", "1.5", None)]
+    with refused(BadRequest, "invalidQuery"):
+        bq.ask("SELECT CAST(b'\\xff' AS STRING)")
+
+
+def test_rows_of_a_table_that_is_gone(bq: BigQueryLab) -> None:
+    """Neither the next page nor a query reads it, nor another table in its place."""
+    bq.load("t", pa.table({"id": list(range(10))}))
+    pages = bq.client.list_rows(bq.client.get_table(bq.ref("t")), page_size=4).pages
+    next(pages)
+    bq.client.delete_table(bq.ref("t"))
+    bq.load("t", NUMBERS)
+    with refused(NotFound, "notFound", "page token is of another table"):
+        next(pages)
+    bq.client.delete_table(bq.ref("t"))
+    with refused(NotFound, "notFound"):
+        bq.rows("t")
 
 
 def test_fingerprints_can_be_cut_into_slices_without_an_overflow(bq: BigQueryLab) -> None:
