@@ -1,10 +1,12 @@
 """What a statement reads and costs: bytes processed and billed, maximumBytesBilled.
 
 Belongs here: which columns and partitions are read, the sums. Not here: running statements.
-A column is read when its name stands anywhere in the statement (or a `*` does); a partition is left out when a
-condition on the partitioning column alone, in the WHERE or ON beside the table, holds for none of its rows.
+DML that updates or deletes is billed for what it reads and, again, for all columns of the target. A column is read when
+its name stands anywhere in the statement (or a `*` does); a partition is left out when a condition on the partitioning
+column alone, in the WHERE or ON beside the table, holds for none of its rows.
 Sources (read 2026-11-28): https://cloud.google.com/bigquery/pricing#on_demand_pricing,
-https://cloud.google.com/bigquery/docs/querying-partitioned-tables
+https://cloud.google.com/bigquery/docs/querying-partitioned-tables,
+https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#on-demand-query-size-calculation
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from tests.bigquery_server.functions import rewritten
 from tests.bigquery_server.jobs import Job
 from tests.bigquery_server.schema import Schema, quoted
 from tests.bigquery_server.statements import Read, Reading, duckdb_errors
-from tests.bigquery_server.storage import PARTITION, Part, bytes_of_row, select_of
+from tests.bigquery_server.storage import PARTITION, Part, bytes_of_row, parts_only, select_of
 
 __all__ = ["bill"]
 
@@ -74,6 +76,8 @@ def _bytes(reading: Reading, read: Read, statement: exp.Expression) -> int:
 
 
 def _columns_read(read: Read, statement: exp.Expression) -> Schema:
+    if read.rewritten:
+        return read.version.schema
     for each in (statement, read.view):
         stars = each.find_all(exp.Star) if each is not None else ()
         if any(not isinstance(star.parent, exp.Count) for star in stars):
@@ -125,4 +129,4 @@ def _pruned(reading: Reading, read: Read, predicate: str) -> tuple[Part, ...]:
     with duckdb_errors():
         rows = reading.state.storage.run(f"SELECT DISTINCT {quoted(PARTITION)} FROM ({source}) WHERE {predicate}")
     kept = frozenset(row[0] for row in rows)
-    return tuple(Part(each.segment, each.partitions & kept) for each in read.version.parts if each.partitions & kept)
+    return parts_only(read.version.parts, kept)

@@ -202,6 +202,11 @@ class Catalog:
         times = {**table.partitions_modified_ms, **dict.fromkeys(changed, self.clock.now_ms())}
         return self.put(replace(table, history=(*table.history, version), partitions_modified_ms=times))
 
+    def rewrite(self, table: Table, version: Version, same: Version) -> None:
+        """Put other segments with the same rows in a version's place; nobody can tell."""
+        history = tuple(same if each is version else each for each in table.history)
+        self.tables[table.ref] = replace(table, history=history)
+
     def snapshot(self) -> Snapshot:
         """Everything as it is now; records never change."""
         return Snapshot(dict(self.datasets), dict(self.tables))
@@ -220,11 +225,20 @@ class Catalog:
             self.restore(before)
             raise
 
+    def time_travel_us(self, table: Table) -> int:
+        """How far back one can look: 2 to 7 days, as the dataset says.
+
+        Source: https://cloud.google.com/bigquery/docs/time-travel (read 2026-11-28).
+        """
+        hours = int(self.dataset(table.ref.parent).properties.get("maxTimeTravelHours") or 168)
+        return hours * 3_600_000_000
+
     def as_of(self, table: Table, at_us: int) -> Version:
         """The version that was current at a moment."""
+        now_us = self.clock.now_us()
         found = next((each for each in reversed(table.history) if each.at_us <= at_us), None)
-        if found is None or at_us > self.clock.now_us():
-            first = table.history[0].at_us // 1000
+        if found is None or not now_us - self.time_travel_us(table) <= at_us <= now_us:
+            first = max(table.history[0].at_us, now_us - self.time_travel_us(table)) // 1000
             raise ApiError(
                 "invalidQuery",
                 f"Invalid time travel timestamp {at_us // 1000} for table {table.ref}@{at_us // 1000}. "

@@ -100,6 +100,8 @@ def _create(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool)
     if found is not None and not statement.args.get("replace"):
         raise already_exists("Table", str(ref))
     need_dataset(reading.state, "bigquery.tables.create", str(ref.parent))
+    if not dry:
+        reading.state.modifications.count_metadata(ref, reading.state.limits)
     target = _target(reading, statement, ref, dataset)
     finish = (_view if kind == "VIEW" else _table)(reading, job, statement, target)
     if not dry:
@@ -249,7 +251,7 @@ def _options(reading: Reading, statement: Any) -> dict[str, Any]:
         elif name == "require_partition_filter":
             found["requirePartitionFilter"] = str(value).upper() == "TRUE"
         elif name in TEXTS:
-            found[TEXTS[name]] = value.name
+            found[TEXTS[name]] = None if isinstance(value, exp.Null) else value.name
         elif name in ("location", "partition_expiration_days", "default_table_expiration_days"):
             found[name] = value.name
         else:
@@ -261,9 +263,9 @@ def _options(reading: Reading, statement: Any) -> dict[str, Any]:
 
 
 def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -> None:
-    catalog = reading.state.catalog
+    catalog, node = reading.state.catalog, statement.args["tables"][0]
     if kind == "SCHEMA":
-        ref = _schema_ref(reading, statement.this)
+        ref = _schema_ref(reading, node)
         if ref not in catalog.datasets and not statement.args.get("exists"):
             raise not_found("Dataset", str(ref))
         if ref in catalog.datasets and not statement.args.get("cascade") and any(catalog.tables_of(ref)):
@@ -272,7 +274,7 @@ def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -
             catalog.drop_dataset(ref)
         _done(job, None, "DROP", "DROP_SCHEMA")
         return
-    table = table_ref(statement.this, reading)
+    table = table_ref(node, reading)
     found = catalog.find(table)
     if found is None and not statement.args.get("exists"):
         catalog.dataset(table.parent)
@@ -282,6 +284,7 @@ def _drop(reading: Reading, job: Job, statement: Any, kind: str, *, dry: bool) -
     if found is not None:
         need_table(reading.state, "bigquery.tables.delete", str(table))
     if found is not None and not dry:
+        reading.state.modifications.count_metadata(table, reading.state.limits)
         catalog.tables.pop(table)
     _done(job, table, "DROP" if found is not None else "SKIP", f"DROP_{kind}")
 
@@ -298,6 +301,7 @@ def _alter(reading: Reading, job: Job, statement: Any, *, dry: bool) -> None:
             raise invalid_query(f"Unknown to this fake of BigQuery: ALTER TABLE .. {action.sql('bigquery')[:100]}")
     kept = {key: value for key, value in properties.items() if value is not None}
     if not dry:
+        reading.state.modifications.count_metadata(table.ref, reading.state.limits)
         changed = replace(table, properties=kept)
         if schema == table.schema:
             reading.state.catalog.put(changed)

@@ -70,13 +70,13 @@ def _call(name: str, *values: exp.Expression) -> exp.Expression:
 
 
 def _fingerprint(node: Any) -> exp.Expression:
-    value = node.expressions[0].copy()
-    given_bytes = isinstance(value, exp.ByteString | exp.SHA2Digest | exp.MD5Digest)
-    return _call("farm_fingerprint", value if given_bytes else _call("encode", value))
+    return _call("googlesql_fingerprint", node.expressions[0].copy())
 
 
 def _cast(node: Any) -> exp.Expression:
-    """NUMERIC has 38 digits, 9 of them behind the point; BIGNUMERIC is a type of this server's own."""
+    """A cast to STRING says some things otherwise; BIGNUMERIC is a type of this server's own."""
+    if node.args["to"].this == exp.DataType.Type.TEXT and not node.args["to"].expressions:
+        return _call("googlesql_text", node.this.copy())
     if node.args["to"] == BIGNUMERIC_TYPE:  # types are rewritten before the casts around them
         text = _call("bignumeric_text", exp.Cast(this=node.this.copy(), to=exp.DataType.build("TEXT"), safe=False))
         made = exp.Struct(

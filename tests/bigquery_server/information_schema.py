@@ -42,7 +42,6 @@ UNDERSCORED = {
     "project_id": "VARCHAR", "dataset_id": "VARCHAR", "table_id": "VARCHAR", "creation_time": "BIGINT",
     "last_modified_time": "BIGINT", "row_count": "BIGINT", "size_bytes": "BIGINT", "type": "BIGINT",
 }  # fmt: skip
-SQL_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 def view_of(node: exp.Table, reading: Reading) -> tuple[str, str] | None:
@@ -101,10 +100,9 @@ def _columns(table: Table) -> Iterator[Row]:
     cut_by = (table.partitioning.column or "").lower() if table.partitioning else None
     clustered = {name.lower(): place for place, name in enumerate(table.clustering, start=1)}
     for place, field in enumerate(table.schema, start=1):
-        name = SQL_NAMES.get(field.type, field.type)
         yield (
             table.ref.project, table.ref.dataset, table.ref.table, field.name, place,
-            "NO" if field.mode == "REQUIRED" else "YES", f"ARRAY<{name}>" if field.mode == "REPEATED" else name,
+            "NO" if field.mode == "REQUIRED" else "YES", field.sql,
             "YES" if field.name.lower() == cut_by else "NO", clustered.get(field.name.lower()),
         )  # fmt: skip
 

@@ -28,6 +28,7 @@ class Limits:
     ingestion_partition_changes_per_day: int = 11_000  # the same, of a table partitioned by the time of the load
     table_changes_per_10_s: int = 5
     partitioned_table_changes_per_10_s: int = 50
+    metadata_changes_per_10_s: int = 5  # tables.insert, patch and update, DDL
     partitions_per_job: int = 4_000
     partitions_per_table: int = 10_000
     row_bytes: int = 100 * 1024 * 1024  # of a line of JSON
@@ -41,6 +42,7 @@ class Modifications:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self._times_ms: dict[TableRef, deque[int]] = {}
+        self._metadata_ms: dict[TableRef, deque[int]] = {}
 
     def count(self, ref: TableRef, table: Table | None, limits: Limits) -> None:
         """One more, or the error that it is too many."""
@@ -51,11 +53,7 @@ class Modifications:
         partitioned = table is not None and table.partitioning is not None
         lately = sum(1 for each in times if each > now_ms - TEN_SECONDS_MS)
         if lately > (limits.partitioned_table_changes_per_10_s if partitioned else limits.table_changes_per_10_s):
-            raise ApiError(
-                "rateLimitExceeded",
-                "Exceeded rate limits: too many table update operations for this table. For more information, see "
-                "https://cloud.google.com/bigquery/docs/troubleshoot-quotas",
-            )
+            raise _too_fast()
         if len(times) > self._per_day(table, limits):
             what = (
                 "number of partition modifications to a column partitioned table"
@@ -68,9 +66,29 @@ class Modifications:
                 "https://cloud.google.com/bigquery/docs/troubleshoot-quotas",
             )
 
+    def count_metadata(self, ref: TableRef, limits: Limits) -> None:
+        """One more change of what is known of a table, or the error that it is too many.
+
+        Source: https://github.com/OHDSI/CohortMethod/issues/94 (read 2026-11-28).
+        """
+        times, now_ms = self._metadata_ms.setdefault(ref.whole, deque()), self.clock.now_ms()
+        while times and times[0] <= now_ms - TEN_SECONDS_MS:
+            times.popleft()
+        times.append(now_ms)
+        if len(times) > limits.metadata_changes_per_10_s:
+            raise _too_fast()
+
     @staticmethod
     def _per_day(table: Table | None, limits: Limits) -> int:
         if table is None or table.partitioning is None:
             return limits.table_changes_per_day
         by_column = table.partitioning.column is not None
         return limits.partition_changes_per_day if by_column else limits.ingestion_partition_changes_per_day
+
+
+def _too_fast() -> ApiError:
+    return ApiError(
+        "rateLimitExceeded",
+        "Exceeded rate limits: too many table update operations for this table. For more information, see "
+        "https://cloud.google.com/bigquery/docs/troubleshoot-quotas",
+    )

@@ -80,7 +80,7 @@ def _run_script(state: State, job: Job, statements: list[exp.Expression], *, dry
         raise
     if before is not None:
         state.catalog.restore(before)
-    job.statistics["statementType"] = "SCRIPT"
+    job.statistics |= {"statementType": "SCRIPT", "totalBytesProcessed": str(processed)}
     job.totals |= {"totalBytesProcessed": str(processed), "numChildJobs": str(len(statements))}
 
 

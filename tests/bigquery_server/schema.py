@@ -56,6 +56,7 @@ ALIASES = {
     "INT64": "INTEGER",
     "STRUCT": "RECORD",
 }
+SQL_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 MODES = ("NULLABLE", "REQUIRED", "REPEATED")
 NAME = re.compile(r"[\w\-& %=+:'<>#|]{1,300}")
 OF_DUCKDB = {
@@ -112,6 +113,14 @@ class Field:
         else:
             one = SCALARS[self.type]
         return one + ("[]" if self.mode == "REPEATED" else "")
+
+    @property
+    def sql(self) -> str:
+        """Its type as GoogleSQL says it."""
+        one = SQL_NAMES.get(self.type, self.type)
+        if self.type == "RECORD":
+            one = f"STRUCT<{', '.join(f'{each.name} {each.sql}' for each in self.fields)}>"
+        return f"ARRAY<{one}>" if self.mode == "REPEATED" else one
 
     def to_json(self) -> dict[str, Any]:
         """As REST shows it."""

@@ -29,6 +29,7 @@ from tests.bigquery_server.storage import Version, select_of
 __all__ = ["Read", "Reading", "anonymous", "duckdb_errors", "name_columns", "parsed", "table_ref"]
 
 MAX_VIEW_DEPTH = 16
+MAX_PARTS = 32
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Read:
     version: Version
     node: exp.Table  # where it stands in the statement
     view: exp.Expression | None  # the query of the view that reads it
+    rewritten: bool = False  # all of it is read, as DML that updates or deletes does with its target
 
 
 @dataclass
@@ -125,6 +127,10 @@ class Reading:
         if asked is not None:
             version = self.state.catalog.as_of(table, self.moment_us(asked.expression))
         need_query(self.state, str(ref), self.location)
+        if len(version.parts) > MAX_PARTS:
+            same = self.state.storage.compacted(version)
+            self.state.catalog.rewrite(table, version, same)
+            version = same
         self.reads.append(Read(table, version, origin, self.view))
         return select_of(version.parts, version.schema), ref.table
 

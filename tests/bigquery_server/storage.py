@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -23,9 +24,22 @@ from tests.bigquery_server.errors import invalid_query
 from tests.bigquery_server.schema import Field, Schema, quoted
 from tests.bigquery_server.values import bignumeric_text
 
-__all__ = ["PARTITION", "Part", "Segment", "Storage", "Version", "bytes_of", "bytes_of_row", "select_of", "whole"]
+__all__ = [
+    "PARTITION",
+    "Part",
+    "Segment",
+    "Storage",
+    "Version",
+    "bytes_of",
+    "bytes_of_row",
+    "parts_only",
+    "parts_without",
+    "select_of",
+    "whole",
+]
 
 PARTITION = "$partition"  # the column of every segment that says to which partition a row belongs
+MACROS = Path(__file__).with_name("sql") / "macros.sql"
 MEMORY_LIMIT = "1GB"
 
 # Source: https://cloud.google.com/bigquery/pricing#data (read 2026-11-28)
@@ -92,12 +106,11 @@ class Version:
 
     def without(self, partition: str) -> tuple[Part, ...]:
         """What is left when a partition goes."""
-        left = (Part(part.segment, part.partitions - {partition}) for part in self.parts)
-        return tuple(part for part in left if part.partitions)
+        return parts_without(self.parts, frozenset({partition}))
 
     def only(self, partition: str) -> tuple[Part, ...]:
         """One partition."""
-        return tuple(Part(each.segment, frozenset({partition})) for each in self.parts if partition in each.partitions)
+        return parts_only(self.parts, frozenset({partition}))
 
 
 class Storage:
@@ -107,8 +120,9 @@ class Storage:
         self.connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2})
         self.connection.execute("SET TimeZone='UTC'")
         self._numbers = count()
-        self._function("farm_fingerprint", _fingerprints, [duckdb.type("BLOB")], duckdb.type("BIGINT"))
+        self._function("fingerprint64", _fingerprints, [duckdb.type("BLOB")], duckdb.type("BIGINT"))
         self._function("bignumeric_text", _bignumerics, [duckdb.type("VARCHAR")], duckdb.type("VARCHAR"))
+        self.connection.execute(MACROS.read_text(encoding="utf-8"))
 
     def _function(self, name: str, of_array: Callable[[Any], Any], takes: list[Any], gives: Any) -> None:
         self.connection.create_function(name, of_array, takes, gives, type="arrow")
@@ -158,6 +172,15 @@ class Storage:
         self.run(f"CREATE TABLE {name} AS SELECT *, {partition} AS {quoted(PARTITION)} FROM ({rows})")
         return self._segment(name, schema)
 
+    def compacted(self, version: Version) -> Version:
+        """The same rows in the same order, in one segment.
+
+        A hash join over hundreds of segments takes memory for each of them.
+        """
+        name = self.name("segment")
+        self.run(f"CREATE TABLE {name} AS {select_of(version.parts, version.schema, partition=True)}")
+        return replace(version, parts=whole(self._segment(name, version.schema)))
+
     def _segment(self, name: str, schema: Schema) -> Segment:
         sizes = self.run(
             f"SELECT {quoted(PARTITION)}, count(*), sum({bytes_of_row(schema)})::BIGINT FROM {name} GROUP BY 1"
@@ -179,6 +202,18 @@ class Storage:
 def whole(segment: Segment) -> tuple[Part, ...]:
     """All of a segment; nothing when it is empty."""
     return (Part(segment, frozenset(segment.rows)),) if segment.rows else ()
+
+
+def parts_without(parts: Iterable[Part], partitions: frozenset[str]) -> tuple[Part, ...]:
+    """What is left when these partitions go."""
+    left = (Part(each.segment, each.partitions - partitions) for each in parts)
+    return tuple(each for each in left if each.partitions)
+
+
+def parts_only(parts: Iterable[Part], partitions: frozenset[str]) -> tuple[Part, ...]:
+    """These partitions."""
+    kept = (Part(each.segment, each.partitions & partitions) for each in parts)
+    return tuple(each for each in kept if each.partitions)
 
 
 def select_of(parts: Iterable[Part], schema: Schema, *, partition: bool = False) -> str:

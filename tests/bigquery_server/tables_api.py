@@ -41,6 +41,7 @@ def insert(state: State, call: Call) -> Reply:
     dataset = state.catalog.dataset(ref.parent)
     if state.catalog.find(ref) is not None:
         raise already_exists("Table", str(ref))
+    state.modifications.count_metadata(ref, state.limits)
     view = (body.get("view") or {}).get("query")
     if view and body["view"].get("useLegacySql", True):
         raise ApiError(
@@ -100,6 +101,7 @@ def list_all(state: State, call: Call) -> Reply:
 def patch(state: State, call: Call) -> Reply:
     """tables.patch and tables.update: null takes a property away; the schema may grow and become laxer."""
     table = state.catalog.table(ref_of(call))
+    state.modifications.count_metadata(table.ref, state.limits)
     check_etag(call, table.etag)
     body = call.json
     kept = {key: value for key, value in table.properties.items() if key not in body}

@@ -19,7 +19,7 @@ from tests.bigquery_server.schema import Field, Schema
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Part, Segment, Version, whole
 
-__all__ = ["Target", "commit_parts", "open_target", "write_rows"]
+__all__ = ["Target", "check_partitions", "commit_parts", "open_target", "write_rows"]
 
 WRITES = ("WRITE_APPEND", "WRITE_TRUNCATE", "WRITE_TRUNCATE_DATA", "WRITE_EMPTY")
 CREATES = ("CREATE_IF_NEEDED", "CREATE_NEVER")
@@ -179,7 +179,7 @@ def commit_parts(state: State, target: Target, parts: tuple[Part, ...], changed:
         changed |= {target.ref.partition} if target.ref.partition else frozenset(table.now.partitions())
     else:
         old = table.now.parts
-    _check_numbers(state, target, old + parts, changed)
+    check_partitions(state, table, old + parts, changed)
     if target.table is None:
         table = state.catalog.add_table(table)
     return state.catalog.commit(replace(table, clustering=target.clustering), old + parts, target.schema, changed)
@@ -193,17 +193,18 @@ def _created(state: State, target: Target) -> Table:
     )  # fmt: skip
 
 
-def _check_numbers(state: State, target: Target, parts: tuple[Part, ...], changed: frozenset[str]) -> None:
-    if target.partitioning is None:
+def check_partitions(state: State, table: Table, parts: tuple[Part, ...], changed: frozenset[str]) -> None:
+    """Refuse a job that changes too many partitions, or leaves the table with too many."""
+    if table.partitioning is None:
         return
-    if len(changed) > state.limits.partitions_per_job:
+    limits, number = state.limits, len({each for part in parts for each in part.partitions})
+    if len(changed) > limits.partitions_per_job:
         raise ApiError(
             "quotaExceeded",
-            f"Too many partitions produced by query, allowed {state.limits.partitions_per_job}, query produces at "
-            f"least {len(changed)} partitions",
+            f"Too many partitions produced by query, allowed {limits.partitions_per_job}, query produces at least "
+            f"{len(changed)} partitions",
         )
-    if len({each for part in parts for each in part.partitions}) > state.limits.partitions_per_table:
+    if number > limits.partitions_per_table:
         raise ApiError(
-            "quotaExceeded",
-            f"Too many partitions in table {target.ref.whole}: at most {state.limits.partitions_per_table}",
+            "quotaExceeded", f"Too many partitions in {table.ref}: {number}, allowed {limits.partitions_per_table}"
         )

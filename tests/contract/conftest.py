@@ -71,7 +71,8 @@ def shared_bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQue
 def bq(shared_bigquery: BigQueryServer) -> Iterator[BigQueryLab]:
     """A fake of BigQuery with nothing but an empty dataset, and the real client on it."""
     shared_bigquery.reset()
-    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000})  # a test changes its table more often than that
+    # a test changes its table more often than that
+    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000, "metadata_changes_per_10_s": 1_000})
     with shared_bigquery.client() as client:
         client.create_dataset(DATASET)
         yield BigQueryLab(shared_bigquery, client)
