@@ -112,7 +112,23 @@ def _bytes(node: Any) -> exp.Expression:
     return exp.Cast(this=exp.Literal.string(text), to=exp.DataType.build("BLOB", dialect="duckdb"), safe=False)
 
 
+def _named(node: Any) -> exp.Expression:
+    """Functions that sqlglot does not know: a GEOGRAPHY is its text here."""
+    name, values = str(node.this).upper(), node.expressions
+    if name == "ST_ASTEXT":
+        return _call("struct_extract", values[0].copy(), exp.Literal.string("$geography"))
+    if name == "ST_GEOGFROMTEXT":
+        made = exp.Struct(
+            expressions=[exp.PropertyEQ(this=exp.to_identifier("$geography", quoted=True), expression=values[0].copy())]
+        )
+        return exp.Case(
+            ifs=[exp.If(this=exp.Is(this=values[0].copy(), expression=exp.Null()), true=exp.Null())], default=made
+        )
+    return node
+
+
 REWRITES: dict[type, Callable[[Any], exp.Expression]] = {
+    exp.Anonymous: _named,
     exp.ByteString: _bytes,
     exp.Cast: _cast,
     exp.DataType: _type,

@@ -27,7 +27,7 @@ placed AS (
     SELECT
         kept.*,
         buckets.rows_before + ROW_NUMBER() OVER (PARTITION BY kept.bucket ORDER BY {work_key}) - 1 AS place,
-        GREATEST({slice_rows}, DIV((buckets.all_rows + {most_slices} - 1), {most_slices})) AS slice_rows
+        GREATEST({slice_rows}, DIV(buckets.all_rows + {most_slices} - 1, {most_slices})) AS slice_rows
     FROM kept
     JOIN buckets ON kept.bucket = buckets.bucket
 )
