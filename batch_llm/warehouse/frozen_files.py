@@ -9,7 +9,10 @@ from pathlib import Path
 
 from batch_llm.warehouse.refs import check_run_id
 
-__all__ = ["frozen_folder", "slice_path"]
+__all__ = ["PARTIAL", "frozen_folder", "slice_path"]
+
+PARTIAL = "frozen-partial-"
+"""Begins the name of a folder beside the slices where they are made; forgotten with them after a kill."""
 
 
 def frozen_folder(runs_dir: Path, run_id: str) -> Path:

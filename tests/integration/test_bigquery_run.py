@@ -72,7 +72,7 @@ async def test_the_command_runs_a_job_in_bigquery(lab: BigQueryRunLab) -> None:
         third = await cli.run("run", "lab.yaml", "--yes", "--json")
         assert (third.code, third.json["ok"], third.json["requests"]) == (0, ROWS, 1), third.err
         assert simulator.stats()["answered"] == ROWS + 1
-    for command in (("status", "lab.yaml"), ("show", "lab.yaml", "7"), ("plan", "lab.yaml"), ("doctor",)):
+    for command in (("show", "lab.yaml", "7"), ("doctor",)):
         said = await cli.run(*command, "--json")
         assert said.code == 0, (command, said.err)
     rows = lab.rows()

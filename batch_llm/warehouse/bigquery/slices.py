@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from batch_llm.warehouse.bigquery.frozen_table import ROW, Manifest, column_name
 from batch_llm.warehouse.bigquery.listing import Listing
 from batch_llm.warehouse.bigquery.schema import arrow_schema
 from batch_llm.warehouse.bigquery.sources import without_sizes
-from batch_llm.warehouse.frozen_files import slice_path
+from batch_llm.warehouse.frozen_files import PARTIAL, slice_path
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
 __all__ = ["fetched"]
@@ -46,15 +45,14 @@ def fetched(connection: Connection, runs_dir: Path, frozen: FrozenInput, number:
             "forgotten, or not touched for longer than its tables are kept?"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}-{uuid.uuid4().hex}")
-    try:
+    # beside the slices, not among them: what lies there is shipped to a shared journal store
+    with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix=PARTIAL) as folder:
+        partial = Path(folder) / path.name
         if manifest.from_files:
             _fetch_file(connection, frozen.run_id, number, partial)
         else:
             _fetch_rows(connection, table, frozen, number, partial)
         os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     sync_folder(path.parent)
     return path
 

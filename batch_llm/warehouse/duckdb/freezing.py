@@ -24,14 +24,13 @@ from batch_llm.warehouse.duckdb.database import Database
 from batch_llm.warehouse.duckdb.names import parquet_scan, quoted
 from batch_llm.warehouse.duckdb.sources import opened, selection, streamed
 from batch_llm.warehouse.duckdb.statements import statement
-from batch_llm.warehouse.frozen_files import frozen_folder, slice_path
+from batch_llm.warehouse.frozen_files import PARTIAL, frozen_folder, slice_path
 from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
 __all__ = ["forget_slices", "freeze", "read"]
 
 _MANIFEST = "manifest.json"
-_PARTIAL = "frozen-partial-"
 # rows are taken out of DuckDB so many at a time: rows of 1 MB are 64 MB then, and 600,000 short ones freeze in 1.0 s
 # instead of 0.7 (measured, 2.0.0)
 _FREEZE_ROWS = 64
@@ -43,7 +42,7 @@ def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
     if folder.exists():
         return _load(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_PARTIAL))
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL))
     try:
         frozen = _freeze_into(partial, database, spec)
         partial.rename(folder)
@@ -142,7 +141,7 @@ def _batches(path: Path, columns: Sequence[str], batch_rows: int) -> Iterator[pa
 def forget_slices(runs_dir: Path, run_id: str) -> None:
     """Delete the frozen slices, and what a killed freeze left."""
     folder = frozen_folder(runs_dir, run_id)
-    for leftover in (folder, *folder.parent.glob(f"{_PARTIAL}*")):
+    for leftover in (folder, *folder.parent.glob(f"{PARTIAL}*")):
         shutil.rmtree(leftover, ignore_errors=True)
     with suppress(OSError):  # a run's record or journal may lie beside it
         folder.parent.rmdir()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_llm.warehouse.duckdb import parquet_file
+from batch_llm.warehouse import parquet_file
 from batch_llm.warehouse.parquet_file import ParquetOutput
 from batch_llm.warehouse.spool import spooled
 
