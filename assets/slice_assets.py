@@ -25,6 +25,7 @@ from batch_llm.engine.parts import frozen_input
 from batch_llm.engine.summary import fingerprint
 from batch_llm.job.load import declare
 from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.memory import one_heap
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.wiring import Store, engine, open_store
 from resources.settings import SettingsResource
@@ -108,6 +109,7 @@ def slice_assets(family: Family) -> list[dg.AssetsDefinition]:
 
 
 def _enrich(context: dg.AssetExecutionContext, settings: Settings, family: Family) -> dg.MaterializeResult:
+    one_heap()
     store = open_store(settings)
     record, number = _slice_of(context, store)
     context.instance.add_run_tags(context.run.run_id, {RUN_TAG: record.run_id})

@@ -20,6 +20,7 @@ from batch_llm.cli.crash import write_crash_report
 from batch_llm.cli.exits import Exit, exit_for_error
 from batch_llm.cli.speech import complain
 from batch_llm.errors import BatchLLMError
+from batch_llm.memory import one_heap
 
 __all__ = ["ExitBoundary", "main"]
 
@@ -90,6 +91,7 @@ def _silence_stdout() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``batch-llm`` with these arguments (default: the process's own) and exit with its code."""
+    one_heap()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail

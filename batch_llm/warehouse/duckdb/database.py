@@ -17,10 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
 from batch_llm.errors import WarehouseError
+from batch_llm.memory import give_back
 
 __all__ = ["Database", "transaction"]
 
@@ -29,10 +31,19 @@ _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
 _STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder
 _LOCKED = "could not set lock"
+# What `write_lean` tries before all of it. DuckDB keeps the blocks it has read as long as its limit allows: taking
+# 500,000 short rows from one table to another added 120 MB to the process under 512 MB and 26 MB under the first of
+# these, as fast; replacing a million rows by key, or rows of some kB, need more (measured, 2.0.0)
+LEAN_MEMORY = ("20MB", "48MB", "96MB")
+# how running out of memory is said: at work, when a transaction is committed
+_OUT_OF_MEMORY = (duckdb.OutOfMemoryException, duckdb.TransactionException)
+_NO_ROOM_FOR_LOG = (duckdb.OutOfMemoryException, duckdb.FatalException)
 # what DuckDB says of a file between the moment its maker created it and the moment the maker locked it: 12 of 600 first
 # openings by three processes at once (measured, 2.0.0); the next try found it locked, or made
 _NOT_MADE = "not a valid duckdb database file"
 _MADE_WITHIN_S = 1.0
+
+T = TypeVar("T")
 
 _threads_turn: dict[Path, threading.Lock] = {}
 _threads_turn_guard = threading.Lock()
@@ -53,15 +64,49 @@ class Database:
         self.path = path.absolute()
         self.temporary = self.path.parent / "tmp"
         self._memory_limit = memory_limit
+        self._lean: tuple[str, ...] = (*LEAN_MEMORY, memory_limit)  # what is left to try
         self._lock_wait_s = lock_wait_s
         self._sleep = sleep
 
     @contextmanager
     def write(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file, made if need be. Raises `WarehouseError` when another process keeps it."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self._turn(), self._session(lambda: self._patient(self._open_writable)) as connection:
+        with self._writing(self._memory_limit) as connection:
             yield connection
+
+    def write_lean(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """``work``, all or nothing, on the file with little memory; again with more when that is not enough."""
+        done: list[T] = []
+        give_back()
+        try:
+            with self._writing(self._lean[0]) as connection:
+                done.append(self._attempted(connection, work))
+                self._take_in_log(connection)
+        except WarehouseError as error:
+            if not (done and isinstance(error.__cause__, _NO_ROOM_FOR_LOG)):
+                raise
+            # committed, but the log could not be taken into the file: the database object may be lost, nothing else
+            self._lean = self._lean[-1:]
+            with self.write() as connection:
+                self._take_in_log(connection)
+        return done[0]
+
+    def _attempted(self, connection: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        while len(self._lean) > 1:
+            try:
+                return work(connection)
+            except _OUT_OF_MEMORY:
+                self._lean = self._lean[1:]  # for good: the next slice's rows are as wide
+                connection.execute(f"SET memory_limit = '{self._lean[0]}'").fetchall()
+        return work(connection)
+
+    def _take_in_log(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Closing does this too, but keeps silent when memory runs out, and leaves it to whoever opens next."""
+        # another connection of this process (a notebook's) may be writing: then the log stays until that one is closed
+        with contextlib.suppress(duckdb.TransactionException):
+            connection.execute("CHECKPOINT").fetchall()
+        # it may also be reading: the limit is the open file's, not the connection's
+        connection.execute(f"SET memory_limit = '{self._memory_limit}'").fetchall()
 
     @contextmanager
     def read(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -70,13 +115,19 @@ class Database:
             with self.scratch() as connection:
                 yield connection
             return
-        with self._turn(), self._session(lambda: self._patient(self._open_readable)) as connection:
+        with self._turn(), self._session(lambda: self._patient(self._open_readable), self._memory_limit) as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self._turn(), self._session(lambda: self._patient(self._open_writable), memory) as connection:
             yield connection
 
     @contextmanager
     def scratch(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection without the file, under the same memory limit."""
-        with self._session(duckdb.connect) as connection:
+        with self._session(duckdb.connect, self._memory_limit) as connection:
             yield connection
 
     @contextmanager
@@ -95,21 +146,24 @@ class Database:
             yield
 
     @contextmanager
-    def _session(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _session(
+        self, connect: Callable[[], duckdb.DuckDBPyConnection], memory: str
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         # a folder per connection: two processes that spill into one folder overwrite each other's blocks
         with self.temporary_folder() as spill:
             try:
                 with connect() as connection:
-                    self._configure(connection, spill)
+                    self._configure(connection, spill, memory)
                     yield connection
             except duckdb.Error as error:
                 raise WarehouseError(f"DuckDB ({self.path}): {error}") from error
 
-    def _configure(self, connection: duckdb.DuckDBPyConnection, spill: Path) -> None:
+    @staticmethod
+    def _configure(connection: duckdb.DuckDBPyConnection, spill: Path, memory: str) -> None:
         # SET and not connect(config=..): TimeZone there asks for a download, and a second connection of this process
         # to the same file must have the same config
         for name, value in (
-            ("memory_limit", self._memory_limit),
+            ("memory_limit", memory),
             ("temp_directory", str(spill)),
             ("TimeZone", "UTC"),
             # each thread holds a row group or a page of its own (up to 100 MB each in files DuckDB wrote): with two,
@@ -118,7 +172,9 @@ class Database:
             ("autoinstall_known_extensions", "false"),
         ):
             text = value.replace("'", "''")
-            connection.execute(f"SET {name} = '{text}'").fetchall()
+            # taking in a long log while opening may have begun to spill already, beside the file: it stays there
+            with contextlib.suppress(duckdb.NotImplementedException):
+                connection.execute(f"SET {name} = '{text}'").fetchall()
         # it would go to stdout; a notebook without ipywidgets can have none, and DuckDB 2.0 refuses to be told so there
         with contextlib.suppress(duckdb.InvalidInputException):
             connection.execute("SET enable_progress_bar = 'false'").fetchall()

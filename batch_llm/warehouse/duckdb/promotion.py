@@ -37,12 +37,15 @@ def promote(database: Database, run_id: str, table: str, key: Sequence[str], mod
         "same_key": " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key),
         "gives_way": GIVES_WAY[mode],
     }
-    # the file's merge takes the warehouse's turn as well, so that two promotions into one file do not cross
-    with database.write() as connection:
-        parts["incoming"] = required_run_table(connection, run_id).sql
+
+    def bring_in(connection: duckdb.DuckDBPyConnection) -> Published:
+        whole = {**parts, "incoming": required_run_table(connection, run_id).sql}
         if is_file(table):
-            return _promote_to_file(connection, Path(table), tuple(key), mode, parts)
-        return _promote_to_table(connection, TableName.parse(table, OutputError), tuple(key), mode, parts)
+            return _promote_to_file(connection, Path(table), tuple(key), mode, whole)
+        return _promote_to_table(connection, TableName.parse(table, OutputError), tuple(key), mode, whole)
+
+    # the file's merge takes the warehouse's turn as well, so that two promotions into one file do not cross
+    return database.write_lean(bring_in)
 
 
 def _promote_to_table(

@@ -39,12 +39,15 @@ def publish(
             "table": table.sql,
             "collected": own_file(collected),
         }
-        with database.write() as connection:
+
+        def take_in(connection: duckdb.DuckDBPyConnection) -> None:
             _refuse_other_slices(connection, parts, run_id, number)
             with transaction(connection):
                 connection.execute(statement("create_run_table", **parts)).fetchall()
                 connection.execute(statement("delete_slice", **parts), [number]).fetchall()
                 connection.execute(statement("insert_slice", **parts)).fetchall()
+
+        database.write_lean(take_in)
     return Published(rows, table.ref)
 
 

@@ -136,3 +136,64 @@ def test_what_killed_processes_spilled_is_swept_after_a_day(tmp_path: Path) -> N
     with database.temporary_folder() as folder:
         assert sorted(path.name for path in database.temporary.iterdir()) == sorted(["young", folder.name])
     assert [path.name for path in database.temporary.iterdir()] == ["young"]
+
+
+def test_work_that_needs_more_memory_is_repeated_with_more(tmp_path: Path) -> None:
+    """What it had written before is gone, what it writes then is there once."""
+    database, limits = Database(tmp_path / "w.duckdb", "512MB"), []
+    wide = ", ".join(f"repeat(md5((i * {n})::VARCHAR), 8) AS c{n}" for n in range(60))
+
+    def work(connection: duckdb.DuckDBPyConnection) -> int:
+        limits.append(connection.execute("SELECT current_setting('memory_limit')").fetchall()[0][0])
+        with transaction(connection):
+            connection.execute("CREATE TABLE small AS SELECT 1 AS n").fetchall()
+            connection.execute(f"CREATE TABLE large AS SELECT {wide} FROM range(3000) t(i)").fetchall()
+        return len(limits)
+
+    assert database.write_lean(work) == len(limits) > 1
+    assert limits[:2] == ["19.0 MiB", "45.7 MiB"]
+    database.write_lean(lambda connection: connection.execute("INSERT INTO small VALUES (2)").fetchall())
+    with database.read() as connection:
+        assert connection.execute("SELECT (SELECT sum(n) FROM small), count(*) FROM large").fetchall() == [(3, 3000)]
+
+
+def test_work_that_fails_otherwise_is_not_repeated(tmp_path: Path) -> None:
+    database, tries = Database(tmp_path / "w.duckdb", "512MB"), []
+
+    def work(connection: duckdb.DuckDBPyConnection) -> None:
+        tries.append(1)
+        connection.execute("SELECT * FROM nowhere").fetchall()
+
+    with pytest.raises(WarehouseError, match="nowhere"):
+        database.write_lean(work)
+    assert tries == [1]
+
+
+def test_a_file_whose_opening_needed_room_on_the_disk_can_be_used(tmp_path: Path) -> None:
+    """Taking in what a killed process left in the log: 800 MB did. DuckDB then keeps to the folder it has."""
+
+    class Spilled(Database):
+        def _open_writable(self) -> duckdb.DuckDBPyConnection:
+            connection = super()._open_writable()
+            for step in (f"SET temp_directory = '{tmp_path}/log'", "SET memory_limit = '20MB'", "SET threads = 1"):
+                connection.execute(step).fetchall()
+            connection.execute(
+                "CREATE TEMP TABLE spilled AS SELECT md5(i::VARCHAR) AS m FROM range(1000000) t(i) ORDER BY m"
+            ).fetchall()
+            return connection
+
+    with Spilled(tmp_path / "w.duckdb", "64MB").write() as connection:
+        assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
+
+
+def test_a_transaction_of_this_process_is_no_obstacle_to_lean_work(tmp_path: Path) -> None:
+    """A notebook that has written something and not committed: the log stays beside the file meanwhile."""
+    path = tmp_path / "w.duckdb"
+    with duckdb.connect(str(path)) as notebook:
+        notebook.execute("CREATE TABLE mine (n INT)")
+        notebook.execute("BEGIN").execute("INSERT INTO mine VALUES (1)")
+        Database(path, "64MB").write_lean(lambda connection: connection.execute("CREATE TABLE ours (n INT)").fetchall())
+        assert notebook.execute("SELECT current_setting('memory_limit')").fetchall() == [("61.0 MiB",)]
+        notebook.execute("COMMIT")
+    with duckdb.connect(str(path)) as after:
+        assert after.execute("SELECT (SELECT count(*) FROM mine), (SELECT count(*) FROM ours)").fetchall() == [(1, 0)]

@@ -1,0 +1,40 @@
+"""How a process that works through millions of rows hands memory back.
+
+Belongs here: the choice of allocators, for processes of our own (commands, Dagster's steps). Not here: how much is held
+at a time (engine/window.py, warehouse). A program that uses batch_llm as a library keeps its own choice.
+
+Rows go through a few threads in turn. Each has a heap of its own, in the C library and in Arrow's pool, and keeps what
+it once needed: 100,000 rows peaked at 285 MB, with one heap for all at 233 MB, at the same speed (measured, glibc 2.36,
+pyarrow 26.0.1).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+
+__all__ = ["give_back", "one_heap"]
+
+_ARENA_MAX = -8  # M_ARENA_MAX. Source: glibc, malloc/malloc.h (read 2026-11-28)
+_C = ctypes.CDLL(None)  # the C library; what glibc alone has is looked for by name
+_ARROW_POOL = "ARROW_DEFAULT_MEMORY_POOL"
+
+
+def give_back() -> None:
+    """Return what is free at the end of the heap and between its parts to the system; some milliseconds."""
+    trim = getattr(_C, "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def one_heap() -> None:
+    """From now on all threads of this process share one heap; an environment that says otherwise is respected."""
+    if _ARROW_POOL not in os.environ:
+        os.environ[_ARROW_POOL] = "system"  # read when pyarrow is imported; children have it, too
+        arrow = sys.modules.get("pyarrow")
+        if arrow is not None:
+            arrow.set_memory_pool(arrow.system_memory_pool())
+    mallopt = getattr(_C, "mallopt", None)
+    if mallopt is not None and "MALLOC_ARENA_MAX" not in os.environ:
+        mallopt(_ARENA_MAX, 1)
