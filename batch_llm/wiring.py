@@ -120,15 +120,13 @@ def open_store(settings: Settings, *, make_bigquery_client: Callable[[], BigQuer
 
 
 def _warehouse(settings: Settings, make_client: Callable[[], BigQueryClient] | None) -> Warehouse:
-    duckdb = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
-    dataset = settings.bigquery_dataset
+    duckdb, dataset = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), settings.bigquery_dataset
     if dataset is None:
         return duckdb
     from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client  # Google's client takes a second
 
     options = Options(location=settings.bigquery_location, max_bytes_billed=settings.bigquery_max_bytes_billed)
-    project = dataset.rpartition(".")[0]
-    make = make_client or partial(open_client, project)
+    make = make_client or partial(open_client, dataset.rpartition(".")[0])
     return BigQueryWarehouse(make, dataset, settings.runs_dir, duckdb, options)
 
 

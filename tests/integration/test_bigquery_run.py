@@ -1,6 +1,6 @@
 """A whole job with BigQuery as the warehouse: each key exactly once, whatever is killed and whatever calls fail.
 
-Belongs here: the command, kills, other machines. Not here: single calls (tests/contract/test_warehouse_bigquery.py).
+Belongs here: the command, kills, files. Not here: single calls (tests/contract/test_warehouse_bigquery_calls.py).
 """
 
 from __future__ import annotations
