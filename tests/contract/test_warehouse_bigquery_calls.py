@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +18,10 @@ import pytest
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.bigquery import Options, Statement, open_client
+from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.listing import Listing, standing_rows
+from batch_llm.warehouse.bigquery.names import Dataset
+from batch_llm.warehouse.bigquery.publishing import required_out
 from tests.bigquery_server.process import BigQueryServer, Fault
 from tests.contract.bigquery_warehouse_lab import hasty, incompressible, read_all
 from tests.contract.warehouse_lab import (
@@ -173,6 +178,20 @@ def test_a_load_waits_for_the_one_before_it(bigquery: BigQueryServer, lab: BigQu
     with open_client(lab.project) as client:
         jobs = [client.get_job(job_id, location="US") for job_id in loads(bigquery)]
     assert jobs[2].created >= jobs[1].ended
+
+
+def test_a_table_that_changed_while_it_was_read_is_read_again(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """So that all rows are of one moment: here the table is not what it was when the reading began."""
+    keys = dict.fromkeys((f"k{number}" for number in range(6_000)), "ok")
+    publish(lab.warehouse, "r1", 0, keys, "old")
+    connection = Connection(Dataset(lab.project, "tables"), partial(open_client, lab.project), lab.options)
+    before = required_out(connection, "r1")
+    publish(lab.warehouse, "r1", 0, keys, "new")
+    calls_before = len(bigquery.log())
+    rows = list(standing_rows(connection, Listing(before), lab.home))
+    assert {answer for batch in rows for answer in batch["answer"].to_pylist()} == {"new"}
+    assert sum(batch.num_rows for batch in rows) == 6_000
+    assert len([call for call in bigquery.log()[calls_before:] if call["operation"] == "tabledata.list"]) == 4
 
 
 def test_a_server_that_stays_away_is_said_after_a_while(bigquery: BigQueryServer, tmp_path: Path) -> None:
