@@ -5,12 +5,16 @@ Belongs here: the fields and `create`. Not here: SQL, freezing, publishing (batc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import dagster as dg
 from dagster_gcp import BigQueryResource
 from google.auth.exceptions import GoogleAuthError
+from google.cloud.bigquery import Client as BigQueryClient
 from pydantic import Field
 
-from batch_llm.errors import NotYetAvailable, WarehouseError
+from batch_llm.errors import ConfigurationError, WarehouseError
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.bigquery_check import check_dataset
 from batch_llm.wiring import open_store
@@ -20,10 +24,9 @@ __all__ = ["WarehouseResource"]
 
 
 class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The warehouse that the settings name.
+    """The warehouse that the settings name, or the BigQuery dataset that is given here.
 
-    A BigQuery connection can be given and is tried; results do not go there yet, which `create` says instead of writing
-    elsewhere.
+    ``bigquery`` is the connection for either; without it the machine's own credentials are used.
     """
 
     settings: SettingsResource
@@ -33,18 +36,30 @@ class WarehouseResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     bigquery_dataset: str | None = Field(default=None, description="PROJECT.DATASET")
 
     def create(self) -> Warehouse:
-        """The warehouse. Raises `NotYetAvailable` for BigQuery, `WarehouseError` for one that does not even answer."""
+        """The warehouse; nothing is opened yet."""
+        settings = self.settings.create()
         if self.bigquery_dataset is not None:
-            raise NotYetAvailable(f"{self.check_bigquery()}, but as warehouse it is not yet available: use DuckDB")
-        return open_store(self.settings.create()).warehouse
+            settings = replace(settings, warehouse=f"bigquery:{self.bigquery_dataset}")
+        return open_store(settings, make_bigquery_client=self._make_client()).warehouse
+
+    def _make_client(self) -> Callable[[], BigQueryClient] | None:
+        connection = self.bigquery
+        if connection is None:
+            return None
+
+        def make() -> BigQueryClient:
+            with connection.get_client() as client:  # its end takes back the credentials' file, and leaves the client
+                return client
+
+        return make
 
     def check_bigquery(self) -> str:
         """That the configured dataset answers, and where it is.
 
-        Raises `WarehouseError`, which says what to do, when it does not; `NotYetAvailable` when none is configured.
+        Raises `WarehouseError`, which says what to do, when it does not; `ConfigurationError` when none is configured.
         """
         if self.bigquery is None or self.bigquery_dataset is None:
-            raise NotYetAvailable("no BigQuery connection is configured")
+            raise ConfigurationError("no BigQuery connection is configured: give `bigquery` and `bigquery_dataset`")
         project, _, dataset = self.bigquery_dataset.partition(".")
         try:
             with self.bigquery.get_client() as client:

@@ -53,6 +53,7 @@ BORROWED = {
     "google-auth": "the credentials google-cloud-bigquery takes",
     "httpx2": "the transport openai takes",
     "pydantic-core": "the errors of pydantic",
+    "requests": "the errors of what carries google-cloud-bigquery's calls",
 }
 GOOGLE = {  # one namespace, many distributions
     "google.api_core": "google-api-core",

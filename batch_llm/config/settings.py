@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from batch_llm.config.secrets import mask, register_secret
-from batch_llm.errors import ConfigurationError, NotYetAvailable
+from batch_llm.errors import ConfigurationError
 
 __all__ = ["IN_PROCESS", "Settings"]
 
@@ -34,7 +34,11 @@ class Settings:
     providers_path: Path | None = None  # BATCH_LLM_PROVIDERS; None: the default providers
     # BATCH_LLM_REDIS_URL; may hold a password. None: the home's private Redis; `IN_PROCESS`: none at all
     redis_url: str | None = field(default=None, repr=False)
-    warehouse: str | None = None  # BATCH_LLM_WAREHOUSE: duckdb:PATH; None: in the home
+    warehouse: str | None = None  # BATCH_LLM_WAREHOUSE: duckdb:PATH or bigquery:PROJECT.DATASET; None: in the home
+    bigquery_location: str | None = None  # BATCH_LLM_BIGQUERY_LOCATION: where jobs run; None: where the dataset is
+    bigquery_max_bytes_billed: int | None = (
+        None  # BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED, of one statement; None: no limit
+    )
     journal: str | None = None  # BATCH_LLM_JOURNAL: a folder, file:// or another fsspec URL; None: in the home
     retention_days: float | None = None  # BATCH_LLM_RETENTION_DAYS; None: runs are kept for ever
     dagster_url: str | None = None  # BATCH_LLM_DAGSTER_URL
@@ -50,7 +54,8 @@ class Settings:
 
         Raises:
             ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known, ``BATCH_LLM_JOURNAL`` holds
-                credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days.
+                credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days, or
+                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -65,6 +70,8 @@ class Settings:
             providers_path=None if providers is None else _absolute(providers, base),
             redis_url=redis_url,
             warehouse=read("WAREHOUSE"),
+            bigquery_location=read("BIGQUERY_LOCATION"),
+            bigquery_max_bytes_billed=_bytes("BIGQUERY_MAX_BYTES_BILLED", read("BIGQUERY_MAX_BYTES_BILLED")),
             journal=_journal(read("JOURNAL")),
             retention_days=_days(read("RETENTION_DAYS")),
             dagster_url=read("DAGSTER_URL"),
@@ -102,24 +109,27 @@ class Settings:
         return self.home / "answers.sqlite"
 
     @property
+    def bigquery_dataset(self) -> str | None:
+        """``PROJECT.DATASET``, when that is the warehouse; else None."""
+        kind, _, place = (self.warehouse or "").partition(":")
+        return place if kind == "bigquery" and place else None
+
+    @property
     def duckdb_path(self) -> Path:
-        """The warehouse's database file.
+        """The database file: the warehouse, or beside BigQuery what reads and writes files.
 
         Raises:
-            NotYetAvailable: ``BATCH_LLM_WAREHOUSE`` names BigQuery.
-            ConfigurationError: It names something else, or no path.
+            ConfigurationError: ``BATCH_LLM_WAREHOUSE`` names neither, or no path.
         """
         if self.warehouse is None:
             return self.home / "warehouse.duckdb"
+        if self.bigquery_dataset is not None:
+            return self.home / "files.duckdb"
         kind, _, place = self.warehouse.partition(":")
-        if kind == "bigquery":
-            raise NotYetAvailable(
-                f"BATCH_LLM_WAREHOUSE={self.warehouse}: BigQuery is not yet available; use duckdb:PATH or unset it"
-            )
         if kind != "duckdb" or not place:
             raise ConfigurationError(
-                "BATCH_LLM_WAREHOUSE must be duckdb:PATH (or unset: the warehouse is then in the home), "
-                f"got {mask(self.warehouse)}"
+                "BATCH_LLM_WAREHOUSE must be duckdb:PATH or bigquery:PROJECT.DATASET (or unset: the warehouse is then "
+                f"in the home), got {mask(self.warehouse)}"
             )
         return _absolute(place, self.cwd)
 
@@ -161,6 +171,14 @@ def _days(text: str | None) -> float | None:
             "keep everything"
         )
     return days
+
+
+def _bytes(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not text.isdecimal() or not int(text):
+        raise ConfigurationError(f"BATCH_LLM_{name} must be a whole number of bytes above 0, got {mask(text)}")
+    return int(text)
 
 
 def _redis_url(url: str | None) -> str | None:

@@ -10,10 +10,10 @@ import os
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.bigquery import open_client
 
 __all__ = ["check_dataset"]
 
@@ -31,7 +31,7 @@ def check_dataset(project: str, dataset: str, client: bigquery.Client | None = N
     """
     name = f"{project}.{dataset}"
     try:
-        opened = client or _open(project)
+        opened = client or open_client(project)
         try:
             retry = Retry(predicate=_passing, initial=0.2, maximum=2.0, timeout=_ALTOGETHER_S)
             found = opened.get_dataset(name, retry=retry, timeout=_ANSWER_S)
@@ -45,12 +45,6 @@ def check_dataset(project: str, dataset: str, client: bigquery.Client | None = N
     emulator = os.environ.get(_EMULATOR)
     at = f", emulator at {emulator}" if emulator else ""
     return f"BigQuery dataset {name} is reachable (location {found.location or 'unknown'}{at})"
-
-
-def _open(project: str) -> bigquery.Client:
-    if os.environ.get(_EMULATOR):  # the client takes the address from the variable, but wants credentials even then
-        return bigquery.Client(project=project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
-    return bigquery.Client(project=project)
 
 
 def _passing(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batch_llm.errors import WarehouseError
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
 __all__ = ["drop_uploads", "sweep_uploads", "upload"]
 

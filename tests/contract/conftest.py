@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm.warehouse.base import Warehouse
+from tests.bigquery_server.process import BigQueryServer, bigquery_server
+from tests.contract.bigquery_lab import DATASET, BigQueryLab
+from tests.contract.warehouse_lab import LABS, Lab
 from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_server
 
@@ -26,8 +30,55 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
 
 
 @pytest.fixture
+def bigquery(shared_bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -> BigQueryServer:
+    """The fake of BigQuery without anything in it, which the environment leads to."""
+    shared_bigquery.reset()
+    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000, "metadata_changes_per_10_s": 1_000})
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", shared_bigquery.url)
+    return shared_bigquery
+
+
+@pytest.fixture(params=LABS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every kind of warehouse; the environment leads to what it needs."""
+    if request.param == "bigquery":
+        request.getfixturevalue("bigquery")
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def lab(kind: str, tmp_path: Path) -> Lab:
+    """A warehouse of each kind, empty."""
+    return LABS[kind](tmp_path / "home")
+
+
+@pytest.fixture
+def warehouse(lab: Lab) -> Warehouse:
+    """Just the warehouse."""
+    return lab.warehouse
+
+
+@pytest.fixture
 def s3(shared_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty folder in an S3, which the environment leads to."""
     for name, value in shared_s3.environment.items():
         monkeypatch.setenv(name, value)
     return f"{shared_s3.url}/{tmp_path.name}"
+
+
+@pytest.fixture(scope="session")
+def shared_bigquery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
+    """A fake of BigQuery for tests that `reset` it."""
+    with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
+        yield server
+
+
+@pytest.fixture
+def bq(shared_bigquery: BigQueryServer) -> Iterator[BigQueryLab]:
+    """A fake of BigQuery with nothing but an empty dataset, and the real client on it."""
+    shared_bigquery.reset()
+    # a test changes its table more often than that
+    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000, "metadata_changes_per_10_s": 1_000})
+    with shared_bigquery.client() as client:
+        client.create_dataset(DATASET)
+        yield BigQueryLab(shared_bigquery, client)

@@ -18,9 +18,8 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import LLM_COLUMNS, LLM_SCHEMA, Mode, StatusCounts, Warehouse
 from tests.contract.warehouse_lab import (
     KEY,
-    LABS,
     OUTPUT_SCHEMA,
-    DuckDBLab,
+    Lab,
     batches,
     input_table,
     output_rows,
@@ -29,16 +28,6 @@ from tests.contract.warehouse_lab import (
     stored,
     written,
 )
-
-
-@pytest.fixture(params=LABS.values(), ids=LABS.keys())
-def lab(request: pytest.FixtureRequest, tmp_path: Path) -> DuckDBLab:
-    return request.param(tmp_path / "home")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def warehouse(lab: DuckDBLab) -> Warehouse:
-    return lab.warehouse
 
 
 @pytest.fixture(params=["table", "schema.table", "file"])
@@ -58,8 +47,15 @@ def test_publishing_replaces_the_slice_and_no_other(warehouse: Warehouse) -> Non
     assert stored(warehouse, "run:r1") == {"a": ("ok", "new"), "b": ("ok", "new"), "c": ("failed", None)}
 
 
-def test_published_rows_come_back_as_they_were(warehouse: Warehouse) -> None:
+def all_rows(warehouse: Warehouse, place: str) -> list[dict[str, Any]]:
+    """By key from the last to the first: a place has no order of its own."""
+    rows = [row for batch in warehouse.rows(place) for row in batch.to_pylist()]
+    return sorted(rows, key=lambda row: row["id"], reverse=True)
+
+
+def test_published_rows_come_back_as_they_were(lab: Lab) -> None:
     """Money to the last digit, times with their zone, NULL as NULL, answers of any shape."""
+    warehouse = lab.warehouse
     answers = [
         pa.field("score", pa.float64()),
         pa.field("names", pa.list_(pa.string())),
@@ -69,7 +65,11 @@ def test_published_rows_come_back_as_they_were(warehouse: Warehouse) -> None:
     rows = [
         {**dict.fromkeys(schema.names), **output_rows("r1", 0, {key: "ok"})[0], "id": key, **values}
         for key, values in {
-            'x"y': {"score": 0.1, "names": ["ä", None], "place": {"x": 1, "y": "中"}},
+            'x"y': {
+                "score": 0.1,
+                "names": ["ä", None] if lab.keeps_missing_lists else ["ä"],
+                "place": {"x": 1, "y": "中"},
+            },
             "": {"score": None, "names": [], "place": None},
         }.items()
     ]
@@ -78,9 +78,9 @@ def test_published_rows_come_back_as_they_were(warehouse: Warehouse) -> None:
     published = warehouse.publish("r1", 0, batches(rows, schema), schema)
     assert published.rows == 2
     for place in ("run:r1", published.place):
-        assert [row for batch in warehouse.rows(place) for row in batch.to_pylist()] == rows
+        assert all_rows(warehouse, place) == rows
     warehouse.promote("r1", "tone", KEY, "upsert")
-    assert [row for batch in warehouse.rows("tone") for row in batch.to_pylist()] == rows
+    assert all_rows(warehouse, "tone") == rows
 
 
 def test_counts_are_those_of_the_stored_rows(warehouse: Warehouse) -> None:
@@ -170,6 +170,18 @@ def test_which_row_takes_the_place_of_which(warehouse: Warehouse, output: str, m
         assert stored(warehouse, output) == expected
 
 
+def test_a_row_that_takes_the_place_leaves_nothing_of_the_old(warehouse: Warehouse, output: str) -> None:
+    """Also not in a column that the new run does not have: an answer must not stand beside another's."""
+    wider = OUTPUT_SCHEMA.append(pa.field("score", pa.float64()))
+    rows = [{**row, "score": 0.5} for row in output_rows("r1", 0, {"a": "ok", "b": "ok"})]
+    warehouse.publish("r1", 0, batches(rows, wider), wider)
+    warehouse.promote("r1", output, KEY, "upsert")
+    publish(warehouse, "r2", 0, {"a": "ok"}, answer="new")
+    warehouse.promote("r2", output, KEY, "upsert")
+    found = [row for batch in warehouse.rows(output, columns=["id", "score"]) for row in batch.to_pylist()]
+    assert sorted(found, key=lambda row: row["id"]) == [{"id": "a", "score": None}, {"id": "b", "score": 0.5}]
+
+
 def test_an_input_without_rows_makes_an_output_without_rows(warehouse: Warehouse, output: str) -> None:
     """Publishing a slice of no rows gives the run its columns."""
     publish(warehouse, "r1", 0, {"a": "ok"})
@@ -199,13 +211,17 @@ def test_an_output_that_can_take_the_rows_is_accepted(warehouse: Warehouse, outp
     warehouse.publish("r2", 0, batches(rows, wider), wider)
     warehouse.promote("r2", output, KEY, "upsert")
     found = [row for batch in warehouse.rows(output, columns=["id", "score"]) for row in batch.to_pylist()]
-    assert found == [{"id": "a", "score": None}, {"id": "b", "score": 0.5}]
+    assert sorted(found, key=lambda row: row["id"]) == [{"id": "a", "score": None}, {"id": "b", "score": 0.5}]
 
 
 @pytest.mark.parametrize(
     ("schema", "key", "complaint"),
     [
-        (OUTPUT_SCHEMA.set(1, pa.field("answer", pa.float64())), KEY, "'answer' is VARCHAR there and would be DOUBLE"),
+        (
+            OUTPUT_SCHEMA.set(1, pa.field("answer", pa.float64())),
+            KEY,
+            r"'answer' is (VARCHAR|STRING) there and would be (DOUBLE|FLOAT64)",
+        ),
         (OUTPUT_SCHEMA, ("id", "answer"), r"the job's key is \(id, answer\), but its key is \(id\)"),
         (OUTPUT_SCHEMA.append(pa.field("ID", pa.string())), KEY, "columns twice.*ID, id"),
         (OUTPUT_SCHEMA.remove(0), KEY, "lacks its key columns id"),
@@ -220,7 +236,7 @@ def test_an_output_that_cannot_take_the_rows_is_refused(
         warehouse.ensure(output, schema, key)
 
 
-def test_somebody_elses_table_is_refused(lab: DuckDBLab, tmp_path: Path) -> None:
+def test_somebody_elses_table_is_refused(lab: Lab, tmp_path: Path) -> None:
     lab.put("theirs", input_table(1))
     lab.execute("CREATE VIEW looked AS SELECT * FROM theirs")
     path = written(tmp_path / "theirs.parquet", input_table(1))
@@ -233,8 +249,8 @@ def test_somebody_elses_table_is_refused(lab: DuckDBLab, tmp_path: Path) -> None
         assert lab.warehouse.count(ref, None) == 1
     for ref, complaint in {
         "looked": "is a view",
-        "_batch_llm.out_r1": "belongs to",
-        "a.b.c": "neither a table",
+        lab.our_table: "belong",
+        lab.no_table: "neither a table",
     }.items():
         with pytest.raises(OutputError, match=complaint):
             lab.warehouse.ensure(ref, OUTPUT_SCHEMA, KEY)
@@ -278,8 +294,10 @@ def test_earlier_rows_of_a_slice_are_found_wherever_they_are(warehouse: Warehous
 def test_rows_can_be_chosen(warehouse: Warehouse, output: str) -> None:
     publish(warehouse, "r1", 0, {"a": "ok", "b": "failed", "c": "ok"})
     warehouse.promote("r1", output, KEY, "upsert")
-    chosen = warehouse.rows(output, columns=["llm_status", "id"], where="llm_status = 'ok'", limit=1)
-    assert [row for batch in chosen for row in batch.to_pylist()] == [{"llm_status": "ok", "id": "a"}]
+    chosen = warehouse.rows(output, columns=["llm_status", "id"], where="llm_status = 'failed' OR id = ''", limit=1)
+    assert [row for batch in chosen for row in batch.to_pylist()] == [{"llm_status": "failed", "id": "b"}]
+    some = warehouse.rows(output, where="llm_status = 'ok'", limit=1)
+    assert [row["llm_status"] for batch in some for row in batch.to_pylist()] == ["ok"]
     with pytest.raises(OutputError, match="no column 'answr'; the nearest name is 'answer'"):
         warehouse.rows(output, columns=["answr"])
     with pytest.raises(OutputError, match="where"):
@@ -296,7 +314,7 @@ def test_the_warehouse_is_free_while_rows_are_read(warehouse: Warehouse) -> None
     assert sum(batch.num_rows for batch in reading) == 6
 
 
-def test_a_forgotten_run_is_gone_and_its_output_stays(lab: DuckDBLab, output: str, tmp_path: Path) -> None:
+def test_a_forgotten_run_is_gone_and_its_output_stays(lab: Lab, output: str, tmp_path: Path) -> None:
     warehouse = lab.warehouse
     frozen = warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(2))))
     publish(warehouse, "r1", 0, {"a": "ok"})

@@ -5,22 +5,43 @@ Belongs here: making inputs and output rows. Not here: any promise (test_warehou
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+from google.cloud import bigquery
 
 from batch_llm.warehouse.base import LLM_SCHEMA, FreezeSpec, Warehouse
+from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
 OUTPUT_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("answer", pa.string()), *LLM_SCHEMA])
 KEY = ("id",)
+
+
+class Lab(Protocol):
+    """A warehouse in an empty home, and what a user does to it from outside."""
+
+    home: Path
+    keeps_tables_as_they_are: bool  # rows of tables in their order, small integers small
+    keeps_missing_lists: bool  # apart from empty ones; also missing elements of lists
+    many_rows: int  # that go from input to output in some seconds
+    our_table: str  # where the published rows of run r1 are
+    no_table: str  # a name with a part too many
+
+    @property
+    def warehouse(self) -> Warehouse: ...
+    def put(self, ref: str, table: pa.Table) -> None: ...
+    def execute(self, statement: str) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,11 @@ class DuckDBLab:
 
     home: Path
     memory_limit: str = "512MB"
+    keeps_tables_as_they_are: ClassVar[bool] = True
+    keeps_missing_lists: ClassVar[bool] = True
+    many_rows: ClassVar[int] = 300_000
+    our_table: ClassVar[str] = "_batch_llm.out_r1"
+    no_table: ClassVar[str] = "a.b.c"
 
     @property
     def warehouse(self) -> Warehouse:
@@ -39,18 +65,72 @@ class DuckDBLab:
         """Make (or replace) a table of the warehouse, as a user would."""
         if "." in ref:
             self.execute(f"CREATE SCHEMA IF NOT EXISTS {ref.split('.', maxsplit=1)[0]}")
-        self.execute(f"CREATE OR REPLACE TABLE {ref} AS SELECT * FROM given", given=table)
+        with self._connection() as connection:
+            connection.register("given", table)
+            connection.execute(f"CREATE OR REPLACE TABLE {ref} AS SELECT * FROM given")
 
-    def execute(self, statement: str, **given: pa.Table) -> list[tuple[Any, ...]]:
+    def execute(self, statement: str) -> None:
         """Run a user's own statement."""
+        with self._connection() as connection:
+            connection.execute(statement)
+
+    def _connection(self) -> duckdb.DuckDBPyConnection:
         self.home.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(str(self.home / "warehouse.duckdb")) as connection:
-            for name, table in given.items():
-                connection.register(name, table)
-            return connection.execute(statement).fetchall()
+        return duckdb.connect(str(self.home / "warehouse.duckdb"))
 
 
-LABS = {"duckdb": DuckDBLab}
+@dataclass(frozen=True)
+class BigQueryLab:
+    """A BigQuery warehouse in a project of its own, on the server that BIGQUERY_EMULATOR_HOST names."""
+
+    home: Path
+    memory_limit: str = "512MB"
+    options: Options = field(default_factory=Options)
+    keeps_tables_as_they_are: ClassVar[bool] = False
+    keeps_missing_lists: ClassVar[bool] = False
+    many_rows: ClassVar[int] = 50_000
+    our_table: ClassVar[str] = "batch_llm_out_r1"
+    no_table: ClassVar[str] = "a.b.c.d"
+
+    def __post_init__(self) -> None:
+        with open_client(self.project) as client:
+            for dataset in ("tables", "raw", "results"):
+                client.create_dataset(f"{self.project}.{dataset}", exists_ok=True)
+
+    @property
+    def project(self) -> str:
+        """Other labs have other projects, so that all may have one server."""
+        return "p" + hashlib.blake2b(str(self.home).encode(), digest_size=6).hexdigest()
+
+    @property
+    def warehouse(self) -> Warehouse:
+        """As another process would open it."""
+        runs = self.home / "runs"
+        files = DuckDBWarehouse(self.home / "files.duckdb", runs, self.memory_limit)
+        client = partial(open_client, self.project)
+        return BigQueryWarehouse(client, f"{self.project}.tables", runs, files, self.options)
+
+    def put(self, ref: str, table: pa.Table) -> None:
+        """Make (or replace) a table of the warehouse, as a user would."""
+        dataset, _, name = ref.rpartition(".")
+        config = bigquery.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_TRUNCATE")
+        options = bigquery.ParquetOptions()
+        options.enable_list_inference = True
+        config.parquet_options = options
+        file = io.BytesIO()
+        pq.write_table(table, file)
+        with open_client(self.project) as client:
+            target = f"{self.project}.{dataset or 'tables'}.{name}"
+            client.load_table_from_file(file, target, rewind=True, job_config=config).result()
+
+    def execute(self, statement: str) -> None:
+        """Run a user's own statement."""
+        config = bigquery.QueryJobConfig(default_dataset=f"{self.project}.tables")
+        with open_client(self.project) as client:
+            client.query(statement, config).result()
+
+
+LABS: dict[str, type[DuckDBLab] | type[BigQueryLab]] = {"duckdb": DuckDBLab, "bigquery": BigQueryLab}
 
 
 def input_table(rows: int, start: int = 0) -> pa.Table:

@@ -19,8 +19,9 @@ import pyarrow as pa
 from batch_llm.errors import InputError
 from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
 from batch_llm.warehouse.duckdb.long_rows import in_small_groups
-from batch_llm.warehouse.duckdb.names import FILE_SUFFIXES, listed, literal, nearest
+from batch_llm.warehouse.duckdb.names import literal
 from batch_llm.warehouse.duckdb.statements import reason, statement
+from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
 __all__ = ["FileSet", "attach", "find_files", "open_files"]
 

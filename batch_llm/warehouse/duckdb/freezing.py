@@ -22,31 +22,19 @@ import pyarrow.parquet as pq
 from batch_llm.errors import InputError, WarehouseError
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.duckdb.database import Database
-from batch_llm.warehouse.duckdb.names import parquet_scan, quoted, run_table
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.duckdb.names import parquet_scan, quoted
 from batch_llm.warehouse.duckdb.sources import opened, selection, streamed
 from batch_llm.warehouse.duckdb.statements import statement
+from batch_llm.warehouse.frozen_files import PARTIAL, frozen_folder, slice_path
+from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
+from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
-__all__ = ["forget_slices", "freeze", "frozen_folder", "read", "slice_path"]
+__all__ = ["forget_slices", "freeze", "read"]
 
 _MANIFEST = "manifest.json"
-_PARTIAL = "frozen-partial-"
 # rows are taken out of DuckDB so many at a time: rows of 1 MB are 64 MB then, and 600,000 short ones freeze in 1.0 s
 # instead of 0.7 (measured, 2.0.0)
 _FREEZE_ROWS = 64
-_EXAMPLES = 5
-_EXAMPLE_CHARACTERS = 80
-
-
-def frozen_folder(runs_dir: Path, run_id: str) -> Path:
-    """Where a run's frozen slices are."""
-    run_table(run_id)  # refuses what is no run id, so that no path leads elsewhere
-    return runs_dir / run_id / "frozen"
-
-
-def slice_path(runs_dir: Path, run_id: str, number: int) -> Path:
-    """One slice's file."""
-    return frozen_folder(runs_dir, run_id) / f"{number:04}.parquet"
 
 
 def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
@@ -55,7 +43,7 @@ def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
     if folder.exists():
         return _load(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=_PARTIAL))
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL))
     try:
         frozen = _freeze_into(partial, database, spec)
         partial.rename(folder)
@@ -123,34 +111,12 @@ def _check_key(database: Database, folder: Path, spec: FreezeSpec) -> None:
 def _look_for_bad_keys(connection: duckdb.DuckDBPyConnection, spec: FreezeSpec, parts: dict[str, str]) -> None:
     nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
     if any(nulls):
-        examples = connection.execute(statement("null_keys", **parts), [_EXAMPLES]).fetchall()
-        missing = ", ".join(f"{name} in {n:,}" for name, n in zip(spec.key, nulls, strict=True) if n)
-        raise InputError(
-            f"input {spec.source!r}: the key is null ({missing} rows), for example {_shown(spec.key, examples)}. "
-            "Name columns in input.key that are never null, or leave those rows out with input.where"
-        )
+        examples = connection.execute(statement("null_keys", **parts), [EXAMPLES]).fetchall()
+        raise null_key(spec.source, spec.key, nulls, examples)
     keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
     if keys:
-        examples = connection.execute(statement("duplicate_keys", **parts), [_EXAMPLES]).fetchall()
-        raise InputError(
-            f"input {spec.source!r}: the key ({', '.join(spec.key)}) is not unique: {keys:,} keys stand in "
-            f"{rows:,} rows, for example {_shown(spec.key, examples)}. "
-            "Name more columns in input.key that together are unique, or filter with input.where"
-        )
-
-
-def _shown(key: Sequence[str], examples: Sequence[Sequence[object]]) -> str:
-    texts = []
-    for row in examples:
-        values = [value if value is None or isinstance(value, int | float) else str(value) for value in row]
-        pairs = ", ".join(f"{name}={_cut(value)}" for name, value in zip(key, values[: len(key)], strict=True))
-        texts.append(pairs + (f" ({values[-1]} rows)" if len(values) > len(key) else ""))
-    return "; ".join(texts)
-
-
-def _cut(value: object) -> str:
-    text = "NULL" if value is None else repr(value)
-    return text if len(text) <= _EXAMPLE_CHARACTERS else text[:_EXAMPLE_CHARACTERS] + ".."
+        examples = connection.execute(statement("duplicate_keys", **parts), [EXAMPLES]).fetchall()
+        raise duplicate_key(spec.source, spec.key, keys, rows, examples)
 
 
 def _load(folder: Path) -> FrozenInput:
@@ -179,7 +145,7 @@ def _batches(path: Path, columns: Sequence[str], batch_rows: int) -> Iterator[pa
 def forget_slices(runs_dir: Path, run_id: str) -> None:
     """Delete the frozen slices, and what a killed freeze left."""
     folder = frozen_folder(runs_dir, run_id)
-    for leftover in (folder, *folder.parent.glob(f"{_PARTIAL}*")):
+    for leftover in (folder, *folder.parent.glob(f"{PARTIAL}*")):
         shutil.rmtree(leftover, ignore_errors=True)
     with suppress(OSError):  # a run's record or journal may lie beside it
         folder.parent.rmdir()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from batch_llm.warehouse.duckdb.parquet_file import ROW_GROUP_BYTES, ParquetOutput
+from batch_llm.warehouse.parquet_file import ROW_GROUP_BYTES, ParquetOutput
 
 __all__ = ["in_small_groups"]
 

@@ -5,35 +5,24 @@ Belongs here: names and their quoting. Not here: looking whether something exist
 
 from __future__ import annotations
 
-import difflib
 import glob
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from batch_llm.errors import ConfigurationError, WarehouseError
+from batch_llm.errors import ConfigurationError
+from batch_llm.warehouse.refs import FILE_SUFFIXES, LIVE_SUFFIX, check_run_id, is_file
 
 __all__ = [
-    "FILE_SUFFIXES",
     "INTERNAL_SCHEMA",
-    "LIVE_SUFFIX",
     "TableName",
-    "is_file",
-    "listed",
     "literal",
     "live_name",
-    "nearest",
     "parquet_scan",
     "quoted",
     "run_table",
 ]
 
 INTERNAL_SCHEMA = "_batch_llm"  # the published slices of every run; not for users
-LIVE_SUFFIX = "__live"
-FILE_SUFFIXES = (".parquet", ".csv", ".jsonl", ".arrow", ".feather")
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_LISTED = 12  # names shown in an error message
 
 
 def quoted(identifier: str) -> str:
@@ -80,9 +69,7 @@ class TableName:
 
 def run_table(run_id: str) -> TableName:
     """Where the published slices of a run are."""
-    if not _RUN_ID.fullmatch(run_id):
-        raise WarehouseError(f"{run_id!r} is not a run id: letters, digits, _ and - only")
-    return TableName(INTERNAL_SCHEMA, f"out_{run_id}")
+    return TableName(INTERNAL_SCHEMA, f"out_{check_run_id(run_id)}")
 
 
 def live_name(table: str) -> TableName:
@@ -91,22 +78,3 @@ def live_name(table: str) -> TableName:
         return TableName("main", Path(table).stem + LIVE_SUFFIX)
     name = TableName.parse(table, ConfigurationError)
     return TableName(name.schema, name.table + LIVE_SUFFIX)
-
-
-def is_file(ref: str) -> bool:
-    """Whether ``input.table`` or ``output.table`` means a file (or glob) and not a table of the warehouse."""
-    return "/" in ref or ref.lower().endswith(FILE_SUFFIXES)
-
-
-def nearest(name: str, options: Iterable[str]) -> str:
-    """A sentence part with the nearest existing name, or nothing."""
-    by_lower = {option.lower(): option for option in options}
-    found = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
-    return f"; the nearest name is {by_lower[found[0]]!r}" if found else ""
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first names of a list, for a message."""
-    ordered = list(names)
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return (", ".join(ordered[:_LISTED]) or "none") + more

@@ -10,7 +10,6 @@ import fnmatch
 import itertools
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,26 +22,16 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, stored_key
 from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.files import find_files
-from batch_llm.warehouse.duckdb.names import (
-    INTERNAL_SCHEMA,
-    TableName,
-    is_file,
-    listed,
-    nearest,
-    parquet_scan,
-    quoted,
-    run_table,
-)
+from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, parquet_scan, quoted, run_table
 from batch_llm.warehouse.duckdb.promotion import KEY_METADATA
 from batch_llm.warehouse.duckdb.sources import streamed
-from batch_llm.warehouse.duckdb.spool import spooled
 from batch_llm.warehouse.duckdb.statements import condition, statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.output_rules import check_columns, check_names
+from batch_llm.warehouse.refs import RUN_PLACE, is_file, nearest
+from batch_llm.warehouse.spool import spooled
 
 __all__ = ["Rows", "ensure", "prior", "read_rows"]
-
-RUN_PLACE = "run:"
-_VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +46,13 @@ class Rows:
 
 def ensure(database: Database, table: str, schema: pa.Schema, key: Sequence[str], source: str | None) -> None:
     """See `Warehouse.ensure`."""
-    _check_names(table, schema, key)
+    check_names(table, schema, key)
     if source is not None and _is_input(table, source):
         raise OutputError(f"output {table!r} is (or belongs to) the input {source!r}; give the output another name")
     if is_file(table):
         _ensure_file(database, Path(table), schema, tuple(key))
     else:
         _ensure_table(database, TableName.parse(table, OutputError), schema, tuple(key))
-
-
-def _check_names(table: str, schema: pa.Schema, key: Sequence[str]) -> None:
-    lowered = [name.lower() for name in schema.names]
-    twice = sorted({name for name in schema.names if lowered.count(name.lower()) > 1})
-    if twice:
-        raise OutputError(f"output {table!r} would have columns twice (upper and lower case are one): {listed(twice)}")
-    absent = [column for column in key if column not in schema.names]
-    if absent:
-        raise OutputError(f"output {table!r} lacks its key columns {listed(absent)}")
 
 
 def _is_input(table: str, source: str) -> bool:
@@ -104,7 +83,7 @@ def _ensure_table(database: Database, name: TableName, schema: pa.Schema, key: t
                 raise OutputError(f"output {name.ref!r} is a view; give the output another name")
             present = columns_of(connection, entry.name.sql)
             wanted = _types(connection, schema, folder)
-        _check_columns(name.ref, present, wanted, stored_key(entry.comment), key)
+        check_columns(name.ref, present, wanted, stored_key(entry.comment), key)
         there = {column.lower() for column in present}
         missing = {column: kind for column, kind in wanted.items() if column.lower() not in there}
         if missing:
@@ -138,7 +117,7 @@ def _check_file(database: Database, path: Path, schema: pa.Schema, key: tuple[st
     with database.temporary_folder() as folder, database.scratch() as connection:
         present = columns_of(connection, own_file(path))
         wanted = _types(connection, schema, folder)
-    _check_columns(str(path), present, wanted, tuple(json.loads(stored)) if stored else None, key)
+    check_columns(str(path), present, wanted, tuple(json.loads(stored)) if stored else None, key)
 
 
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Path) -> dict[str, str]:
@@ -146,38 +125,6 @@ def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Pat
     empty = folder / "types.parquet"
     pq.write_table(schema.empty_table(), empty)
     return columns_of(connection, own_file(empty))
-
-
-def _check_columns(
-    place: str, present: dict[str, str], wanted: dict[str, str], stored: tuple[str, ...] | None, key: tuple[str, ...]
-) -> None:
-    by_lower = {name.lower(): kind for name, kind in present.items()}
-    if "llm_request_hash" not in by_lower:
-        raise OutputError(
-            f"output {place!r} exists and was not made by batch_llm (it has no column llm_request_hash); "
-            "give the output another name, or remove what is there"
-        )
-    absent = [column for column in key if column.lower() not in by_lower]
-    if absent or (stored is not None and sorted(stored) != sorted(key)):
-        known = f"its key is ({', '.join(stored)})" if stored else f"it has no column {listed(absent)}"
-        raise OutputError(
-            f"output {place!r}: the job's key is ({', '.join(key)}), but {known}; "
-            "give the output another name, or remove what is there"
-        )
-    for column, kind in wanted.items():
-        existing = by_lower.get(column.lower(), kind)
-        if existing != kind:
-            raise OutputError(
-                f"output {place!r}: column {column!r} is {existing} there and would be {kind} by this job; "
-                f"give the output another name, or {_other_way(existing, kind)}"
-            )
-
-
-def _other_way(existing: str, kind: str) -> str:
-    """What else helps where types differ: two vectors of several sizes cannot be renamed."""
-    if _VECTOR.fullmatch(existing) and _VECTOR.fullmatch(kind):
-        return "ask for vectors of the same size (params.dimensions)"
-    return "rename the column in output.schema"
 
 
 def read_rows(database: Database, wanted: Rows) -> Iterator[pa.RecordBatch]:

@@ -17,32 +17,25 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, key_comment
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.names import TableName, is_file, quoted
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.duckdb.names import TableName, quoted
 from batch_llm.warehouse.duckdb.publishing import required_run_table
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.output_rules import GIVES_WAY, refuse_foreign
+from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.refs import is_file
 
 __all__ = ["KEY_METADATA", "promote"]
 
 KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key columns, JSON
-
-# `present` is the output's row, `incoming` the run's, of the same key. A pending row never takes the place of an
-# answered or failed one; append_missing leaves every answer alone, but lets one take the place of a failure.
-_PENDING = "present.llm_status = 'pending'"
-_GIVES_WAY: dict[Mode, str] = {
-    "upsert": f"{_PENDING} OR incoming.llm_status <> 'pending'",
-    "replace": f"{_PENDING} OR incoming.llm_status <> 'pending'",
-    "append_missing": f"{_PENDING} OR (present.llm_status = 'failed' AND incoming.llm_status = 'ok')",
-}
 
 
 def promote(database: Database, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
     """See `Warehouse.promote`."""
     parts = {
         "same_key": " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key),
-        "gives_way": _GIVES_WAY[mode],
+        "gives_way": GIVES_WAY[mode],
     }
 
     def bring_in(connection: duckdb.DuckDBPyConnection) -> Published:
@@ -64,7 +57,7 @@ def _promote_to_table(
     if entry is None:
         steps = ["create_schema", "create_output", "comment_output"]
     else:
-        _refuse_foreign(columns_of(connection, target.sql), name.ref)
+        refuse_foreign(columns_of(connection, target.sql), name.ref)
         steps = []
     if mode == "replace":
         steps.append("delete_other_keys")
@@ -75,11 +68,6 @@ def _promote_to_table(
     return Published(rows, target.ref)
 
 
-def _refuse_foreign(columns: dict[str, str], place: str) -> None:
-    if "llm_request_hash" not in columns:
-        raise OutputError(f"output {place!r} was not made by batch_llm (it has no column llm_request_hash)")
-
-
 def _promote_to_file(
     connection: duckdb.DuckDBPyConnection, path: Path, key: tuple[str, ...], mode: Mode, parts: dict[str, str]
 ) -> Published:
@@ -87,7 +75,7 @@ def _promote_to_file(
     query = f"SELECT * FROM {parts['incoming']}"
     if path.exists():
         present = own_file(path)
-        _refuse_foreign(columns_of(connection, present), str(path))
+        refuse_foreign(columns_of(connection, present), str(path))
         parts = {**parts, "present": present}
         kept = statement("has_incoming", **parts) if mode == "replace" else "TRUE"
         query = statement("merge_file", **parts, kept=kept)

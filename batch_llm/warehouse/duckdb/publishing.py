@@ -16,17 +16,10 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Published, StatusCounts
 from batch_llm.warehouse.duckdb.catalog import find, tables_and_views
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.names import (
-    INTERNAL_SCHEMA,
-    TableName,
-    literal,
-    live_name,
-    quoted,
-    run_table,
-)
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput
+from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, literal, live_name, quoted, run_table
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.parquet_file import ParquetOutput
 
 __all__ = ["forget_published", "live_view", "publish", "published", "required_run_table"]
 

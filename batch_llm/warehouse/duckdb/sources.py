@@ -22,17 +22,9 @@ from batch_llm.warehouse.base import TableInfo
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, tables_and_views
 from batch_llm.warehouse.duckdb.database import Database
 from batch_llm.warehouse.duckdb.files import FileSet, attach, find_files, open_files
-from batch_llm.warehouse.duckdb.names import (
-    FILE_SUFFIXES,
-    INTERNAL_SCHEMA,
-    LIVE_SUFFIX,
-    TableName,
-    is_file,
-    listed,
-    nearest,
-    quoted,
-)
+from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, quoted
 from batch_llm.warehouse.duckdb.statements import condition, reason, statement
+from batch_llm.warehouse.refs import FILE_SUFFIXES, LIVE_SUFFIX, is_file, listed, nearest
 
 __all__ = ["Source", "count", "describe", "head", "matching", "opened", "selection", "streamed"]
 

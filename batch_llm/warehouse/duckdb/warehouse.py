@@ -20,6 +20,7 @@ from batch_llm.warehouse.base import (
 )
 from batch_llm.warehouse.duckdb import freezing, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
+from batch_llm.warehouse.frozen_files import slice_path
 
 __all__ = ["DuckDBWarehouse"]
 
@@ -69,7 +70,7 @@ class DuckDBWarehouse:
 
     def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.prior`; batches of different places may differ in their columns."""
-        slice_file = freezing.slice_path(self._runs_dir, frozen.run_id, number)
+        slice_file = slice_path(self._runs_dir, frozen.run_id, number)
         return outputs.prior(self._database, slice_file, frozen.key, table, runs)
 
     def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:

@@ -9,7 +9,7 @@ import pytest
 
 from batch_llm.config.secrets import scrub
 from batch_llm.config.settings import IN_PROCESS, Settings
-from batch_llm.errors import ConfigurationError, NotYetAvailable
+from batch_llm.errors import ConfigurationError
 
 CWD = Path("/some dir")
 
@@ -80,14 +80,24 @@ def test_a_retention_that_is_no_number_of_days_is_refused(text: str) -> None:
         settings(RETENTION_DAYS=text)
 
 
-def test_bigquery_is_not_yet_available() -> None:
-    with pytest.raises(NotYetAvailable, match="BigQuery is not yet available"):
-        _ = settings(WAREHOUSE="bigquery:p.d").duckdb_path
+def test_a_bigquery_dataset_is_a_warehouse() -> None:
+    """Files are read and written by a DuckDB file beside it."""
+    found = settings(WAREHOUSE="bigquery:p.d", BIGQUERY_LOCATION="EU", BIGQUERY_MAX_BYTES_BILLED="1000000000")
+    assert (found.bigquery_dataset, found.bigquery_location, found.bigquery_max_bytes_billed) == ("p.d", "EU", 10**9)
+    assert found.duckdb_path == CWD / ".batch_llm" / "files.duckdb"
+    assert settings(WAREHOUSE="duckdb:x").bigquery_dataset is None
+    assert settings().bigquery_dataset is None
 
 
-@pytest.mark.parametrize("value", ["postgres:x", "duckdb:", "/some/path"])
+@pytest.mark.parametrize("text", ["0", "-1", "1 GB", "1.5"])
+def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED must be a whole number of bytes"):
+        settings(BIGQUERY_MAX_BYTES_BILLED=text)
+
+
+@pytest.mark.parametrize("value", ["postgres:x", "duckdb:", "bigquery:", "/some/path"])
 def test_another_warehouse_is_refused_with_what_is_valid(value: str) -> None:
-    with pytest.raises(ConfigurationError, match="must be duckdb:PATH"):
+    with pytest.raises(ConfigurationError, match=r"must be duckdb:PATH or bigquery:PROJECT\.DATASET"):
         _ = settings(WAREHOUSE=value).duckdb_path
 
 

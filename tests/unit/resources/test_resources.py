@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from dagster_gcp import BigQueryResource
 
-from batch_llm.errors import NotYetAvailable, WarehouseError
+from batch_llm.errors import ConfigurationError, WarehouseError
 from resources.journal import JournalResource
 from resources.llm import LLMResource
 from resources.settings import SettingsResource
@@ -41,8 +41,8 @@ def test_the_calls_of_one_run_share_one_budget(settings: SettingsResource) -> No
     assert llm.model_name == "small"
 
 
-def test_bigquery_is_refused_as_not_yet_available(settings: SettingsResource) -> None:
-    with pytest.raises(NotYetAvailable):
+def test_a_check_without_a_dataset_says_so(settings: SettingsResource) -> None:
+    with pytest.raises(ConfigurationError, match="bigquery_dataset"):
         WarehouseResource(settings=settings, bigquery=BigQueryResource(project="p")).check_bigquery()
 
 
@@ -52,5 +52,7 @@ def test_a_bigquery_without_credentials_says_what_to_do(
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # google-auth would look for a metadata server
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
     bigquery = BigQueryResource(project="p")
-    with pytest.raises(WarehouseError, match="gcloud auth application-default login"):
-        WarehouseResource(settings=settings, bigquery=bigquery, bigquery_dataset="p.reports").create()
+    resource = WarehouseResource(settings=settings, bigquery=bigquery, bigquery_dataset="p.reports")
+    for look in (resource.check_bigquery, lambda: resource.create().source("texts")):
+        with pytest.raises(WarehouseError, match="gcloud auth application-default login"):
+            look()

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.errors import InputError, WarehouseError
-from batch_llm.warehouse.duckdb.names import TableName, is_file, literal, live_name, nearest, quoted, run_table
+from batch_llm.warehouse.duckdb.names import TableName, literal, live_name, quoted, run_table
+from batch_llm.warehouse.refs import is_file, nearest
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_llm.warehouse.duckdb import parquet_file
-from batch_llm.warehouse.duckdb.parquet_file import ParquetOutput
-from batch_llm.warehouse.duckdb.spool import spooled
+from batch_llm.warehouse import parquet_file
+from batch_llm.warehouse.parquet_file import ParquetOutput
+from batch_llm.warehouse.spool import spooled
 
 SCHEMA = pa.schema([("text", pa.string())])
 

@@ -1,0 +1,104 @@
+"""What BigQuery's errors mean: which of them pass by themselves, and what a user can do about the others.
+
+Belongs here: the one table of reasons and statuses. Not here: waiting (patience.py), doing it again (jobs.py). A
+failure is judged by its reason and its HTTP status, never by its text.
+Source: https://cloud.google.com/bigquery/docs/error-messages (read 2026-11-28)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import requests
+from google.api_core import exceptions as api
+from google.auth import exceptions as auth
+
+__all__ = ["FAILURES", "PASSING_REASONS", "PASSING_STATUSES", "Failure"]
+
+FAILURES = (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, ConnectionError, TimeoutError)
+"""Everything the client raises when a call fails."""
+
+# tried again, with growing pauses; the job's own reasons (jobBackendError ..) come in a finished job's status
+PASSING_REASONS = frozenset(
+    {
+        "backendError",
+        "badGateway",
+        "internalError",
+        "jobBackendError",
+        "jobInternalError",
+        "jobRateLimitExceeded",
+        "rateLimitExceeded",
+        "serviceUnavailable",
+        "tableUnavailable",
+        "tooManyRequests",
+    }
+)
+PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # of an answer without a reason: a proxy's
+
+_ROLES = "roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
+_ADVICE = {
+    "accessDenied": f"ask for {_ROLES}, or for what the message names",
+    "billingNotEnabled": "enable billing for the project",
+    "blocked": "BigQuery has blocked the project for a while: ask Google's support",
+    "bytesBilledLimitExceeded": "the statement would read more than BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED allows: raise "
+    "it, or read less (input.where, fewer columns)",
+    "notFound": "it was dropped or never made, or lies in another location (BATCH_LLM_BIGQUERY_LOCATION)",
+    "quotaExceeded": "a quota of the project or the table is used up: wait (most are of a day, the shortest of ten "
+    "minutes), then run the same command again",
+    "responseTooLarge": "read fewer columns or rows",
+    "resourcesExceeded": "the statement needs more than BigQuery gives to one: fewer columns, or input.where",
+    "stopped": "somebody cancelled the job",
+}
+_CREDENTIALS = (
+    "on your own machine run `gcloud auth application-default login`; on a server give the machine a service account, "
+    "or set GOOGLE_APPLICATION_CREDENTIALS to its key file"
+)
+_LONGEST = 500  # characters of BigQuery's own message that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed call or job, as far as it matters."""
+
+    status: int | None  # HTTP; None of a job, and where nobody answered
+    reason: str | None  # BigQuery's word; None where an answer has none
+    message: str  # one short line, without addresses and credentials
+    advice: str = ""
+    passing: bool = False
+
+    @classmethod
+    def of(cls, error: Exception) -> Failure:
+        """What an exception of the client says. Never its whole text: that holds addresses of uploads, or tokens."""
+        if isinstance(error, auth.TransportError):
+            return cls(None, None, f"the sign-in server could not be reached ({type(error).__name__})", passing=True)
+        if isinstance(error, auth.GoogleAuthError):
+            return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS)
+        if isinstance(error, api.GoogleAPICallError):
+            return cls._answered(error)
+        passing = not isinstance(error, requests.exceptions.SSLError)
+        return cls(None, None, f"no answer ({type(error).__name__})", "check the network", passing)
+
+    @classmethod
+    def of_job(cls, told: Mapping[str, Any]) -> Failure:
+        """What ``status.errorResult`` of a job says."""
+        return cls._judged(None, told.get("reason"), str(told.get("message", "")))
+
+    @classmethod
+    def _answered(cls, error: api.GoogleAPICallError) -> Failure:
+        first = error.errors[0] if error.errors and isinstance(error.errors[0], Mapping) else {}
+        status = int(error.code) if error.code is not None else None
+        return cls._judged(status, first.get("reason"), first.get("message") or f"HTTP {status}")
+
+    @classmethod
+    def _judged(cls, status: int | None, reason: str | None, message: str) -> Failure:
+        passing = reason in PASSING_REASONS if reason is not None else status in PASSING_STATUSES
+        line = " ".join(message.split())
+        line = line if len(line) <= _LONGEST else line[:_LONGEST] + " [..]"
+        return cls(status, reason, line, _ADVICE.get(reason or "", ""), passing)
+
+    def __str__(self) -> str:
+        where = ", ".join(str(part) for part in (self.reason, self.status) if part)
+        line = f"{self.message} ({where})" if where else self.message
+        return f"{line}; {self.advice}" if self.advice else line

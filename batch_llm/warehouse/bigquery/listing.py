@@ -1,0 +1,106 @@
+"""Rows out of a table, page by page, at no cost: ``tabledata.list``.
+
+Belongs here: reading whole tables and single slices. Not here: statements (jobs.py). The Storage Read API is never used
+by accident: the client would take it wherever its package is installed, and no emulator's address reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
+from batch_llm.warehouse.bigquery.names import TableName
+from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, shaped
+from batch_llm.warehouse.spool import spooled
+
+__all__ = ["Listing", "can_be_listed", "standing_rows"]
+
+_PAGE_BYTES = 4 << 20  # in memory at a time, roughly: Python objects on the way take some times as much
+_PAGE_ROWS = 5000
+_UNKNOWN_ROW_BYTES = 4096
+_READINGS = 5  # of a table that is changed while it is read
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which rows of a table are wanted."""
+
+    table: bigquery.Table
+    columns: tuple[str, ...] | None = None  # None: all
+    slice_number: int | None = None  # None: of all
+    limit: int | None = None
+    schema: pa.Schema | None = None  # in which types; None: those of the table
+
+    @property
+    def fields(self) -> list[bigquery.SchemaField]:
+        """The columns, as BigQuery describes them."""
+        by_name = {field.name.lower(): field for field in self.table.schema}
+        return [by_name[column.lower()] for column in self.columns or by_name]
+
+    @property
+    def arrow_schema(self) -> pa.Schema:
+        """The columns, as a reader gets them."""
+        return self.schema or arrow_schema(self.fields)
+
+    def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
+        """The rows, a page at a time; none for no rows. Raises `WarehouseError`."""
+        path = TableName(self.table.project, self.table.dataset_id, self.table.table_id)
+        place = path.path if self.slice_number is None else path.slice_path(self.slice_number)
+        with connection.told(f"reading BigQuery table {place}"):
+            rows = connection.client.list_rows(
+                place, selected_fields=self.fields, max_results=self.limit, page_size=self._page_rows(),
+                retry=connection.retry, timeout=ANSWER_S,
+            )  # fmt: skip
+            schema = self.arrow_schema
+            for batch in rows.to_arrow_iterable():
+                if batch.num_rows:
+                    yield shaped(batch, schema)
+
+    def _page_rows(self) -> int:
+        rows, size_bytes = self.table.num_rows, self.table.num_bytes
+        row_bytes = size_bytes / rows if rows and size_bytes else _UNKNOWN_ROW_BYTES
+        page = max(1, min(_PAGE_ROWS, int(_PAGE_BYTES / row_bytes)))
+        return page if self.limit is None else max(1, min(page, self.limit))
+
+
+def can_be_listed(table: bigquery.Table, columns: Sequence[str] | None = None) -> bool:
+    """Whether its rows can be read without a statement: no view, and no type that only SQL can turn into text."""
+    if table.table_type != "TABLE":
+        return False
+    wanted = None if columns is None else {column.lower() for column in columns}
+    return all(is_plain(field) for field in table.schema if wanted is None or field.name.lower() in wanted)
+
+
+def standing_rows(connection: Connection, listing: Listing, temporary: Path) -> Iterator[pa.RecordBatch]:
+    """All rows as they stood at one moment, set aside on the disk first: a slow reader keeps nobody from writing.
+
+    A table that changed between two pages is read again.
+    """
+    name = TableName(listing.table.project, listing.table.dataset_id, listing.table.table_id)
+    for _ in range(_READINGS):
+        pages = _Counted(listing.batches(connection))
+        rows = spooled(pa.RecordBatchReader.from_batches(listing.arrow_schema, pages), temporary)
+        now = connection.table(name) if pages.count > 1 else listing.table
+        if now is not None and now.etag == listing.table.etag:
+            return rows
+        if now is None:
+            break
+        listing = Listing(now, listing.columns, listing.slice_number, listing.limit, listing.schema)
+    raise WarehouseError(f"BigQuery table {name.path} was changed each time it was read; try again later")
+
+
+class _Counted:
+    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+        self._batches = batches
+        self.count = 0
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._batches:
+            self.count += 1
+            yield batch

@@ -1,0 +1,141 @@
+"""The output as it stands: can it take a job's rows, and what is in it.
+
+Belongs here: checking an output before anything is spent, reading outputs. Not here: writing rows (publishing.py,
+promotion.py), files as outputs (the warehouse's ``files``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from batch_llm.errors import OutputError
+from batch_llm.warehouse.bigquery.answers import Answer, asked
+from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.jobs import Jobs, Query
+from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standing_rows
+from batch_llm.warehouse.bigquery.marks import stored_key
+from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
+from batch_llm.warehouse.bigquery.publishing import output_fields, viewed_run
+from batch_llm.warehouse.bigquery.schema import arrow_schema, type_word
+from batch_llm.warehouse.bigquery.sources import check_where, portable
+from batch_llm.warehouse.bigquery.statements import enclosed, statement
+from batch_llm.warehouse.output_rules import check_columns, check_names
+from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
+from batch_llm.warehouse.spool import spooled
+
+__all__ = ["Rows", "ensure", "read_rows"]
+
+# Source: https://cloud.google.com/bigquery/docs/schemas#column_names (read 2026-11-28)
+_COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
+_RESERVED = ("_TABLE_", "_FILE_", "_PARTITION", "_ROW_TIMESTAMP", "__ROOT__", "_COLIDENTIFIER")
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows of a place are wanted."""
+
+    place: str  # a table, or run:<run_id>
+    columns: tuple[str, ...] | None = None  # None: all
+    where: str | None = None
+    limit: int | None = None
+
+
+def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[str], source: str | None) -> None:
+    """See `Warehouse.ensure`."""
+    check_names(table, schema, key)
+    name = connection.dataset.named(table, OutputError)
+    if source is not None and not is_file(source) and _same_table(name, connection.dataset.named(source, OutputError)):
+        raise OutputError(f"output {table!r} is the input {source!r}; give the output another name")
+    if name.is_internal:
+        raise OutputError(f"output {table!r}: names that begin with {PREFIX} belong to batch_llm's own tables")
+    bad = [column for column in schema.names if not _is_column_name(column)]
+    if bad:
+        raise OutputError(
+            f"output {table!r}: BigQuery has no columns called {listed(repr(column) for column in bad)} (letters, "
+            "digits and _ only, no digit first); rename them in the input (a view) or in output.schema"
+        )
+    wanted = output_fields(schema, table)
+    while not _fits(connection, name, table, wanted, tuple(key)):
+        pass
+
+
+def _same_table(one: TableName, other: TableName) -> bool:
+    return one.path.lower() == other.path.lower()
+
+
+def _is_column_name(column: str) -> bool:
+    return _COLUMN.fullmatch(column) is not None and not column.upper().startswith(_RESERVED)
+
+
+def _fits(
+    connection: Connection, name: TableName, ref: str, wanted: Sequence[bigquery.SchemaField], key: tuple[str, ...]
+) -> bool:
+    """Whether the output can take the rows now, columns that are missing added; False: look again."""
+    table = connection.table(name)
+    if table is None:
+        if not connection.has_dataset(name):
+            raise OutputError(
+                f"output {ref!r}: there is no BigQuery dataset {name.project}.{name.dataset}; make it: "
+                f"`bq --location={connection.location} mk --dataset {name.project}:{name.dataset}`"
+            )
+        return True
+    if table.table_type != "TABLE":
+        raise OutputError(f"output {ref!r} is a {_kind(table)}; give the output another name")
+    present = {field.name: type_word(field) for field in table.schema}
+    check_columns(ref, present, {each.name: type_word(each) for each in wanted}, stored_key(table.description), key)
+    there = {column.lower() for column in present}
+    missing = [field for field in wanted if field.name.lower() not in there]
+    if not missing:
+        return True
+    table.schema = [*table.schema, *missing]
+    return connection.change(table, ["schema"])
+
+
+def _kind(table: bigquery.Table) -> str:
+    return str(table.table_type).lower().replace("_", " ")
+
+
+def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:
+    """See `Warehouse.rows`. All of them are here before the first is handed out. Without a filter it costs nothing."""
+    connection = jobs.connection
+    table = _standing(connection, wanted.place)
+    by_name = {field.name: field for field in table.schema}
+    for column in wanted.columns or ():
+        if column not in by_name:
+            raise OutputError(f"{wanted.place!r} has no column {column!r}{nearest(column, by_name)}")
+    columns = wanted.columns or tuple(by_name)
+    schema = arrow_schema([portable(by_name[column])[1] for column in columns])
+    if wanted.where is None and can_be_listed(table, columns):
+        return standing_rows(connection, Listing(table, columns, limit=wanted.limit, schema=schema), jobs.temporary)
+    found = _selected(jobs, table, Rows(wanted.place, columns, wanted.where, wanted.limit), schema)
+    return spooled(pa.RecordBatchReader.from_batches(schema, found.batches(connection)), jobs.temporary)
+
+
+def _standing(connection: Connection, place: str) -> bigquery.Table:
+    """The table of a place; of a live view the table that it shows, which can be listed."""
+    run_id = place.removeprefix(RUN_PLACE) if place.startswith(RUN_PLACE) else None
+    name = connection.dataset.out(run_id) if run_id is not None else connection.dataset.named(place, OutputError)
+    table = connection.table(name)
+    viewed = viewed_run(table) if table is not None else None
+    if viewed is not None:
+        table = connection.table(connection.dataset.out(viewed))
+    if table is None:
+        what = f"run {run_id} has published nothing" if run_id is not None else f"no table {place!r}"
+        raise OutputError(f"{what} in the warehouse {connection.dataset}")
+    return table
+
+
+def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema) -> Answer:
+    name = TableName(table.project, table.dataset_id, table.table_id)
+    check_where(jobs, name, wanted.where, OutputError)
+    by_name = {field.name: field for field in table.schema}
+    chosen = ", ".join(f"{portable(by_name[column])[0]} AS {quoted(column)}" for column in wanted.columns or ())
+    sql = statement("rows", columns=chosen, source=name.sql, where=enclosed(wanted.where))
+    if wanted.limit is not None:
+        sql += f" LIMIT {int(wanted.limit)}"
+    return asked(jobs, Query("rows", sql), schema)

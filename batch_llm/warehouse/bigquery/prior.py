@@ -1,0 +1,133 @@
+"""Earlier answers for a run's input, found once for all its slices.
+
+Belongs here: joining the frozen keys with what earlier runs left. Not here: what is done with the answers
+(engine/prior.py). A scan of the output per slice would cost slices times its size; one per place and run costs it once,
+into a table of the run with one partition per slice, which is then listed for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.warehouse.base import FrozenInput
+from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.frozen_table import MOST_SLICES, SLICE, column_name
+from batch_llm.warehouse.bigquery.jobs import Jobs, Query
+from batch_llm.warehouse.bigquery.listing import Listing
+from batch_llm.warehouse.bigquery.marks import mark, read_mark
+from batch_llm.warehouse.bigquery.names import TableName, literal, quoted
+from batch_llm.warehouse.bigquery.schema import arrow_schema, type_word
+from batch_llm.warehouse.bigquery.statements import statement
+from batch_llm.warehouse.refs import is_file
+
+__all__ = ["drop_prior", "places_of", "prior", "same_value"]
+
+_PARTITION = "batch_llm_slice"  # an answer's column may be called anything else
+
+
+def prior(jobs: Jobs, frozen: FrozenInput, number: int, places: Sequence[TableName]) -> Iterator[pa.RecordBatch]:
+    """The finished rows of these places with the keys of a slice.
+
+    Places that are not there, or have another key, are passed over.
+    """
+    connection = jobs.connection
+    for place in places:
+        found = _found(jobs, frozen, place)
+        if found is not None:
+            yield from _Found(found, number).batches(connection)
+
+
+def places_of(connection: Connection, table: str, runs: Sequence[str]) -> list[TableName]:
+    """Where earlier answers may be: the output, unless it is a file, and earlier runs' published slices."""
+    output = [] if is_file(table) else [connection.dataset.named(table, OutputError)]
+    return [*(connection.dataset.out(run_id) for run_id in runs), *output]
+
+
+def _found(jobs: Jobs, frozen: FrozenInput, place: TableName) -> bigquery.Table | None:
+    """The run's table of what one place holds; made by the first slice that asks."""
+    connection = jobs.connection
+    name = connection.dataset.prior(frozen.run_id, place)
+    made = connection.table(name)
+    if made is not None:
+        return made
+    present = connection.table(place)
+    if present is None or not present.num_rows:
+        return None
+    work = connection.table(connection.dataset.work(frozen.run_id))
+    if work is None:
+        raise WarehouseError(
+            f"the frozen input of run {frozen.run_id} is gone from BigQuery (its tables are kept for "
+            f"{connection.options.work_days:g} days), so earlier answers cannot be found and would be paid again; "
+            "forget the run and start a new one"
+        )
+    same = _same_key(work, present, frozen.key)
+    if same is None:
+        return None
+    sizes = {field.name: field.description for field in present.schema if field.description}
+    parts = {
+        "prior": name.sql,
+        "partition": _PARTITION,
+        "slice": SLICE,
+        "most_slices": str(MOST_SLICES),
+        "mark": literal(mark(prior=place.path, sizes=sizes)),
+        "work_hours": str(max(1, round(connection.options.work_days * 24))),
+        "work": connection.dataset.work(frozen.run_id).sql,
+        "present": place.sql,
+        "same_key": same,
+    }
+    jobs.run(Query("prior", statement("prior", **parts), chain=name.table))
+    return connection.table(name)
+
+
+def _same_key(work: bigquery.Table, present: bigquery.Table, key: Sequence[str]) -> str | None:
+    """When a row of the place has a key of the input; None when it cannot."""
+    there = {field.name.lower(): field for field in present.schema}
+    asked = {field.name: field for field in work.schema}
+    if "llm_status" not in there:
+        return None
+    conditions = []
+    for place, column in enumerate(key):
+        field, frozen = there.get(column.lower()), asked[column_name(place)]
+        if field is None or type_word(field) != type_word(frozen):
+            return None
+        conditions.append(same_value(f"present.{quoted(column)}", f"frozen.{column_name(place)}", frozen))
+    return " AND ".join(conditions)
+
+
+def same_value(left: str, right: str, field: bigquery.SchemaField) -> str:
+    """Equality of two key values: NaN is itself, as everywhere else in the product."""
+    if type_word(field) == "FLOAT64":
+        return f"CAST({left} AS STRING) = CAST({right} AS STRING)"
+    return f"{left} = {right}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """One slice's part of such a table."""
+
+    table: bigquery.Table
+    number: int
+
+    def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
+        sizes = (read_mark(self.table.description) or {}).get("sizes", {})
+        fields = [
+            bigquery.SchemaField(
+                each.name, each.field_type, each.mode, description=sizes.get(each.name), fields=each.fields
+            )
+            for each in self.table.schema
+            if each.name != _PARTITION
+        ]
+        columns = tuple(field.name for field in fields)
+        return Listing(self.table, columns, self.number, schema=arrow_schema(fields)).batches(connection)
+
+
+def drop_prior(connection: Connection, run_id: str) -> None:
+    """Drop what was found for a run."""
+    begin = connection.dataset.prior_prefix(run_id)
+    for name in connection.own_names(begin):
+        connection.drop(name)

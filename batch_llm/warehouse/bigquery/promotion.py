@@ -1,0 +1,88 @@
+"""Promotion: a run's published rows into the output table, all or nothing.
+
+Belongs here: the one MERGE of a run. Not here: whether the output can take the rows at all (outputs.py), which row
+takes the place of which (output_rules.py), files as outputs (warehouse.py hands them to ``files``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.cloud import bigquery
+
+from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.warehouse.base import Mode, Published
+from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.jobs import Jobs, Query
+from batch_llm.warehouse.bigquery.marks import mark
+from batch_llm.warehouse.bigquery.names import TableName, quoted
+from batch_llm.warehouse.bigquery.prior import same_value
+from batch_llm.warehouse.bigquery.publishing import required_out
+from batch_llm.warehouse.bigquery.schema import kind_of, type_word
+from batch_llm.warehouse.bigquery.statements import statement
+from batch_llm.warehouse.output_rules import GIVES_WAY, refuse_foreign
+
+__all__ = ["promote"]
+
+# Source: https://cloud.google.com/bigquery/docs/clustered-tables#cluster_column_types (read 2026-11-28)
+_CLUSTERED = {"BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
+_MOST_CLUSTERED = 4
+
+
+def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
+    """See `Warehouse.promote`. Repeating it costs a second MERGE, and changes nothing."""
+    connection = jobs.connection
+    incoming = required_out(connection, run_id)
+    name = connection.dataset.named(table, OutputError)
+    present = connection.table(name)
+    if present is None:
+        connection.make(_new_output(name, incoming, key))
+        present = _there(connection, name)
+    refuse_foreign({field.name: type_word(field) for field in present.schema}, table)
+    parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
+    sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
+    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote"))
+    return Published(_there(connection, name).num_rows or 0, connection.dataset.ref(name))
+
+
+_OTHERS = "WHEN NOT MATCHED BY SOURCE THEN DELETE"  # replace: the output holds exactly the run's keys
+
+
+def _there(connection: Connection, name: TableName) -> bigquery.Table:
+    found = connection.table(name)
+    if found is None:
+        raise WarehouseError(f"output {name.path} was dropped while it was written; run the same command again")
+    return found
+
+
+def _new_output(name: TableName, incoming: bigquery.Table, key: Sequence[str]) -> bigquery.Table:
+    """An output without rows, with the run's columns, clustered by the key: a MERGE then reads less of it."""
+    table = bigquery.Table(name.path, schema=list(incoming.schema))
+    by_name = {field.name: field for field in incoming.schema}
+    clustered = [column for column in key if kind_of(by_name[column]) in _CLUSTERED]
+    table.clustering_fields = clustered[:_MOST_CLUSTERED] or None
+    table.description = mark(key=list(key))
+    return table
+
+
+def _parts(
+    out: TableName, incoming: bigquery.Table, name: TableName, present: bigquery.Table, key: Sequence[str]
+) -> dict[str, str]:
+    come = {field.name.lower(): field for field in incoming.schema}
+    columns = [quoted(field.name) for field in incoming.schema]
+    updates = [f"{column} = incoming.{column}" for column in columns]
+    # columns that only the output has: an earlier run's answer must not stand beside this one's
+    updates += [
+        f"{quoted(field.name)} = {'[]' if field.mode == 'REPEATED' else 'NULL'}"
+        for field in present.schema
+        if field.name.lower() not in come
+    ]
+    pairs = [(f"present.{quoted(column)}", f"incoming.{quoted(column)}", come[column.lower()]) for column in key]
+    return {
+        "present": name.sql,
+        "incoming": out.sql,
+        "same_key": " AND ".join(same_value(*pair) for pair in pairs),
+        "updates": ", ".join(updates),
+        "columns": ", ".join(columns),
+        "values": ", ".join(f"incoming.{column}" for column in columns),
+    }

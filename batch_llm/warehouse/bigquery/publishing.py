@@ -1,0 +1,154 @@
+"""The published slices of a run: one table per run, one partition per slice.
+
+Belongs here: publish, its counters, the live view, dropping them. Not here: the output table (promotion.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.cloud import bigquery
+
+from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.warehouse.base import Published, StatusCounts
+from batch_llm.warehouse.bigquery.answers import answer
+from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.jobs import Jobs, Query
+from batch_llm.warehouse.bigquery.listing import Listing
+from batch_llm.warehouse.bigquery.loading import Load
+from batch_llm.warehouse.bigquery.marks import mark, read_mark
+from batch_llm.warehouse.bigquery.names import TableName, literal
+from batch_llm.warehouse.bigquery.run_tables import sliced_table
+from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
+from batch_llm.warehouse.bigquery.statements import statement
+
+__all__ = [
+    "drop_published",
+    "live_view",
+    "output_fields",
+    "publish",
+    "published",
+    "required_out",
+    "stored_slice",
+    "viewed_run",
+]
+
+_COUNTS = tuple(field.name for field in fields(StatusCounts))
+_SLICE = "llm_slice"
+
+
+def output_fields(schema: pa.Schema, place: str) -> tuple[bigquery.SchemaField, ...]:
+    """The columns of such rows in BigQuery. Raises `OutputError` for one that it cannot hold."""
+    try:
+        return tuple(field_of(field) for field in schema)
+    except Unstorable as error:
+        raise OutputError(f"output {place!r}: {error}") from None
+
+
+def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
+    """See `Warehouse.publish`; ``run``: id and slice. The rows are collected in a file, then loaded in one job."""
+    connection = jobs.connection
+    run_id, number = run
+    out = connection.dataset.out(run_id)
+    fields_ = output_fields(schema, out.table)
+    if connection.table(out) is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
+        connection.make(sliced_table(out, fields_, _SLICE, description=mark(run=run_id)))
+    load = Load("publish", f"{run_id}-publish-{number}", out.slice_path(number), fields_)
+    rows = load.run(jobs, _of_slice(batches, run_id, number))
+    return Published(rows, connection.dataset.ref(out))
+
+
+def _of_slice(batches: Iterator[pa.RecordBatch], run_id: str, number: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        own = pc.sum(pc.equal(batch.column(_SLICE), number)).as_py() or 0
+        if own != batch.num_rows:  # they would stay when this slice is published again
+            raise WarehouseError(
+                f"slice {number} of run {run_id}: {batch.num_rows - own} rows carry another llm_slice; not published"
+            )
+        yield batch
+
+
+def published(jobs: Jobs, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
+    """See `Warehouse.published`. Of one slice only its partition is read; BigQuery's cache makes asking twice free."""
+    connection = jobs.connection
+    out = connection.dataset.out(run_id)
+    table = connection.table(out)
+    if table is None or not table.num_rows:
+        return {}
+    parameters = [bigquery.ScalarQueryParameter("run", "STRING", run_id)]
+    which = "TRUE"
+    if number is not None:
+        parameters.append(bigquery.ScalarQueryParameter("number", "INT64", number))
+        which = f"{_SLICE} = @number"
+    sql = statement("status_counts", table=out.sql, which=which)
+    found = answer(jobs, Query("published", sql, tuple(parameters)))
+    rows = [list(row.values()) for row in found.to_pylist()]
+    return {row[0]: StatusCounts(**dict(zip(_COUNTS, row[1:], strict=True))) for row in rows}
+
+
+def required_out(connection: Connection, run_id: str) -> bigquery.Table:
+    """The table of a run's published slices. Raises `WarehouseError` when nothing was published."""
+    out = connection.dataset.out(run_id)
+    table = connection.table(out)
+    if table is None:
+        raise WarehouseError(f"run {run_id} has published nothing in {out.path}; was it forgotten?")
+    return table
+
+
+def stored_slice(connection: Connection, run_id: str, number: int) -> Listing:
+    """The published rows of one slice."""
+    return Listing(required_out(connection, run_id), slice_number=number)
+
+
+def live_view(jobs: Jobs, run_id: str, table: str) -> str:
+    """See `Warehouse.live_view`."""
+    connection = jobs.connection
+    view, out = connection.dataset.live(table), connection.dataset.out(run_id)
+    required_out(connection, run_id)
+    taken = connection.table(view)
+    if taken is not None and taken.table_type != "VIEW":
+        raise OutputError(f"the table {view.path} stands where the view of what is done would be; rename it")
+    _remember_view(connection, run_id, view)  # first: a view that nobody knows of would never be dropped
+    parts = {"view": view.sql, "mark": literal(mark(live=run_id)), "table": out.sql}
+    jobs.run(Query("live_view", statement("live_view", **parts), chain=f"{run_id}-live"))
+    return connection.dataset.ref(view)
+
+
+def _remember_view(connection: Connection, run_id: str, view: TableName) -> None:
+    while True:
+        table = required_out(connection, run_id)
+        views = _views(table)
+        if view in views:
+            return
+        stored = [[each.project, each.dataset, each.table] for each in (*views, view)]
+        table.description = mark(run=run_id, views=stored)
+        if connection.change(table, ["description"]):
+            return
+
+
+def _views(table: bigquery.Table) -> list[TableName]:
+    found = read_mark(table.description) or {}
+    return [TableName(*parts) for parts in found.get("views", [])]
+
+
+def viewed_run(view: bigquery.Table) -> str | None:
+    """The run that a live view shows; None when it is no live view."""
+    found = read_mark(view.description) or {}
+    run_id = found.get("live")
+    return str(run_id) if view.table_type == "VIEW" and run_id is not None else None
+
+
+def drop_published(connection: Connection, run_id: str) -> None:
+    """Drop the views over a run's rows, then the rows."""
+    out = connection.dataset.out(run_id)
+    table = connection.table(out)
+    if table is None:
+        return
+    for view in _views(table):
+        standing = connection.table(view)
+        if standing is not None and viewed_run(standing) == run_id:  # it may show another run by now
+            connection.drop(view)
+    connection.drop(out)

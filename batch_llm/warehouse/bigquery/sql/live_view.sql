@@ -1,0 +1,1 @@
+CREATE OR REPLACE VIEW {view} OPTIONS (description = {mark}) AS SELECT * FROM {table}

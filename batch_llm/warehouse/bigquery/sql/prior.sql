@@ -1,0 +1,12 @@
+-- The finished rows of one place whose key is in the run's input, each in the slice of its key.
+CREATE TABLE IF NOT EXISTS {prior}
+PARTITION BY RANGE_BUCKET({partition}, GENERATE_ARRAY(0, {most_slices}, 1))
+OPTIONS (
+    description = {mark},
+    expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {work_hours} HOUR)
+)
+AS
+SELECT frozen.{slice} AS {partition}, present.*
+FROM {work} AS frozen
+JOIN {present} AS present ON {same_key}
+WHERE present.llm_status IN ('ok', 'failed')

@@ -1,0 +1,2 @@
+-- Some columns and rows of a table or view.
+SELECT {columns} FROM {source} WHERE {where}

@@ -1,0 +1,154 @@
+"""BigQueryWarehouse: the Warehouse protocol on one dataset of BigQuery.
+
+Belongs here: the protocol's calls, each handed to the module that does it. Not here: how.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from batch_llm.warehouse.base import (
+    FreezeSpec,
+    FrozenInput,
+    Mode,
+    Published,
+    StatusCounts,
+    TableInfo,
+    Warehouse,
+)
+from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables
+from batch_llm.warehouse.bigquery.connection import Connection, Options
+from batch_llm.warehouse.bigquery.jobs import Jobs
+from batch_llm.warehouse.bigquery.names import Dataset
+from batch_llm.warehouse.bigquery.prior import drop_prior, places_of, prior
+from batch_llm.warehouse.refs import RUN_PLACE, is_file
+
+__all__ = ["BigQueryWarehouse"]
+
+
+class BigQueryWarehouse:
+    """A warehouse in one dataset; slices that are worked on lie in ``<runs_dir>/<run_id>/frozen`` as Parquet files.
+
+    Tables of other datasets and projects can be inputs and outputs by their full names. Files are read and written by
+    ``files``. Any number of threads, processes and machines may have one.
+    """
+
+    def __init__(
+        self,
+        make_client: Callable[[], bigquery.Client],
+        dataset: str,
+        runs_dir: Path,
+        files: Warehouse,
+        options: Options | None = None,
+    ) -> None:
+        """``make_client`` is called by the first call that needs it.
+
+        ``dataset``: ``PROJECT.DATASET``, which exists. ``files``: a warehouse of this machine with the same
+        ``runs_dir``, for inputs and outputs that are files.
+        """
+        self._connection = Connection(Dataset.parse(dataset), make_client, options or Options())
+        self._runs_dir = runs_dir.absolute()
+        self._jobs = Jobs(self._connection, self._runs_dir.parent / "tmp")
+        self._files = files
+
+    def tables(self, pattern: str) -> Iterator[TableInfo]:
+        """See `Warehouse.tables`; no schema."""
+        if is_file(pattern):
+            return self._files.tables(pattern)
+        return tables.matching(self._jobs, pattern)
+
+    def source(self, ref: str) -> TableInfo:
+        """See `Warehouse.source`; rows is None for a view."""
+        return self._files.source(ref) if is_file(ref) else sources.describe(self._jobs, ref)
+
+    def count(self, source: str, where: str | None) -> int:
+        """See `Warehouse.count`."""
+        if is_file(source):
+            return self._files.count(source, where)
+        return sources.count(self._jobs, source, where)
+
+    def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.head`; no columns named means all."""
+        if is_file(source):
+            return self._files.head(source, columns, where, rows)
+        return sources.head(self._jobs, source, columns, where, rows)
+
+    def freeze(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
+        return freezing.freeze(self._jobs, self._runs_dir, self._files, spec)
+
+    def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.read`; the first reading on a machine brings the slice there."""
+        slices.fetched(self._connection, self._runs_dir, frozen, number)
+        return self._files.read(frozen, number, batch_rows=batch_rows)
+
+    def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
+        """See `Warehouse.ensure`."""
+        if is_file(table):
+            self._files.ensure(table, schema, key, source=source if source is not None and is_file(source) else None)
+        else:
+            outputs.ensure(self._connection, table, schema, key, source)
+
+    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.prior`; what the places held when the first slice asked."""
+        places = places_of(self._connection, table, runs)
+        yield from prior(self._jobs, frozen, number, places)
+        if is_file(table):
+            slices.fetched(self._connection, self._runs_dir, frozen, number)
+            yield from self._files.prior(frozen, number, table, ())
+
+    def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
+        """See `Warehouse.publish`."""
+        return publishing.publish(self._jobs, (run_id, number), batches, schema)
+
+    def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
+        """See `Warehouse.published`."""
+        return publishing.published(self._jobs, run_id, number)
+
+    def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
+        """See `Warehouse.promote`."""
+        if is_file(table):
+            return self._promote_to_file(run_id, table, key, mode)
+        return promotion.promote(self._jobs, run_id, table, key, mode)
+
+    def _promote_to_file(self, run_id: str, path: str, key: Sequence[str], mode: Mode) -> Published:
+        """By way of ``files``: it gets the published rows for as long as it takes."""
+        publishing.required_out(self._connection, run_id)
+        self._files.unpublish(run_id)  # what a killed promotion left
+        try:
+            numbers = sorted(self.published(run_id)) or [0]
+            for number in numbers:
+                stored = publishing.stored_slice(self._connection, run_id, number)
+                self._files.publish(run_id, number, stored.batches(self._connection), stored.arrow_schema)
+            return self._files.promote(run_id, path, key, mode)
+        finally:
+            self._files.unpublish(run_id)
+
+    def live_view(self, run_id: str, table: str) -> str:
+        """See `Warehouse.live_view`."""
+        return publishing.live_view(self._jobs, run_id, table)
+
+    def rows(
+        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.rows`."""
+        if is_file(place) and not place.startswith(RUN_PLACE):
+            return self._files.rows(place, columns=columns, where=where, limit=limit)
+        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
+        return outputs.read_rows(self._jobs, wanted)
+
+    def unpublish(self, run_id: str) -> None:
+        """See `Warehouse.unpublish`."""
+        publishing.drop_published(self._connection, run_id)
+
+    def forget(self, run_id: str) -> None:
+        """See `Warehouse.forget`."""
+        publishing.drop_published(self._connection, run_id)
+        drop_prior(self._connection, run_id)
+        for name in (self._connection.dataset.files(run_id), self._connection.dataset.work(run_id)):
+            self._connection.drop(name)
+        self._files.forget(run_id)

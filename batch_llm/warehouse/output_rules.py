@@ -1,0 +1,87 @@
+"""What an output must be to take a job's rows, and which row takes the place of which.
+
+Belongs here: rules that are the same whatever the warehouse. Not here: looking at an output, writing it (each
+warehouse's outputs.py and promotion.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from batch_llm.errors import OutputError
+from batch_llm.warehouse.base import Mode
+from batch_llm.warehouse.refs import listed
+
+__all__ = ["GIVES_WAY", "check_columns", "check_names", "refuse_foreign"]
+
+_VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
+
+# `present` is the output's row, `incoming` the run's, of the same key. A pending row never takes the place of an
+# answered or failed one; append_missing leaves every answer alone, but lets one take the place of a failure.
+_PENDING = "present.llm_status = 'pending'"
+GIVES_WAY: dict[Mode, str] = {
+    "upsert": f"{_PENDING} OR incoming.llm_status <> 'pending'",
+    "replace": f"{_PENDING} OR incoming.llm_status <> 'pending'",
+    "append_missing": f"{_PENDING} OR (present.llm_status = 'failed' AND incoming.llm_status = 'ok')",
+}
+"""Mode: the condition, in any SQL, under which the output's row gives way to the run's."""
+
+
+def check_names(table: str, schema: pa.Schema, key: Sequence[str]) -> None:
+    """Raise `OutputError` for columns that would be there twice, or a key that would not."""
+    lowered = [name.lower() for name in schema.names]
+    twice = sorted({name for name in schema.names if lowered.count(name.lower()) > 1})
+    if twice:
+        raise OutputError(f"output {table!r} would have columns twice (upper and lower case are one): {listed(twice)}")
+    absent = [column for column in key if column not in schema.names]
+    if absent:
+        raise OutputError(f"output {table!r} lacks its key columns {listed(absent)}")
+
+
+def check_columns(
+    place: str,
+    present: Mapping[str, str],
+    wanted: Mapping[str, str],
+    stored: tuple[str, ...] | None,
+    key: tuple[str, ...],
+) -> None:
+    """Raise `OutputError` unless an output is ours, with the same key and types.
+
+    ``present``, ``wanted``: column to type, in the warehouse's words. ``stored``: the key it remembers, if any.
+    """
+    by_lower = {name.lower(): kind for name, kind in present.items()}
+    if "llm_request_hash" not in by_lower:
+        raise OutputError(
+            f"output {place!r} exists and was not made by batch_llm (it has no column llm_request_hash); "
+            "give the output another name, or remove what is there"
+        )
+    absent = [column for column in key if column.lower() not in by_lower]
+    if absent or (stored is not None and sorted(stored) != sorted(key)):
+        known = f"its key is ({', '.join(stored)})" if stored else f"it has no column {listed(absent)}"
+        raise OutputError(
+            f"output {place!r}: the job's key is ({', '.join(key)}), but {known}; "
+            "give the output another name, or remove what is there"
+        )
+    for column, kind in wanted.items():
+        existing = by_lower.get(column.lower(), kind)
+        if existing != kind:
+            raise OutputError(
+                f"output {place!r}: column {column!r} is {existing} there and would be {kind} by this job; "
+                f"give the output another name, or {_other_way(existing, kind)}"
+            )
+
+
+def _other_way(existing: str, kind: str) -> str:
+    """What else helps where types differ: two vectors of several sizes cannot be renamed."""
+    if _VECTOR.fullmatch(existing) and _VECTOR.fullmatch(kind):
+        return "ask for vectors of the same size (params.dimensions)"
+    return "rename the column in output.schema"
+
+
+def refuse_foreign(columns: Mapping[str, str], place: str) -> None:
+    """Raise `OutputError` for a table or file that is not ours."""
+    if "llm_request_hash" not in columns:
+        raise OutputError(f"output {place!r} was not made by batch_llm (it has no column llm_request_hash)")

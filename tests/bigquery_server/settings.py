@@ -1,0 +1,22 @@
+"""How the server behaves where tests may choose.
+
+Belongs here: switches with their defaults. Not here: BigQuery's limits (limits.py), faults (faults.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Set by ``server.configure(...)``, at any time."""
+
+    job_s: float = 0.0  # how long a job takes by the server's clock; 0: it is done when the insert is answered
+    require_token: bool = False  # refuse calls without one (a client with anonymous credentials sends none)
+    token_s: float = 3600.0  # how long a token of /token is good
+    default_location: str = "US"
+    page_bytes: int = 10_000_000  # a page of rows is not larger than this
+    missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"

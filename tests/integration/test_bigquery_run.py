@@ -1,0 +1,140 @@
+"""A whole job with BigQuery as the warehouse: each key exactly once, whatever is killed and whatever calls fail.
+
+Belongs here: the command, kills, files. Not here: single calls (tests/contract/test_warehouse_bigquery_calls.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batch_llm import wiring
+from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.bigquery import open_client
+from tests.bigquery_server.process import BigQueryServer, Fault, bigquery_server
+from tests.integration.bigquery_run_lab import PROJECT, BigQueryRunLab
+from tests.integration.cli_lab import CommandLine
+from tests.integration.engine_lab import killed_after
+from tests.search import FACTOR
+
+ROWS = 200
+DRIVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.bigquery_run_lab import BigQueryRunLab
+lab = BigQueryRunLab(Path(sys.argv[1]))
+print(asyncio.run(lab.run()).ok)
+"""
+SEEDS = range(1, 4 if FACTOR == 1 else 21)  # `make search` kills twenty runs
+# one in ten calls fails: half of them before their work, half after it (the answer is lost)
+FAILING = (
+    Fault("*", share=0.03, seed=1, reason="backendError"),
+    Fault("*", share=0.02, seed=2, kind="body", status=502),
+    Fault("*", share=0.03, seed=3, kind="reset", when="after"),
+    Fault("*", share=0.02, seed=4, when="after", reason="rateLimitExceeded", status=403),
+    Fault("jobs.insert:*", share=0.05, seed=5, kind="job", reason="jobBackendError"),
+)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BigQueryServer]:
+    with bigquery_server(tmp_path_factory.mktemp("bigquery")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -> BigQueryServer:
+    shared.reset()
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", shared.url)
+    return shared
+
+
+@pytest.fixture
+def lab(server: BigQueryServer, tmp_path: Path) -> BigQueryRunLab:
+    return BigQueryRunLab(tmp_path)
+
+
+async def test_the_command_runs_a_job_in_bigquery(lab: BigQueryRunLab) -> None:
+    """By the environment alone; the second time nothing is asked, a changed row the third time."""
+    lab.dataset(ROWS)
+    where = {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables", "BATCH_LLM_BIGQUERY_LOCATION": "US"}
+    cli = CommandLine(lab, where)
+    async with lab.simulator() as simulator:
+        first = await cli.run("run", cli.job_file(), "--yes", "--json")
+        assert first.code == 0, first.err
+        assert (first.json["ok"], first.json["pending"], first.json["requests"]) == (ROWS, 0, ROWS)
+        again = await cli.run("run", "lab.yaml", "--yes", "--json")
+        assert (again.code, again.json["requests"]) == (0, 0), again.err
+        with open_client(PROJECT) as client:
+            client.query_and_wait("UPDATE tables.texts SET text = 'another' WHERE id = 7")
+        third = await cli.run("run", "lab.yaml", "--yes", "--json")
+        assert (third.code, third.json["ok"], third.json["requests"]) == (0, ROWS, 1), third.err
+        assert simulator.stats()["answered"] == ROWS + 1
+    for command in (("show", "lab.yaml", "7"), ("doctor",)):
+        said = await cli.run(*command, "--json")
+        assert said.code == 0, (command, said.err)
+    rows = lab.rows()
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    assert {row["llm_status"] for row in rows} == {"ok"}
+    assert all(row["extra"] == row["id"] % 7 for row in rows)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_killed_runs_go_on_while_bigquery_fails(lab: BigQueryRunLab, server: BigQueryServer, seed: int) -> None:
+    """Kills at random moments, one in ten calls failing: each key once, nothing paid twice but what was in flight."""
+    lab.dataset(ROWS)
+    draw = random.Random(seed)
+    server.faults(*(replace(fault, seed=fault.seed + 10 * seed) for fault in FAILING))
+    async with lab.simulator(latency_median_s=0.05, seed=seed) as simulator:
+        at_kills = answers = 0
+        for _ in range(3):
+            answers += draw.randrange(10, 60)
+            at_kills += await killed_after(lab, simulator, answers, DRIVER)
+        summary = await lab.run()
+        stats = simulator.stats()
+    assert (summary.rows, summary.ok, summary.pending) == (ROWS, ROWS, 0)
+    assert any(call["faults"] for call in server.log())
+    server.faults()
+    rows = lab.rows()
+    assert [row["id"] for row in rows] == list(range(ROWS))
+    assert {row["llm_status"] for row in rows} == {"ok"}
+    assert stats["duplicates"]["prompts"] == ROWS
+    assert 0 <= stats["answered"] - ROWS <= at_kills
+
+
+async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab, tmp_path: Path) -> None:
+    """And out of it into a file again."""
+    lab.table(70)
+    lab.dataset(1)
+    out = str(tmp_path / "out.parquet")
+    async with lab.simulator():
+        summary = await lab.run(lab.job(input={"table": "input.parquet", "key": ["id"]}))
+        assert (summary.ok, len(lab.rows())) == (70, 70)
+        to_file = lab.job(name="to_file", input={"table": "out", "key": ["id"]}, output={"table": out},
+                          prompt={"user": "Again: {{ tone }}"})  # fmt: skip
+        summary = await lab.run(to_file)
+    assert (summary.ok, [row["id"] for row in lab.rows(out)]) == (70, list(range(70)))
+
+
+def test_the_dagster_resource_gives_its_credentials(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """The server takes no call without a token of that account; the client outlives the resource's own block."""
+    from dagster_gcp import BigQueryResource
+
+    from resources.settings import SettingsResource
+    from resources.warehouse import WarehouseResource
+
+    lab.dataset(3)
+    server.configure(require_token=True)
+    key = base64.b64encode(server.service_account.read_bytes()).decode()
+    settings = SettingsResource(root=str(lab.folder), home="home")
+    connection = BigQueryResource(project=PROJECT, gcp_credentials=key)
+    resource = WarehouseResource(settings=settings, bigquery=connection, bigquery_dataset=f"{PROJECT}.tables")
+    assert resource.create().count("texts", None) == 3
+    assert "is reachable" in resource.check_bigquery()
+    with pytest.raises(WarehouseError):
+        wiring.open_store(lab.settings).warehouse.count("texts", None)
