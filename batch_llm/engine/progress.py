@@ -142,9 +142,11 @@ class Ticker:
         oldest_s, phase = pipeline.oldest_call()
         return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
 
-    @staticmethod
-    def _eta_s(left: int, requests_per_minute: float) -> float | None:
-        return left * 60 / requests_per_minute if requests_per_minute > 0 else None
+    def _eta_s(self, left: int, requests_per_minute: float) -> float | None:
+        """None while nobody can say: the calls that probe a silent provider are no pace."""
+        if requests_per_minute <= 0 or self._pipeline.window.outage is not None:
+            return None
+        return left * 60 / requests_per_minute
 
     def _notice_stall(self) -> None:
         quiet_s = self._parts.clock.monotonic() - self._meter.last_answer_s
