@@ -23,14 +23,14 @@ def lab(tmp_path: Path) -> Lab:
     return Lab(tmp_path)
 
 
-async def test_a_provider_that_is_away_uses_up_no_attempt(lab: Lab) -> None:
+async def test_a_provider_that_is_away_costs_no_row(lab: Lab) -> None:
     """It dies under the calls and comes back; nobody guesses meanwhile how long the rest will take."""
     lab.table(ROWS)
     port = own_port()
     config = SimulatorConfig(latency_median_s=0.05, requests_per_minute=600_000)
     lab.providers(f"http://127.0.0.1:{port}/v1", {"requests_per_minute": 6_000})
     async with Simulator(config, port=port) as first:
-        running = asyncio.create_task(lab.run(lab.job(retries={"attempts": 2})))
+        running = asyncio.create_task(lab.run())
         while first.stats()["answered"] < 50:
             await asyncio.sleep(0.02)
     while not (silent := [event for event in away(lab) if "it is probed" in event.holding_back]):
