@@ -20,6 +20,7 @@ from tests.bigquery_server.functions import types_rewritten
 from tests.bigquery_server.jobs import Job, Result
 from tests.bigquery_server.partitions import Partitioning, checked_range
 from tests.bigquery_server.permissions import need_dataset, need_table
+from tests.bigquery_server.resources import check_labels
 from tests.bigquery_server.schema import Field, Schema, quoted, schema_to_json, type_of_duckdb
 from tests.bigquery_server.statements import Reading, anonymous, duckdb_errors, table_ref
 from tests.bigquery_server.storage import Version
@@ -248,6 +249,7 @@ def _options(reading: Reading, statement: Any) -> dict[str, Any]:
             found["expirationTime"] = None if null else str(reading.moment_us(value) // 1000)
         elif name == "labels":
             found["labels"] = {pair.expressions[0].name: pair.expressions[1].name for pair in value.expressions}
+            check_labels(found["labels"])
         elif name == "require_partition_filter":
             found["requirePartitionFilter"] = str(value).upper() == "TRUE"
         elif name in TEXTS:

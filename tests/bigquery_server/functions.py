@@ -79,12 +79,7 @@ def _cast(node: Any) -> exp.Expression:
         return _call("googlesql_text", node.this.copy())
     if node.args["to"] == BIGNUMERIC_TYPE:  # types are rewritten before the casts around them
         text = _call("bignumeric_text", exp.Cast(this=node.this.copy(), to=exp.DataType.build("TEXT"), safe=False))
-        made = exp.Struct(
-            expressions=[exp.PropertyEQ(this=exp.to_identifier("$bignumeric", quoted=True), expression=text)]
-        )
-        return exp.Case(
-            ifs=[exp.If(this=exp.Is(this=node.this.copy(), expression=exp.Null()), true=exp.Null())], default=made
-        )
+        return _unless_null(node.this, _record("$bignumeric", text))
     return node
 
 
@@ -107,28 +102,33 @@ def _division(node: Any) -> exp.Expression:
     return made if isinstance(node.parent, exp.Paren) else exp.Paren(this=made)
 
 
+def _anonymous(node: Any) -> exp.Expression:
+    """GEOGRAPHY comes from its text and goes back to it; what it says is not looked at."""
+    name = str(node.this).upper()
+    if name == "ST_GEOGFROMTEXT":
+        value = node.expressions[0]
+        made = _record("$geography", _call("googlesql_text", value.copy()))
+        return _unless_null(value, made)
+    return _call("googlesql_text", node.expressions[0].copy()) if name == "ST_ASTEXT" else node
+
+
+def _record(name: str, value: exp.Expression) -> exp.Expression:
+    pair = exp.PropertyEQ(this=exp.to_identifier(name, quoted=True), expression=value)
+    return exp.Struct(expressions=[pair])
+
+
+def _unless_null(value: exp.Expression, made: exp.Expression) -> exp.Expression:
+    absent = exp.Is(this=value.copy(), expression=exp.Null())
+    return exp.Case(ifs=[exp.If(this=absent, true=exp.Null())], default=made)
+
+
 def _bytes(node: Any) -> exp.Expression:
     text = "".join(f"\\x{each:02X}" for each in str(node.this).encode("latin-1", "replace"))
     return exp.Cast(this=exp.Literal.string(text), to=exp.DataType.build("BLOB", dialect="duckdb"), safe=False)
 
 
-def _named(node: Any) -> exp.Expression:
-    """Functions that sqlglot does not know: a GEOGRAPHY is its text here."""
-    name, values = str(node.this).upper(), node.expressions
-    if name == "ST_ASTEXT":
-        return _call("struct_extract", values[0].copy(), exp.Literal.string("$geography"))
-    if name == "ST_GEOGFROMTEXT":
-        made = exp.Struct(
-            expressions=[exp.PropertyEQ(this=exp.to_identifier("$geography", quoted=True), expression=values[0].copy())]
-        )
-        return exp.Case(
-            ifs=[exp.If(this=exp.Is(this=values[0].copy(), expression=exp.Null()), true=exp.Null())], default=made
-        )
-    return node
-
-
 REWRITES: dict[type, Callable[[Any], exp.Expression]] = {
-    exp.Anonymous: _named,
+    exp.Anonymous: _anonymous,
     exp.ByteString: _bytes,
     exp.Cast: _cast,
     exp.DataType: _type,

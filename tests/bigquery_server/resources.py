@@ -7,15 +7,18 @@ https://cloud.google.com/bigquery/docs/reference/rest/v2/datasets
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from tests.bigquery_server.catalog import Dataset, Table
+from tests.bigquery_server.errors import invalid
 from tests.bigquery_server.schema import schema_to_json
 
 __all__ = [
     "DATASET_PROPERTIES",
     "TABLE_PROPERTIES",
+    "check_labels",
     "dataset_etag",
     "dataset_item",
     "dataset_json",
@@ -32,6 +35,26 @@ DATASET_PROPERTIES = (
     "description", "friendlyName", "labels", "defaultTableExpirationMs", "defaultPartitionExpirationMs", "access",
     "storageBillingModel", "maxTimeTravelHours", "isCaseInsensitive", "resourceTags",
 )  # fmt: skip
+
+
+MAX_DESCRIPTION_CHARS = 16_384  # Source: https://cloud.google.com/bigquery/quotas#table_limits (read 2026-11-28)
+MAX_LABELS = 64
+
+
+def check_labels(labels: Mapping[str, str | None]) -> None:
+    """Refuse labels that are none: lower case, digits, `_`, `-`, 63 characters, a key begins with a letter.
+
+    Source: https://cloud.google.com/bigquery/docs/labels-intro#requirements (read 2026-11-28).
+    """
+    if len(labels) > MAX_LABELS:
+        raise invalid(f"Too many labels: {len(labels)}, allowed {MAX_LABELS}", "labels")
+    for key, value in labels.items():
+        texts = (key, value or "")
+        legal = all(re.fullmatch(r"[\w\-]{0,63}", each) and each == each.lower() for each in texts)
+        if not legal or not key[:1].isalpha():
+            raise invalid(
+                f"Invalid label: {key}={value}: only lower case letters, digits, underscores, dashes", "labels"
+            )
 
 
 def dataset_etag(dataset: Dataset) -> str:
@@ -108,4 +131,7 @@ def _both(table: Table) -> dict[str, Any]:
 
 def said_of(body: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
     """The properties of a request that are kept as they are; null means: none."""
+    check_labels(body.get("labels") or {})
+    if len(body.get("description") or "") > MAX_DESCRIPTION_CHARS:
+        raise invalid(f"The description is longer than {MAX_DESCRIPTION_CHARS} characters.", "description")
     return {key: body[key] for key in known if body.get(key) is not None}

@@ -21,9 +21,12 @@ from tests.bigquery_server.errors import ApiError, invalid
 from tests.bigquery_server.jobs import KINDS, Job, JobRef
 from tests.bigquery_server.loading import run_load
 from tests.bigquery_server.querying import location_of_query, run_query
+from tests.bigquery_server.resources import check_labels
 from tests.bigquery_server.state import State
 
 __all__ = ["JobOrder", "cancel", "insert", "run_due"]
+
+MAX_QUERY_CHARS = 1024 * 1024  # Source of number and words: https://github.com/metabase/metabase/issues/79019
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ def insert(state: State, order: JobOrder) -> Job:
     if project != order.project:
         raise invalid(f"Invalid project ID in jobReference: {project}, in a call for {order.project}")
     job_id = str(reference.get("jobId") or f"job_{uuid.uuid4().hex}")
+    check_labels(configuration.get("labels") or {})
+    query = str((configuration.get("query") or {}).get("query") or "")
+    if len(query) > MAX_QUERY_CHARS:
+        raise invalid(
+            f"The query is too large ({len(query) / 1024:.2f}K characters). The maximum standard SQL query length is "
+            "1024.00K characters, including comments and white space characters."
+        )
     now_ms = state.clock.now_ms()
     job = Job(
         JobRef(project, str(reference.get("location") or ""), job_id), configuration, now_ms,

@@ -56,7 +56,9 @@ class Target:
         if partitioning is not None and partitioning != self.table.partitioning:
             raise invalid(f"Incompatible table partitioning specification for {self.ref.whole}.")
         self._check_decorator(self.table.partitioning)
-        whole_table = self.disposition == "WRITE_TRUNCATE" and self.ref.partition is None
+        # a table made without columns takes those of its first rows
+        fresh = not self.table.schema
+        whole_table = fresh or (self.disposition == "WRITE_TRUNCATE" and self.ref.partition is None)
         schema = given if whole_table else merged(self.table, given, tuple(said.get("schemaUpdateOptions") or ()))
         if self.table.partitioning is not None:
             self.table.partitioning.against(schema)

@@ -184,6 +184,13 @@ def test_a_job_that_is_no_query_has_no_results(bq: BigQueryLab) -> None:
         bq.client._connection.api_request("GET", f"/projects/{bq.server.project}/queries/one")
 
 
+def test_a_query_has_at_most_1_mb(bq: BigQueryLab) -> None:
+    with refused(BadRequest, "invalid", "The query is too large"):
+        bq.query("SELECT '" + "x" * 1024 * 1024 + "'", job_id="one")
+    with refused(NotFound, "notFound"):
+        bq.client.get_job("one", location="US")
+
+
 def test_what_the_fake_does_not_know_it_says(bq: BigQueryLab) -> None:
     """501, which no client tries again."""
     path = f"/projects/{bq.server.project}/datasets/d/routines"

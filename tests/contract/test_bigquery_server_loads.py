@@ -81,6 +81,12 @@ def test_truncating_a_table_gives_it_the_new_schema(bq: BigQueryLab) -> None:
     assert bq.rows("t") == [(1.5,)]
 
 
+def test_a_table_without_columns_takes_those_of_its_first_rows(bq: BigQueryLab) -> None:
+    bq.create("t")
+    bq.load("t", IDS)
+    assert bq.rows("t") == ROWS
+
+
 # ---- schemas
 
 
@@ -90,6 +96,8 @@ def test_a_column_the_table_has_not(bq: BigQueryLab) -> None:
         bq.load("t", IDS)
     with refused(BadRequest, "invalid", "No such field: text"):
         bq.load("t", [{"id": 1, "text": "a"}])
+    with refused(BadRequest, "invalid", "Cannot add fields (field: text)"):
+        bq.load("u", IDS, schema=[bigquery.SchemaField("id", "INT64")])
     bq.load("t", [{"id": 1, "text": "a"}], ignore_unknown_values=True)
     bq.load("t", IDS, schema_update_options=["ALLOW_FIELD_ADDITION"])
     assert bq.rows("t") == [(1, "a"), (1, None), (2, None)]

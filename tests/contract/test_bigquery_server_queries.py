@@ -37,6 +37,10 @@ def test_farm_fingerprint_is_the_documented_value(bq: BigQueryLab) -> None:
         bq.ask("SELECT FARM_FINGERPRINT(1)")
 
 
+def test_div_and_mod_keep_their_operands_together(bq: BigQueryLab) -> None:
+    assert bq.ask("SELECT DIV(10 + 999, 1000), MOD(1 + 9, 4), DIV(10, 2 + 3) * 2") == [(1, 2, 4)]
+
+
 def test_values_as_text(bq: BigQueryLab) -> None:
     """Source (read 2026-11-28):
     https://cloud.google.com/bigquery/docs/reference/standard-sql/conversion_functions#cast_as_string

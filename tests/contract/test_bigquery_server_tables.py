@@ -93,6 +93,25 @@ def test_a_table_keeps_what_it_was_given(bq: BigQueryLab) -> None:
     assert (table.num_rows, table.num_bytes, table.location, table.table_type) == (0, 0, "US", "TABLE")
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [{"Upper": "a"}, {"a": "Upper"}, {"1a": "b"}, {"a.b": "c"}, {"a": "x" * 64}, {f"a{n}": "" for n in range(65)}],
+    ids=["key", "value", "digit", "dot", "long", "many"],
+)
+def test_labels_are_short_and_small(bq: BigQueryLab, labels: dict[str, str]) -> None:
+    with refused(BadRequest, "invalid", "abel"):
+        bq.create("t", "id INT64", labels=labels)
+    with refused(BadRequest, "invalid", "abel"):
+        bq.query("SELECT 1", labels=labels)
+    bq.create("t", "id INT64", labels={"key_1-a": "", "ü": "value_1-a"})
+
+
+def test_a_description_has_16384_characters(bq: BigQueryLab) -> None:
+    with refused(BadRequest, "invalid", "description is longer"):
+        bq.create("t", "id INT64", description="x" * 16_385)
+    bq.create("t", "id INT64", description="x" * 16_384)
+
+
 def test_a_list_of_tables_comes_in_pages_and_tells_less(bq: BigQueryLab) -> None:
     """No numRows, etag, lastModifiedTime there: a caller that needs them asks `__TABLES__`."""
     for number in range(5):

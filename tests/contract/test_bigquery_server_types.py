@@ -121,6 +121,13 @@ def test_values_by_parquet(bq: BigQueryLab) -> None:
     assert second == (None,) * len(columns)
 
 
+def test_geography_comes_from_text_and_goes_back(bq: BigQueryLab) -> None:
+    """Only the text: this fake knows no geometry."""
+    bq.query("CREATE TABLE d.t AS SELECT ST_GEOGFROMTEXT('POINT(1 2)') AS g UNION ALL SELECT ST_GEOGFROMTEXT(NULL)")
+    assert bq.client.get_table(bq.ref("t")).schema[0].field_type == "GEOGRAPHY"
+    assert bq.ask("SELECT ST_ASTEXT(g) FROM d.t ORDER BY 1") == [(None,), ("POINT(1 2)",)]
+
+
 def test_nested_records(bq: BigQueryLab) -> None:
     inner = [bigquery.SchemaField("at", "TIMESTAMP"), bigquery.SchemaField("many", "NUMERIC", "REPEATED")]
     table = bigquery.Table(bq.ref("t"), [bigquery.SchemaField("rows", "RECORD", "REPEATED", fields=inner)])
