@@ -6,6 +6,7 @@ Belongs here: the protocol's calls, each handed to the module that does it. Not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,13 +15,14 @@ from google.cloud import bigquery
 from batch_llm.warehouse.base import (
     FreezeSpec,
     FrozenInput,
+    Loaded,
     Mode,
     Published,
     StatusCounts,
     TableInfo,
     Warehouse,
 )
-from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables
+from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables, uploading
 from batch_llm.warehouse.bigquery.connection import Connection, Options
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
@@ -76,6 +78,14 @@ class BigQueryWarehouse:
         if is_file(source):
             return self._files.head(source, columns, where, rows)
         return sources.head(self._jobs, source, columns, where, rows)
+
+    def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """See `Warehouse.file_rows`."""
+        return self._files.file_rows(path)
+
+    def load(self, table: str, rows: pa.RecordBatchReader, *, replace: bool = False) -> Loaded:
+        """See `Warehouse.load`; one load job, which is free."""
+        return uploading.load(self._jobs, table, rows, replace=replace)
 
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
         """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
