@@ -45,8 +45,8 @@ def build_defs(
     """
     check_versions()
     declared = load_declared(default_job_files(root) if job_files is None else job_files, root)
-    catalog = catalog_of(declared)
     where = settings or SettingsResource(root=str(root))
+    catalog = catalog_of(declared, where.declared_dataset)
     return dg.Definitions(
         assets=[*catalog.assets, *broken_file_specs(declared)],
         jobs=list(catalog.jobs),

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from batch_llm.config.settings import Settings
+from batch_llm.errors import ConfigurationError
 from resources.bigquery import BigQueryConnection
 
 __all__ = ["SettingsResource"]
@@ -31,6 +32,17 @@ class SettingsResource(dg.ConfigurableResource):  # type: ignore[type-arg]  # th
     bigquery: BigQueryConnection | None = Field(
         default=None, description="How BigQuery is reached; else the machine's own credentials."
     )
+
+    @property
+    def declared_dataset(self) -> str | None:
+        """The BigQuery dataset of the warehouse, as far as it is known when definitions are loaded; None: another."""
+        given = self.bigquery_dataset
+        if isinstance(given, dg.EnvVar):  # resolved later, for runs and sensors
+            return given.get_value()
+        try:
+            return given or Settings.from_environment(cwd=Path(self.root)).bigquery_dataset
+        except ConfigurationError:  # whoever works with the settings says what is wrong
+            return None
 
     def create(self) -> Settings:
         """The settings. Raises `ConfigurationError` when a variable is wrong."""
