@@ -26,6 +26,7 @@ from tests.bigquery_server.faults import Fault, Faults
 from tests.bigquery_server.request_log import RequestLog
 from tests.bigquery_server.routes import ROUTES
 from tests.bigquery_server.state import State
+from tests.bigquery_server.storage import Storage
 from tests.bigquery_server.uploads_api import multipart_parts
 
 __all__ = ["Server"]
@@ -39,7 +40,8 @@ class Server:
     """One server's routes."""
 
     def __init__(self, folder: Path) -> None:
-        self.state = State()
+        self._folder = folder
+        self.state = State(Storage(folder / "spill"))
         self.faults = Faults()
         self.log = RequestLog(folder)
         self._worker = ThreadPoolExecutor(1)
@@ -178,7 +180,7 @@ class Server:
         return web.json_response({})
 
     def _forget(self) -> None:
-        self.state, self.faults = State(), Faults()
+        self.state, self.faults = State(Storage(self._folder / "spill")), Faults()
         self.log.clear()
 
     async def _unknown(self, request: web.Request) -> web.Response:

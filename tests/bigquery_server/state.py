@@ -23,10 +23,10 @@ __all__ = ["State"]
 class State:
     """One server's memory."""
 
+    storage: Storage
     settings: Settings = field(default_factory=Settings)
     limits: Limits = field(default_factory=Limits)
     clock: Clock = field(default_factory=Clock)
-    storage: Storage = field(default_factory=Storage)
 
     def __post_init__(self) -> None:
         self.catalog = Catalog(self.clock)

@@ -116,8 +116,10 @@ class Version:
 class Storage:
     """One DuckDB; everything it does is done in one thread."""
 
-    def __init__(self) -> None:
-        self.connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "threads": 2})
+    def __init__(self, spill: Path) -> None:
+        """``spill``: the folder for what does not fit into memory."""
+        config = {"memory_limit": MEMORY_LIMIT, "threads": 2, "temp_directory": str(spill)}
+        self.connection = duckdb.connect(config=config)
         self.connection.execute("SET TimeZone='UTC'")
         self._numbers = count()
         self._function("fingerprint64", _fingerprints, [duckdb.type("BLOB")], duckdb.type("BIGINT"))

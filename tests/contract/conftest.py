@@ -29,14 +29,20 @@ def shared_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
         yield server
 
 
+@pytest.fixture
+def bigquery(shared_bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -> BigQueryServer:
+    """The fake of BigQuery without anything in it, which the environment leads to."""
+    shared_bigquery.reset()
+    shared_bigquery.configure(limits={"table_changes_per_10_s": 1_000, "metadata_changes_per_10_s": 1_000})
+    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", shared_bigquery.url)
+    return shared_bigquery
+
+
 @pytest.fixture(params=LABS)
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def kind(request: pytest.FixtureRequest) -> str:
     """Every kind of warehouse; the environment leads to what it needs."""
     if request.param == "bigquery":
-        server: BigQueryServer = request.getfixturevalue("shared_bigquery")
-        server.reset()
-        server.configure(limits={"table_changes_per_10_s": 1_000})  # a test changes its table more often than that
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", server.url)
+        request.getfixturevalue("bigquery")
     return request.param  # type: ignore[no-any-return]
 
 

@@ -170,6 +170,18 @@ def test_which_row_takes_the_place_of_which(warehouse: Warehouse, output: str, m
         assert stored(warehouse, output) == expected
 
 
+def test_a_row_that_takes_the_place_leaves_nothing_of_the_old(warehouse: Warehouse, output: str) -> None:
+    """Also not in a column that the new run does not have: an answer must not stand beside another's."""
+    wider = OUTPUT_SCHEMA.append(pa.field("score", pa.float64()))
+    rows = [{**row, "score": 0.5} for row in output_rows("r1", 0, {"a": "ok", "b": "ok"})]
+    warehouse.publish("r1", 0, batches(rows, wider), wider)
+    warehouse.promote("r1", output, KEY, "upsert")
+    publish(warehouse, "r2", 0, {"a": "ok"}, answer="new")
+    warehouse.promote("r2", output, KEY, "upsert")
+    found = [row for batch in warehouse.rows(output, columns=["id", "score"]) for row in batch.to_pylist()]
+    assert sorted(found, key=lambda row: row["id"]) == [{"id": "a", "score": None}, {"id": "b", "score": 0.5}]
+
+
 def test_an_input_without_rows_makes_an_output_without_rows(warehouse: Warehouse, output: str) -> None:
     """Publishing a slice of no rows gives the run its columns."""
     publish(warehouse, "r1", 0, {"a": "ok"})

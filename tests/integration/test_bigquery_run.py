@@ -1,10 +1,11 @@
 """A whole job with BigQuery as the warehouse: each key exactly once, whatever is killed and whatever calls fail.
 
-Belongs here: the command, kills, other machines. Not here: single calls (tests/contract/test_warehouse_bigquery.py).
+Belongs here: the command, kills, files. Not here: single calls (tests/contract/test_warehouse_bigquery_calls.py).
 """
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm import wiring
+from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery import open_client
 from tests.bigquery_server.process import BigQueryServer, Fault, bigquery_server
 from tests.integration.bigquery_run_lab import PROJECT, BigQueryRunLab
@@ -116,3 +119,23 @@ async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab,
                           prompt={"user": "Again: {{ tone }}"})  # fmt: skip
         summary = await lab.run(to_file)
     assert (summary.ok, [row["id"] for row in lab.rows(out)]) == (70, list(range(70)))
+
+
+def test_the_dagster_resource_gives_its_credentials(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """The server takes no call without a token of that account."""
+    from resources.bigquery import BigQueryConnection
+    from resources.settings import SettingsResource
+    from resources.warehouse import WarehouseResource
+
+    lab.dataset(3)
+    server.configure(require_token=True)
+    key = base64.b64encode(server.service_account.read_bytes()).decode()
+    connection = BigQueryConnection(project=PROJECT, gcp_credentials=key)
+    settings = SettingsResource(
+        root=str(lab.folder), home="home", bigquery_dataset=f"{PROJECT}.tables", bigquery=connection
+    )
+    resource = WarehouseResource(settings=settings)
+    assert resource.create().count("texts", None) == 3
+    assert "is reachable" in resource.check_bigquery()
+    with pytest.raises(WarehouseError):
+        wiring.open_store(lab.settings).warehouse.count("texts", None)

@@ -91,11 +91,18 @@ class Database:
                 self._take_in_log(connection)
         return done[0]
 
+    def scratch_lean(self, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
+        """``work``, which changes nothing, without the file; with little memory, again with more when need be."""
+        with self._session(duckdb.connect, self._lean[0]) as connection:
+            return self._attempted(connection, work)
+
     def _attempted(self, connection: duckdb.DuckDBPyConnection, work: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         while len(self._lean) > 1:
             try:
                 return work(connection)
-            except _OUT_OF_MEMORY:
+            except (*_OUT_OF_MEMORY, WarehouseError) as error:
+                if not _is_out_of_memory(error):
+                    raise
                 self._lean = self._lean[1:]  # for good: the next slice's rows are as wide
                 connection.execute(f"SET memory_limit = '{self._lean[0]}'").fetchall()
         return work(connection)
@@ -210,6 +217,12 @@ class Database:
             "A DuckDB file belongs to one process at a time: end that program (or close its connection) and run the "
             "same command again; nothing that was paid is lost"
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Also in the words of whoever streamed the rows: a row that fails on its way is an OSError since DuckDB 2.0."""
+    cause = error.__cause__ if isinstance(error, WarehouseError) else error
+    return isinstance(cause, _OUT_OF_MEMORY) or (isinstance(cause, OSError) and "out of memory" in str(cause).lower())
 
 
 def _sweep(folder: Path) -> None:

@@ -15,6 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -104,15 +105,18 @@ def _check_key(database: Database, folder: Path, spec: FreezeSpec) -> None:
         "any_null": " OR ".join(f"{quoted(column)} IS NULL" for column in spec.key),
         "null_counts": ", ".join(f"count(*) - count({quoted(column)})" for column in spec.key),
     }
-    with database.scratch() as connection:
-        nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
-        if any(nulls):
-            examples = connection.execute(statement("null_keys", **parts), [EXAMPLES]).fetchall()
-            raise null_key(spec.source, spec.key, nulls, examples)
-        keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
-        if keys:
-            examples = connection.execute(statement("duplicate_keys", **parts), [EXAMPLES]).fetchall()
-            raise duplicate_key(spec.source, spec.key, keys, rows, examples)
+    database.scratch_lean(lambda connection: _look_for_bad_keys(connection, spec, parts))
+
+
+def _look_for_bad_keys(connection: duckdb.DuckDBPyConnection, spec: FreezeSpec, parts: dict[str, str]) -> None:
+    nulls = connection.execute(statement("null_counts", **parts)).fetchall()[0]
+    if any(nulls):
+        examples = connection.execute(statement("null_keys", **parts), [EXAMPLES]).fetchall()
+        raise null_key(spec.source, spec.key, nulls, examples)
+    keys, rows = connection.execute(statement("duplicate_counts", **parts)).fetchall()[0]
+    if keys:
+        examples = connection.execute(statement("duplicate_keys", **parts), [EXAMPLES]).fetchall()
+        raise duplicate_key(spec.source, spec.key, keys, rows, examples)
 
 
 def _load(folder: Path) -> FrozenInput:

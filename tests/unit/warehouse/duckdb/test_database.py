@@ -186,6 +186,29 @@ def test_a_file_whose_opening_needed_room_on_the_disk_can_be_used(tmp_path: Path
         assert connection.execute("SELECT current_setting('TimeZone')").fetchall() == [("UTC",)]
 
 
+@pytest.mark.parametrize("cause", [duckdb.OutOfMemoryException("x"), OSError("Out of Memory Error: x")])
+def test_rows_that_run_out_of_memory_on_their_way_are_lean_work_too(tmp_path: Path, cause: Exception) -> None:
+    """Whoever streams them says so in words of his own; another failure is not tried again."""
+    database, tries = Database(tmp_path / "w.duckdb", "64MB"), []
+
+    def work(connection: duckdb.DuckDBPyConnection) -> str:
+        tries.append(1)
+        if len(tries) == 1:
+            raise WarehouseError("the output does not fit") from cause
+        return "done"
+
+    assert database.write_lean(work) == "done"
+
+    def failing(connection: duckdb.DuckDBPyConnection) -> None:
+        tries.append(1)
+        raise WarehouseError("no") from OSError("disk full")
+
+    tries.clear()
+    with pytest.raises(WarehouseError, match="no"):
+        database.write_lean(failing)
+    assert len(tries) == 1
+
+
 def test_a_transaction_of_this_process_is_no_obstacle_to_lean_work(tmp_path: Path) -> None:
     """A notebook that has written something and not committed: the log stays beside the file meanwhile."""
     path = tmp_path / "w.duckdb"
