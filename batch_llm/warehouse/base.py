@@ -175,6 +175,10 @@ class Warehouse(Protocol):
         """Check the key (unique, never null: else `InputError` with examples), then write the slices."""
         ...
 
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """The bytes of the input that freezing it would be billed for, without doing it; None: nothing is billed."""
+        ...
+
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """A slice's rows, always in the same order; a batch holds a few megabytes at most, or one longer row."""
         ...

@@ -91,6 +91,10 @@ class BigQueryWarehouse:
         """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
         return freezing.freeze(self._jobs, self._runs_dir, self._files, spec)
 
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """See `Warehouse.freeze_bytes`; by a dry run, which is free. Files are not read by BigQuery."""
+        return None if is_file(spec.source) else freezing.freeze_bytes(self._jobs, spec)
+
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`; the first reading on a machine brings the slice there."""
         slices.fetched(self._connection, self._runs_dir, frozen, number)

@@ -70,6 +70,10 @@ class DuckDBWarehouse:
         """See `Warehouse.freeze`."""
         return freezing.freeze(self._database, self._runs_dir, spec)
 
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """See `Warehouse.freeze_bytes`."""
+        return None
+
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`."""
         return freezing.read(self._runs_dir, frozen, number, batch_rows)
