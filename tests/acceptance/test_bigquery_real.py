@@ -5,8 +5,8 @@ Asked for by a variable, as no account can be here:
     BATCH_LLM_TEST_BIGQUERY=my-project.my_dataset .venv/bin/python -m pytest tests/acceptance/test_bigquery_real.py -s
 
 Credentials are the machine's (GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`). It makes
-tables whose names begin with ``test_``, and drops them; it costs less than a cent (some statements of 10 MB). The model is the
-simulator: nothing is asked of a provider.
+tables whose names begin with ``test_``, and drops them; it costs less than a cent (some statements of 10 MB). The model
+is the simulator: nothing is asked of a provider.
 
 Belongs here: what must hold of the real service. Not here: faults (tests/contract/test_warehouse_bigquery_*.py).
 """

@@ -122,7 +122,7 @@ async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab,
 
 
 async def test_a_plan_says_what_the_warehouse_bills(lab: BigQueryRunLab) -> None:
-    """The key and the text of 200 rows, by a dry run; with DuckDB there is no such line (tests/unit/cli/test_plan.py)."""
+    """The key and the text of 200 rows, by a dry run."""
     lab.dataset(ROWS)
     where = {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables", "BATCH_LLM_BIGQUERY_LOCATION": "US"}
     cli = CommandLine(lab, where)
@@ -139,7 +139,7 @@ async def test_a_plan_says_what_the_warehouse_bills(lab: BigQueryRunLab) -> None
 
 async def test_a_window_of_days_moves_with_the_table(lab: BigQueryRunLab, server: BigQueryServer) -> None:
     """Each day reads three days; of them only the rows that are new are asked."""
-    day = "SELECT id, CONCAT('text ', CAST(id AS STRING)) AS text, 0 AS extra, DATE_ADD(CURRENT_DATE(), INTERVAL 0 DAY)"
+    day = "SELECT id, CONCAT('text ', CAST(id AS STRING)) AS text, 0 AS extra, CURRENT_DATE()"
     lab.dataset(1)
 
     def load(first: int) -> None:
