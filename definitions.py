@@ -17,6 +17,7 @@ from resources.journal import JournalResource
 from resources.settings import SettingsResource
 from resources.versions import check_versions
 from resources.warehouse import WarehouseResource
+from sensors.catalog import catalog_sensor
 from sensors.dispatch import dispatch_sensor
 from sensors.mirror import mirror_sensor
 from sensors.notices import notice_sensors
@@ -54,6 +55,7 @@ def build_defs(
         sensors=[
             dispatch_sensor(declared, catalog.dispatched),
             mirror_sensor(declared),
+            catalog_sensor(declared),
             *notice_sensors(),
             *watch_sensors(declared),
         ],

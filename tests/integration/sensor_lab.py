@@ -23,6 +23,7 @@ class Daemon:
         self.cursors: dict[str, str | None] = {}
         self.seen: set[tuple[str, str]] = set()
         self.skipped: str | None = None
+        self.shown: list[dg.AssetKey] = []  # of the newest tick
 
     def tick(self, name: str) -> list[dg.RunRequest]:
         """One evaluation; the new requests."""
@@ -44,6 +45,7 @@ class Daemon:
         if isinstance(result, dg.SkipReason):
             self.skipped = result.skip_message
             return []
+        self.shown = [event.asset_key for event in result.asset_events]
         if result.cursor is not None:
             self.cursors[name] = result.cursor
         fresh = [request for request in result.run_requests or [] if (name, str(request.run_key)) not in self.seen]

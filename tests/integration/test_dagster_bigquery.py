@@ -212,3 +212,15 @@ def test_a_run_shows_what_it_read_and_what_it_wrote(
         column.name for column in wrote["dagster/column_schema"].value.columns
     }
     assert "console.cloud.google.com" in wrote["console"].value
+
+
+def test_an_input_is_shown_when_it_has_changed(daemon: Daemon, location: BigQueryLocation) -> None:
+    """Before any run; not again while it stays as it is; one that is not there yet hides no other."""
+    location.make("reports", "GENERATE_ARRAY(1, 7)")
+    location.job(input={"table": "reports", "key": ["id"]})
+    location.job("later", input={"table": "not_there", "key": ["id"]})
+    asked = [daemon.tick("catalog"), daemon.shown, daemon.tick("catalog"), daemon.shown]
+    assert asked == [[], [dg.AssetKey("reports")], [], []]
+    location.sql("INSERT INTO reports (id, text) VALUES (8, 'new')")
+    assert daemon.tick("catalog") == []
+    assert daemon.shown == [dg.AssetKey("reports")]
