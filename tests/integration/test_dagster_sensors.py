@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from assets.declared import load_declared
@@ -138,6 +139,17 @@ def test_a_changed_input_starts_the_job_once(
     assert daemon.tick("tone_changed") == []
     daemon.work_off()
     assert len(location.rows("tone_out")) == 30
+
+
+def test_an_input_whose_version_says_nothing_starts_nothing(daemon: Daemon, location: CodeLocation) -> None:
+    """Else it would start a run at every tick: BigQuery's external tables, or a view like this one."""
+    location.job(input={"table": "odd", "key": ["id"]})
+    database = location.settings.duckdb_path
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE VIEW odd AS SELECT range AS id, 'text' AS text, random() AS noise FROM range(3)")
+    assert daemon.tick("tone_changed") == []
+    assert "use `schedule`" in str(daemon.skipped)
 
 
 def test_what_spends_by_itself_ships_stopped(location: CodeLocation) -> None:
