@@ -103,7 +103,10 @@ def refuse_taken(table: str, kind: str, columns: Collection[str], *, replace: bo
             "another name, or drop the output first"
         )
     if not replace:
-        raise OutputError(f"table {table!r} is there already; give another name, or ask to replace it (--replace)")
+        raise OutputError(
+            f"table {table!r} is there already; give another name, or ask to replace it (`--replace`; from Python "
+            "`replace=True`)"
+        )
 
 
 def refuse_foreign(columns: Mapping[str, str], place: str) -> None:
