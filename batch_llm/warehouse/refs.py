@@ -12,15 +12,7 @@ from collections.abc import Iterable
 
 from batch_llm.errors import WarehouseError
 
-__all__ = [
-    "FILE_SUFFIXES",
-    "LIVE_SUFFIX",
-    "RUN_PLACE",
-    "check_run_id",
-    "is_file",
-    "listed",
-    "nearest",
-]
+__all__ = ["FILE_SUFFIXES", "LIVE_SUFFIX", "RUN_PLACE", "check_run_id", "is_file", "listed", "nearest"]
 
 FILE_SUFFIXES = (".parquet", ".csv", ".jsonl", ".arrow", ".feather")
 LIVE_SUFFIX = "__live"
