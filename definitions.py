@@ -17,6 +17,7 @@ from resources.journal import JournalResource
 from resources.settings import SettingsResource
 from resources.versions import check_versions
 from resources.warehouse import WarehouseResource
+from sensors.catalog import catalog_sensor
 from sensors.dispatch import dispatch_sensor
 from sensors.mirror import mirror_sensor
 from sensors.notices import notice_sensors
@@ -45,8 +46,8 @@ def build_defs(
     """
     check_versions()
     declared = load_declared(default_job_files(root) if job_files is None else job_files, root)
-    catalog = catalog_of(declared)
     where = settings or SettingsResource(root=str(root))
+    catalog = catalog_of(declared, where.declared_dataset)
     return dg.Definitions(
         assets=[*catalog.assets, *broken_file_specs(declared)],
         jobs=list(catalog.jobs),
@@ -54,6 +55,7 @@ def build_defs(
         sensors=[
             dispatch_sensor(declared, catalog.dispatched),
             mirror_sensor(declared),
+            catalog_sensor(declared),
             *notice_sensors(),
             *watch_sensors(declared),
         ],

@@ -14,15 +14,15 @@ import dagster as dg
 
 from assets.declared import DeclaredJobs
 from assets.output_asset import output_asset
-from assets.partitions import SUBMITTED, output_job_name, slices_job_name, table_key
+from assets.partitions import SUBMITTED, output_job_name, slices_job_name
 from assets.slice_assets import Family, enriched_key, input_key, owners_of, slice_assets
 from assets.start_job import start_job
 from assets.submit_job import submit_job
+from assets.tables import kind_of, place, source_key, source_of
 from assets.tags import run_tags
 from batch_llm.job.load import DeclaredJob
-from batch_llm.job.rules import is_file
 
-__all__ = ["CatalogPart", "catalog_of", "source_key"]
+__all__ = ["CatalogPart", "catalog_of"]
 
 DagsterJob = Any  # a dg.JobDefinition, or what dg.define_asset_job returns, whose type Dagster does not export
 
@@ -36,48 +36,41 @@ class CatalogPart:
     dispatched: tuple[DagsterJob, ...] = ()  # of the jobs: those that the sensor `dispatch` requests
 
 
-def catalog_of(declared_jobs: DeclaredJobs) -> CatalogPart:
-    """Everything of the declared jobs, and the family of jobs submitted at run time."""
-    parts = [_declared_part(declared, declared_jobs.root) for declared in declared_jobs.jobs]
+def catalog_of(declared_jobs: DeclaredJobs, dataset: str | None = None) -> CatalogPart:
+    """Everything of the declared jobs, and the family of jobs submitted at run time.
+
+    ``dataset``: ``PROJECT.DATASET`` when the warehouse is BigQuery.
+    """
+    parts = [_declared_part(declared, declared_jobs.root, dataset) for declared in declared_jobs.jobs]
     parts.append(_submitted_part(declared_jobs))
     made = {
         key for part in parts for asset in part.assets if isinstance(asset, dg.AssetsDefinition) for key in asset.keys
     }
     return CatalogPart(
-        assets=(*_sources(declared_jobs, made), *(asset for part in parts for asset in part.assets)),
+        assets=(*_sources(declared_jobs, made, dataset), *(asset for part in parts for asset in part.assets)),
         jobs=tuple(job for part in parts for job in part.jobs),
         dispatched=tuple(job for part in parts for job in part.dispatched),
     )
 
 
-def source_key(declared: DeclaredJob, root: Path) -> dg.AssetKey:
-    """The asset of what the job reads: a table, a file, or the pattern it watches."""
-    return table_key(declared.resolve(_source(declared)), root)
-
-
-def _source(declared: DeclaredJob) -> str:
-    job = declared.job
-    return job.watch.tables if job.watch is not None else str(job.input.table)
-
-
-def _sources(declared_jobs: DeclaredJobs, made: set[dg.AssetKey]) -> list[dg.AssetSpec]:
+def _sources(declared_jobs: DeclaredJobs, made: set[dg.AssetKey], dataset: str | None) -> list[dg.AssetSpec]:
     """The source tables that no job of this code location writes, each once."""
     specs: dict[dg.AssetKey, dg.AssetSpec] = {}
     for declared in declared_jobs.jobs:
-        key, reference = source_key(declared, declared_jobs.root), declared.resolve(_source(declared))
+        key, reference = source_key(declared, declared_jobs.root), declared.resolve(source_of(declared))
         if key in made or key in specs:
             continue
         specs[key] = dg.AssetSpec(
             key,
             group_name="sources",
-            description=f"An input: `{_source(declared)}`. Nothing here writes it.",
-            metadata={"place": dg.MetadataValue.path(reference) if is_file(reference) else reference},
-            kinds={Path(reference).suffix.lstrip(".") or "file" if is_file(reference) else "duckdb"},
+            description=f"An input: `{source_of(declared)}`. Nothing here writes it.",
+            metadata=place(reference, dataset),
+            kinds={kind_of(reference, dataset)},
         )
     return list(specs.values())
 
 
-def _declared_part(declared: DeclaredJob, root: Path) -> CatalogPart:
+def _declared_part(declared: DeclaredJob, root: Path, dataset: str | None) -> CatalogPart:
     job = declared.job
     family = Family(
         name=job.name,
@@ -87,7 +80,7 @@ def _declared_part(declared: DeclaredJob, root: Path) -> CatalogPart:
         kinds=frozenset({job.provider_name}),
         tags=(("batch_llm/job", job.name),),
     )
-    output = output_asset(declared, root)
+    output = output_asset(declared, root, dataset)
     slices_job = _slices_job(job.name, f"One slice of the job `{job.name}`.", run_tags(job))
     output_job = dg.define_asset_job(
         output_job_name(job.name),
@@ -98,7 +91,7 @@ def _declared_part(declared: DeclaredJob, root: Path) -> CatalogPart:
     )
     return CatalogPart(
         assets=(*slice_assets(family), output),
-        jobs=(start_job(declared), slices_job, output_job),
+        jobs=(start_job(declared, root), slices_job, output_job),
         dispatched=(slices_job, output_job),
     )
 

@@ -134,7 +134,7 @@ class _Mirror:
         if event is not None and (finished_at is None or event.timestamp >= finished_at.timestamp()):
             return
         summary = summary_of(self.record, self.store.warehouse, declared.resolve(declared.job.output.table))
-        metadata = output_metadata(self.store.warehouse, self.record, summary)
+        metadata = output_metadata(self.store, self.record, summary)
         self.instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
         self.mirrored.outputs += 1
 

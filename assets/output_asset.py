@@ -16,9 +16,9 @@ from assets.failures import refusals_as_failures
 from assets.partitions import table_key
 from assets.promotion import output_metadata, promotable_run, promote
 from assets.slice_assets import enriched_key, owners_of
+from assets.tables import kind_of, place
 from assets.tags import PROMOTED_TAG, RUN_TAG
 from batch_llm.job.load import DeclaredJob
-from batch_llm.job.rules import is_file
 from batch_llm.wiring import open_store
 from resources.settings import SettingsResource
 
@@ -33,11 +33,11 @@ class OutputConfig(dg.Config):
     run_id: str | None = Field(default=None, description="The run; else the newest one whose slices are all published.")
 
 
-def output_asset(declared: DeclaredJob, root: Path) -> dg.AssetsDefinition:
-    """The output table of a declared job."""
+def output_asset(declared: DeclaredJob, root: Path, dataset: str | None = None) -> dg.AssetsDefinition:
+    """The output table of a declared job. ``dataset``: ``PROJECT.DATASET`` when the warehouse is BigQuery."""
     job = declared.job
-
-    key = table_key(declared.resolve(job.output.table), root)
+    reference = declared.resolve(job.output.table)
+    key = table_key(reference, root)
 
     @dg.asset(
         key=key,
@@ -45,7 +45,8 @@ def output_asset(declared: DeclaredJob, root: Path) -> dg.AssetsDefinition:
         group_name=job.name,
         description=f"The output table of the job `{job.name}`: one row per input row ({job.output.mode}).",
         owners=owners_of(job.user),
-        kinds={"parquet" if is_file(job.output.table) else "duckdb"},
+        kinds={kind_of(reference, dataset)},
+        metadata=place(reference, dataset),
         tags={"batch_llm/job": job.name},
         freshness_policy=_freshness(job.freshness),
     )
@@ -60,7 +61,7 @@ def output_asset(declared: DeclaredJob, root: Path) -> dg.AssetsDefinition:
             summary = promote(opened, record)
             if not summary.ended_elsewhere:  # who ended it tells
                 context.instance.add_run_tags(context.run.run_id, {PROMOTED_TAG: record.run_id})
-            return dg.MaterializeResult(metadata=output_metadata(store.warehouse, record, summary))
+            return dg.MaterializeResult(metadata=output_metadata(store, record, summary))
 
     return output_table
 

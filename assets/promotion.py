@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.slice_report import Value
+from assets.tables import facts
 from batch_llm.config.settings import Settings
 from batch_llm.engine import promotion as engine_promotion
 from batch_llm.engine.events import RunSummary
@@ -49,14 +50,11 @@ def promote(settings: Settings, record: RunRecord) -> RunSummary:
     return summary
 
 
-def output_metadata(warehouse: Warehouse, record: RunRecord, summary: RunSummary) -> dict[str, Value]:
+def output_metadata(store: Store, record: RunRecord, summary: RunSummary) -> dict[str, Value]:
     """What the catalog shows of the table after a run went into it."""
     shown = _counters(summary)
     shown["run"] = record.run_id
-    shown["place"] = summary.output
-    rows = _table_rows(warehouse, summary.output)
-    if rows is not None:
-        shown["dagster/row_count"] = rows
+    shown.update(facts(store, summary.output))
     if summary.pending:
         shown["partial"] = f"{summary.pending} rows are not answered yet"
     return shown
@@ -83,10 +81,6 @@ def summary_of(record: RunRecord, warehouse: Warehouse, output: str) -> RunSumma
         wall_s=(ended_at - record.created_at).total_seconds(),
         output=output,
     )
-
-
-def _table_rows(warehouse: Warehouse, table: str) -> int | None:
-    return sum(batch.num_rows for batch in warehouse.rows(table, columns=["llm_status"]))
 
 
 def _counters(summary: RunSummary) -> dict[str, Value]:

@@ -166,7 +166,7 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
         return
     declared = declare(record.job, Path(record.job_dir))
     key = table_key(declared.resolve(declared.job.output.table), family.submitted_root)
-    context.log_event(dg.AssetMaterialization(key, metadata=output_metadata(store.warehouse, record, summary)))
+    context.log_event(dg.AssetMaterialization(key, metadata=output_metadata(store, record, summary)))
 
 
 def _is_older(record: RunRecord, latest: RunRecord) -> bool:

@@ -4,12 +4,15 @@ Belongs here: planning, adding the run's partitions in one request, marking the 
 model: the sensor `dispatch` requests the slices, then the output table. This job spends nothing itself.
 """
 
+from pathlib import Path
+
 import dagster as dg
 from pydantic import Field
 
 from assets.failures import refusals_as_failures
 from assets.partitions import partition_keys, slices_partitions, start_job_name
 from assets.slice_assets import frozen_events
+from assets.tables import observation, source_key
 from assets.tags import RUN_TAG, START_TAG, run_tags
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob, declare
@@ -34,15 +37,18 @@ def start_op_name(job: str) -> str:
     return f"plan_{job}"
 
 
-def start_job(declared: DeclaredJob) -> dg.JobDefinition:
+def start_job(declared: DeclaredJob, root: Path) -> dg.JobDefinition:
     """The job ``<job>_run``."""
     job = declared.job
 
     @dg.op(name=start_op_name(job.name), description="Plan the run, freeze its input, ask for its slices.")
     def plan_run(context: dg.OpExecutionContext, config: StartConfig, settings: SettingsResource) -> None:
         with refusals_as_failures():
-            started = planner(settings.create(), for_table(declared, config.table)).start()
+            store = open_store(settings.create())
+            started = planner(store.settings, for_table(declared, config.table)).start()
             record = started.record
+            for seen in observation(store, source_key(declared, root), record.source):
+                context.log_event(seen)
             context.instance.add_run_tags(context.run_id, {RUN_TAG: record.run_id, START_TAG: record.run_id})
             if started.nothing_to_do:
                 context.log.info(f"run {record.run_id} is finished and nothing changed since: nothing to do")
@@ -50,7 +56,7 @@ def start_job(declared: DeclaredJob) -> dg.JobDefinition:
             add_partitions(context.instance, job.name, record)
             for event in frozen_events(context.instance, job.name, record):
                 context.log_event(event)
-            open_store(settings.create()).runs.change(record.run_id, requested=True)
+            store.runs.change(record.run_id, requested=True)
             context.log.info(
                 f"{'going on with' if started.resumed else 'planned'} run {record.run_id}: {sum(record.slice_rows)} "
                 f"rows in {len(record.slice_rows)} slices. The sensor `dispatch` starts them, then brings them into "

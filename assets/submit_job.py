@@ -126,5 +126,5 @@ class _Submission:
         record = store.runs.get(summary.run_id)
         if not summary.ended_elsewhere:  # who ended it tells
             self._context.instance.add_run_tags(self._context.run_id, {PROMOTED_TAG: record.run_id})
-        metadata = output_metadata(store.warehouse, record, summary)
+        metadata = output_metadata(store, record, summary)
         self._context.log_event(dg.AssetMaterialization(self._output, metadata=metadata))

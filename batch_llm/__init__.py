@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from batch_llm.engine.events import RunSummary
     from batch_llm.job.load import DeclaredJob, declare, load_job
     from batch_llm.job.model import Job
-    from batch_llm.python import RunResult, arun, limits, output, run
+    from batch_llm.python import RunResult, arun, limits, output, run, upload
 
 __all__ = [
     "DeclaredJob",
@@ -24,6 +24,7 @@ __all__ = [
     "load_job",
     "output",
     "run",
+    "upload",
 ]
 
 _PLACES = {
@@ -37,6 +38,7 @@ _PLACES = {
     "load_job": "batch_llm.job.load",
     "output": "batch_llm.python",
     "run": "batch_llm.python",
+    "upload": "batch_llm.python",
 }
 
 

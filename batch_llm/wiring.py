@@ -66,8 +66,6 @@ from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import Client as BigQueryClient
-
     from batch_llm.simulator import SimulatorConfig
 
 __all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner", "reparser"]
@@ -105,13 +103,12 @@ class PacedProvider:
     endpoint: OpenAIEndpoint  # for the openai SDK, which sends by itself (paced_client.py)
 
 
-def open_store(settings: Settings, *, make_bigquery_client: Callable[[], BigQueryClient] | None = None) -> Store:
+def open_store(settings: Settings) -> Store:
     """The home's store; opens no file and no connection yet.
 
-    ``make_bigquery_client`` gives the client when the warehouse is BigQuery; None: one with the machine's credentials.
     Raises `ConfigurationError` for a journal that several machines share without a Redis that they share.
     """
-    warehouse = _warehouse(settings, make_bigquery_client)
+    warehouse = _warehouse(settings)
     days = settings.retention_days
     retention = None if days is None else Retention(days, warehouse.forget)
     url = settings.journal_url
@@ -119,15 +116,15 @@ def open_store(settings: Settings, *, make_bigquery_client: Callable[[], BigQuer
     return Store(settings, warehouse, runs, LearnedFiles(settings.home / "learned"))
 
 
-def _warehouse(settings: Settings, make_client: Callable[[], BigQueryClient] | None) -> Warehouse:
-    duckdb, dataset = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir), settings.bigquery_dataset
+def _warehouse(settings: Settings) -> Warehouse:
+    duckdb = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
+    dataset = settings.bigquery_dataset
     if dataset is None:
         return duckdb
-    from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client  # Google's client takes a second
+    from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, client_for  # Google's client takes a second
 
     options = Options(location=settings.bigquery_location, max_bytes_billed=settings.bigquery_max_bytes_billed)
-    make = make_client or partial(open_client, dataset.rpartition(".")[0])
-    return BigQueryWarehouse(make, dataset, settings.runs_dir, duckdb, options)
+    return BigQueryWarehouse(partial(client_for, settings), dataset, settings.runs_dir, duckdb, options)
 
 
 def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> RunStore:

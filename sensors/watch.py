@@ -16,11 +16,12 @@ from assets.partitions import start_job_name
 from assets.start_job import start_op_name
 from batch_llm.errors import BatchLLMError
 from batch_llm.job.load import DeclaredJob
-from batch_llm.warehouse.base import TableInfo
+from batch_llm.warehouse.base import TableInfo, Warehouse
 from batch_llm.wiring import open_store
 from resources.settings import SettingsResource
+from sensors.listings import Listings
 
-__all__ = ["Seen", "changed_version", "due_tables", "is_settled", "watch_sensors"]
+__all__ = ["Seen", "changed_version", "due_tables", "has_versions", "is_settled", "watch_sensors"]
 
 EVERY_S = 30
 STARTS_MAX = 20  # per tick
@@ -68,15 +69,21 @@ def changed_version(seen: Seen, table: TableInfo, last_run_version: str | None) 
     return table.version != seen.versions.get(table.ref, last_run_version)
 
 
+def has_versions(warehouse: Warehouse, table: TableInfo) -> bool:
+    """Whether the version says anything: two looks at an input that nobody changes give the same one."""
+    return warehouse.source(table.ref).version == table.version
+
+
 def watch_sensors(declared_jobs: DeclaredJobs) -> list[dg.SensorDefinition]:
     """One stopped sensor per job: ``<job>_watch`` for a job with `watch`, else ``<job>_changed``."""
+    listings = Listings()
     return [
-        _watch_sensor(declared) if declared.job.watch is not None else _changed_sensor(declared)
+        _watch_sensor(declared, listings) if declared.job.watch is not None else _changed_sensor(declared)
         for declared in declared_jobs.jobs
     ]
 
 
-def _watch_sensor(declared: DeclaredJob) -> dg.SensorDefinition:
+def _watch_sensor(declared: DeclaredJob, listings: Listings) -> dg.SensorDefinition:
     job = declared.job
     assert job.watch is not None  # noqa: S101  the caller's choice of sensor
     pattern, on_changed = declared.resolve(job.watch.tables), job.watch.on == "changed"
@@ -92,7 +99,7 @@ def _watch_sensor(declared: DeclaredJob) -> dg.SensorDefinition:
     def watch(context: dg.SensorEvaluationContext, settings: SettingsResource) -> dg.SensorResult | dg.SkipReason:
         seen = Seen.read(context.cursor)
         try:
-            found = list(open_store(settings.create()).warehouse.tables(pattern))
+            found = listings.matching(settings.create(), pattern)
         except BatchLLMError as error:
             return dg.SkipReason(f"could not look for tables: {error}")
         due = due_tables(seen, found, on_changed=on_changed, now=datetime.now(UTC))
@@ -129,6 +136,11 @@ def _changed_sensor(declared: DeclaredJob) -> dg.SensorDefinition:
             return dg.SkipReason(f"{job.input.table} has not changed")
         if not is_settled(table, datetime.now(UTC)):
             return dg.SkipReason(f"{job.input.table} changed just now; waiting whether it changes on")
+        if not has_versions(store.warehouse, table):
+            return dg.SkipReason(
+                f"{job.input.table}: its version is another at each look, so nobody can tell whether it changed: an "
+                "external table, or one that is being written; for an external table use `schedule`"
+            )
         return dg.SensorResult(
             run_requests=[_start(declared, f"{table.ref}@{table.version}", None)],
             cursor=seen.with_tables([table]).write(),

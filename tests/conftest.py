@@ -25,6 +25,11 @@ _DROPPED = re.compile(
     r"|BATCH_LLM_(?!REQUIRE_ALL).*"
 )
 
+# what leads the one test that asks for it to a real project of BigQuery (tests/acceptance/test_bigquery_real.py)
+REAL_BIGQUERY = "BATCH_LLM_TEST_BIGQUERY"
+_REAL_ACCESS = ("GOOGLE_APPLICATION_CREDENTIALS", "BATCH_LLM_BIGQUERY_PROJECT", "BATCH_LLM_BIGQUERY_LOCATION")
+_real_bigquery: dict[str, str] = {}
+
 settings.register_profile("default", deadline=None)  # a shared machine may be slow; that is no failure
 # a gate judges the commit alone, so there the examples are the same each time; `make search` looks for new ones
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
@@ -32,6 +37,9 @@ settings.register_profile("search", deadline=None, max_examples=100 * max(1, FAC
 
 
 def pytest_configure() -> None:
+    if os.environ.get(REAL_BIGQUERY):
+        _real_bigquery["BATCH_LLM_WAREHOUSE"] = f"bigquery:{os.environ[REAL_BIGQUERY]}"
+        _real_bigquery.update({name: os.environ[name] for name in _REAL_ACCESS if os.environ.get(name)})
     for name in list(os.environ):
         if _DROPPED.fullmatch(name):
             del os.environ[name]
@@ -51,6 +59,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("BATCH_LLM_HOME", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def real_bigquery() -> dict[str, str]:
+    """The variables that lead to a real project of BigQuery; none when nobody asked for it."""
+    return dict(_real_bigquery)
 
 
 @pytest.fixture(scope="session")

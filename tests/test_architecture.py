@@ -57,7 +57,7 @@ BORROWED = {
 }
 GOOGLE = {  # one namespace, many distributions
     "google.api_core": "google-api-core",
-    "google.auth": "google-auth",
+    **dict.fromkeys(("google.auth", "google.oauth2"), "google-auth"),
     "google.cloud.bigquery": "google-cloud-bigquery",
 }
 

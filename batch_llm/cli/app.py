@@ -36,6 +36,7 @@ __all__ = [
     "show",
     "simulator",
     "status",
+    "upload",
 ]
 
 HELP = """Push millions of table rows through cloud LLMs: every row once, at the speed of the limit.
@@ -161,6 +162,19 @@ def export(
     from batch_llm.cli.export import export as export_rows
 
     export_rows(job, to, json=json)
+
+
+@app.command()
+def upload(
+    file: Annotated[str, typer.Argument(metavar="FILE", help=".parquet .csv .jsonl .arrow", show_default=False)],
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="name or dataset.name", show_default=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="Put the rows in the place of a table's.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Make a table of the warehouse from a file, all or nothing."""
+    from batch_llm.cli.upload import upload as upload_file
+
+    upload_file(file, table, replace=replace, json=json)
 
 
 @app.command()

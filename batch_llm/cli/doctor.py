@@ -2,7 +2,7 @@
 
 Belongs here: the list of checks, those of files and disk, the page. Not here: checks of services (doctor_services.py,
 doctor_store.py). Nothing is spent, no secret is printed; nothing is written but one object in a shared store of
-journals, which is deleted again.
+journals and one empty table in a dataset of BigQuery, which are deleted again.
 """
 
 from __future__ import annotations

@@ -88,7 +88,7 @@ async def _ask_redis(url: str, which: str) -> Check:
 def check_warehouse(settings: Settings) -> Check:
     """The warehouse can be opened, or made."""
     if (settings.warehouse or "").startswith("bigquery:"):
-        return _check_bigquery(settings.warehouse or "")
+        return _check_bigquery(settings)
     try:
         path = settings.duckdb_path
         if not path.exists():
@@ -101,17 +101,15 @@ def check_warehouse(settings: Settings) -> Check:
     return Check("warehouse", Verdict.OK, f"{path}: opens, {tables} table(s)")
 
 
-def _check_bigquery(warehouse: str) -> Check:
-    from batch_llm.warehouse.bigquery_check import check_dataset
-
-    project, _, dataset = warehouse.removeprefix("bigquery:").rpartition(".")
-    if not project or not dataset:
+def _check_bigquery(settings: Settings) -> Check:
+    if settings.bigquery_dataset is None or "." not in settings.bigquery_dataset:
         return Check("warehouse", Verdict.FAILED, "BATCH_LLM_WAREHOUSE must be bigquery:PROJECT.DATASET")
+    from batch_llm.warehouse.bigquery_check import check_bigquery  # Google's client takes a second
+
     try:
-        found = check_dataset(project, dataset)
+        return Check("warehouse", Verdict.OK, check_bigquery(settings))
     except BatchLLMError as error:
         return Check("warehouse", Verdict.FAILED, str(error))
-    return Check("warehouse", Verdict.OK, found)
 
 
 def check_clock(file: ProvidersFile, *, declared: bool) -> Iterator[Check]:

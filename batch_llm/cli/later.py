@@ -13,7 +13,7 @@ from batch_llm.errors import NotYetAvailable
 
 __all__ = ["LATER", "register"]
 
-LATER = ("submit", "watch", "cancel", "upload", "report")
+LATER = ("submit", "watch", "cancel", "report")
 
 
 def register(app: typer.Typer) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_in_words", "print_plan"]
 
+MB = 1_000_000
+
 
 def print_plan(reference: str, *, json: bool) -> None:
     """``batch-llm plan``; spends nothing and needs no key."""
@@ -45,11 +47,12 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         f"time      {_time(plan)}",
         *(f"          {_day(need)}" for need in plan.days),
         f"slices    {plan.slices:,}",
+        *_warehouse(plan),
         *(f"warning   {warning}" for warning in plan.warnings),
     ]
     for position, prompt in enumerate(plan.prompts, 1):
         lines += ["", f"-- prompt {position} of {len(plan.prompts)} shown --", prompt]
-    return "\n".join([*lines, "", "Nothing was spent."])
+    return "\n".join([*lines, "", _spent(plan)])
 
 
 def _rows(plan: Plan) -> str:
@@ -96,6 +99,19 @@ def _time(plan: Plan) -> str:
     days = next((need.days for need in plan.days if need.limit == plan.binding and need.days > 1), None)
     time = duration(plan.minutes * 60) if days is None else f"{days:,} days"
     return f"{time} at the current limits; what binds: {plan.binding}"
+
+
+def _warehouse(plan: Plan) -> list[str]:
+    """A line where the warehouse bills what it reads."""
+    if plan.freeze_bytes is None:
+        return []
+    return [f"warehouse {plan.freeze_bytes / MB:,.1f} MB of the input are read to freeze it (by a dry run)"]
+
+
+def _spent(plan: Plan) -> str:
+    if plan.freeze_bytes is None:
+        return "Nothing was spent."
+    return "No model was asked. The warehouse billed what this plan read, and bills it again for the run."
 
 
 def _day(need: DayNeed) -> str:

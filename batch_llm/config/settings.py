@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from pydantic import SecretStr
+
 from batch_llm.config.secrets import mask, register_secret
 from batch_llm.errors import ConfigurationError
 
@@ -35,6 +37,11 @@ class Settings:
     # BATCH_LLM_REDIS_URL; may hold a password. None: the home's private Redis; `IN_PROCESS`: none at all
     redis_url: str | None = field(default=None, repr=False)
     warehouse: str | None = None  # BATCH_LLM_WAREHOUSE: duckdb:PATH or bigquery:PROJECT.DATASET; None: in the home
+    bigquery_project: str | None = None  # BATCH_LLM_BIGQUERY_PROJECT: where jobs run and are paid; None: the dataset's
+    # the content of a credentials file, and http://host:port of an emulator: from a Dagster resource only; None: what
+    # Google's libraries find, GOOGLE_APPLICATION_CREDENTIALS and BIGQUERY_EMULATOR_HOST included
+    bigquery_credentials: SecretStr | None = None
+    bigquery_endpoint: str | None = None
     bigquery_location: str | None = None  # BATCH_LLM_BIGQUERY_LOCATION: where jobs run; None: where the dataset is
     bigquery_max_bytes_billed: int | None = (
         None  # BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED, of one statement; None: no limit
@@ -70,6 +77,7 @@ class Settings:
             providers_path=None if providers is None else _absolute(providers, base),
             redis_url=redis_url,
             warehouse=read("WAREHOUSE"),
+            bigquery_project=read("BIGQUERY_PROJECT"),
             bigquery_location=read("BIGQUERY_LOCATION"),
             bigquery_max_bytes_billed=_bytes("BIGQUERY_MAX_BYTES_BILLED", read("BIGQUERY_MAX_BYTES_BILLED")),
             journal=_journal(read("JOURNAL")),
@@ -113,6 +121,11 @@ class Settings:
         """``PROJECT.DATASET``, when that is the warehouse; else None."""
         kind, _, place = (self.warehouse or "").partition(":")
         return place if kind == "bigquery" and place else None
+
+    @property
+    def bigquery_job_project(self) -> str | None:
+        """The project where BigQuery's jobs run, which pays them; None when the warehouse is another."""
+        return self.bigquery_dataset and (self.bigquery_project or self.bigquery_dataset.rpartition(".")[0])
 
     @property
     def duckdb_path(self) -> Path:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
 
@@ -88,6 +88,7 @@ class Plan:
     days: list[DayNeed]  # of each declared limit per day
     prompts: list[str]  # two rendered prompts
     warnings: list[str]
+    freeze_bytes: int | None = None  # of the input, billed by the warehouse for a plan and for a run; None: nothing is
 
 
 class Planner:
@@ -111,8 +112,10 @@ class Planner:
         if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
             return self._estimate(frozen_input(latest), latest)
         run_id = f"plan-{secrets.token_hex(6)}"
+        spec = freeze_spec(parts, run_id)
+        billed_bytes = parts.warehouse.freeze_bytes(spec)
         try:
-            return self._estimate(parts.warehouse.freeze(freeze_spec(parts, run_id)), latest)
+            return replace(self._estimate(parts.warehouse.freeze(spec), latest), freeze_bytes=billed_bytes)
         finally:
             parts.warehouse.forget(run_id)
 

@@ -8,5 +8,6 @@ from batch_llm.python.jobs import AnyJob, AnyTable
 from batch_llm.python.reading import limits, output
 from batch_llm.python.result import RunResult
 from batch_llm.python.running import arun, run
+from batch_llm.python.uploading import upload
 
-__all__ = ["AnyJob", "AnyTable", "RunResult", "arun", "limits", "output", "run"]
+__all__ = ["AnyJob", "AnyTable", "RunResult", "arun", "limits", "output", "run", "upload"]

@@ -7,6 +7,7 @@ clients are); the engine calls it in a thread.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -19,6 +20,7 @@ __all__ = [
     "LLM_SCHEMA",
     "FreezeSpec",
     "FrozenInput",
+    "Loaded",
     "Published",
     "SliceInfo",
     "StatusCounts",
@@ -114,6 +116,15 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Loaded:
+    """Rows that came into a table from outside."""
+
+    rows: int
+    size_bytes: int  # of the Parquet file that took them there
+    place: str  # the table, as a user writes it
+
+
+@dataclass(frozen=True, slots=True)
 class StatusCounts:
     """Counters of a run, derived from its published rows."""
 
@@ -148,8 +159,24 @@ class Warehouse(Protocol):
         """The first rows of an input, for previews and estimates; fewer when they are long: a few megabytes in all."""
         ...
 
+    def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """All rows of a file (or glob), in the columns and types that a job over it would get. Raises `InputError`."""
+        ...
+
+    def load(self, table: str, rows: pa.RecordBatchReader, *, replace: bool = False) -> Loaded:
+        """Make a table of these rows, all or nothing; nobody sees a part of them.
+
+        One that is there already stays, and `OutputError` is raised; with ``replace`` the rows and columns take the
+        place of its own. Never that of a view, or of an output, whose rows were paid for.
+        """
+        ...
+
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
         """Check the key (unique, never null: else `InputError` with examples), then write the slices."""
+        ...
+
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """The bytes of the input that freezing it would be billed for, without doing it; None: nothing is billed."""
         ...
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:

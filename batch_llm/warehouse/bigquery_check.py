@@ -1,72 +1,145 @@
-"""Whether a BigQuery dataset can be reached: what `doctor` says of ``BATCH_LLM_WAREHOUSE=bigquery:..``.
+"""Whether BigQuery can be worked with: what `doctor` says of ``BATCH_LLM_WAREHOUSE=bigquery:..``.
 
-Belongs here: one look at one dataset, and what to do when it fails. Not here: reading or writing tables.
+Belongs here: one look at one dataset and at every right that a run needs, and what to do when one is missing. Not here:
+reading or writing tables. It makes one empty table that drops itself within the hour, asks what it may do with it, and
+drops it; nothing is billed.
 """
 
 from __future__ import annotations
 
-import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.cloud import bigquery
 
+from batch_llm.config.settings import Settings
 from batch_llm.errors import WarehouseError
-from batch_llm.warehouse.bigquery import open_client
+from batch_llm.warehouse.bigquery import client_for, emulator_of
 
-__all__ = ["check_dataset"]
+__all__ = ["DATASET_RIGHTS", "JOB_RIGHTS", "check_bigquery"]
 
-_EMULATOR = "BIGQUERY_EMULATOR_HOST"
 _ANSWER_S = 10.0  # for one request; a health check must not hang
 _ALTOGETHER_S = 15.0  # with retries
-_ROLES = "roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
+_EMULATOR = "BIGQUERY_EMULATOR_HOST"
+
+# Source: https://cloud.google.com/bigquery/docs/access-control (read 2026-11-28)
+_DATASET_ROLE = "roles/bigquery.dataEditor on the dataset {dataset}"
+_JOB_ROLE = "roles/bigquery.jobUser on the project {project}"
+_TABLE_RIGHTS = (  # what `testIamPermissions` tells of one table, as the caller's rights in the whole dataset
+    "bigquery.tables.get",
+    "bigquery.tables.getData",
+    "bigquery.tables.update",
+    "bigquery.tables.updateData",
+    "bigquery.tables.delete",
+)
+DATASET_RIGHTS = ("bigquery.datasets.get", "bigquery.tables.list", "bigquery.tables.create", *_TABLE_RIGHTS)
+"""The rights a run needs in the warehouse's dataset."""
+JOB_RIGHTS = ("bigquery.jobs.create",)  # who made a job may look at it without a right
+"""The rights a run needs in the project that pays for jobs."""
 
 
-def check_dataset(project: str, dataset: str, client: bigquery.Client | None = None) -> str:
-    """One line that says the dataset is reachable, and where it is.
+def check_bigquery(settings: Settings) -> str:
+    """One line that says the dataset is reachable, where it is, and that every right is there.
 
-    Raises `WarehouseError` that says what to do: no credentials, no right, no such dataset, no connection. A client
-    that is passed in stays open; without one, ``BIGQUERY_EMULATOR_HOST`` is honoured and needs no credentials.
+    Raises `WarehouseError` that says what to do: no credentials, no such dataset, no connection, or which rights are
+    missing and which role has them. Raises `ConfigurationError` for credentials that cannot be read.
     """
-    name = f"{project}.{dataset}"
+    name = str(settings.bigquery_dataset)
+    emulator = emulator_of(settings.bigquery_endpoint)
     try:
-        opened = client or open_client(project)
-        try:
-            retry = Retry(predicate=_passing, initial=0.2, maximum=2.0, timeout=_ALTOGETHER_S)
-            found = opened.get_dataset(name, retry=retry, timeout=_ANSWER_S)
-        finally:
-            if client is None:
-                opened.close()  # type: ignore[no-untyped-call]  # the client has no types here
+        with closing(client_for(settings)) as client:
+            found = client.get_dataset(name, **_patient())
+            missing = list(_Rights(client, found, settings.bigquery_location).missing())
     except auth.GoogleAuthError as error:
-        raise WarehouseError(_credentials(name, error)) from error
+        raise WarehouseError(_no_credentials(name, error)) from None
     except (api.GoogleAPIError, ConnectionError, OSError) as error:
-        raise WarehouseError(_refused(name, error)) from error
-    emulator = os.environ.get(_EMULATOR)
+        raise WarehouseError(_refused(name, error, emulator)) from None
+    if missing:
+        raise WarehouseError(_without_rights(missing, name, str(settings.bigquery_job_project)))
     at = f", emulator at {emulator}" if emulator else ""
-    return f"BigQuery dataset {name} is reachable (location {found.location or 'unknown'}{at})"
+    return f"BigQuery dataset {name} is reachable (location {found.location or 'unknown'}{at}), every right is there"
+
+
+def _patient() -> dict[str, Any]:
+    retry = Retry(predicate=_passing, initial=0.2, maximum=2.0, timeout=_ALTOGETHER_S)
+    return {"retry": retry, "timeout": _ANSWER_S}
 
 
 def _passing(error: BaseException) -> bool:
     return isinstance(error, api.TooManyRequests | api.ServerError)
 
 
-def _credentials(name: str, error: Exception) -> str:
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What the caller may do in a dataset and with jobs; found out by doing it."""
+
+    client: bigquery.Client
+    dataset: bigquery.Dataset
+    location: str | None  # where jobs run; None: where the dataset is
+
+    def missing(self) -> Iterator[str]:
+        """The rights that are missing, as far as they can be told; without ``tables.create`` not those of a table."""
+        if not self._may(self._run_job):
+            yield "bigquery.jobs.create"
+        if not self._may(self._list_tables):
+            yield "bigquery.tables.list"
+        probe = bigquery.Table(self.dataset.reference.table(f"batch_llm_doctor_{uuid.uuid4().hex[:12]}"))
+        probe.schema = [bigquery.SchemaField("probe", "INT64")]
+        probe.expires = datetime.now(UTC) + timedelta(hours=1)
+        if not self._may(lambda: self.client.create_table(probe, **_patient())):
+            yield "bigquery.tables.create"
+            return
+        held = self.client.test_iam_permissions(probe, list(_TABLE_RIGHTS), **_patient()).get("permissions", [])
+        self._may(lambda: self.client.delete_table(probe, not_found_ok=True, **_patient()))
+        yield from (right for right in _TABLE_RIGHTS if right not in held)
+
+    def _may(self, act: Callable[[], object]) -> bool:
+        try:
+            act()
+        except api.Forbidden:
+            return False
+        return True
+
+    def _run_job(self) -> None:
+        config = bigquery.QueryJobConfig(dry_run=True, use_legacy_sql=False)
+        where = self.location or self.dataset.location
+        self.client.query("SELECT 1", config, location=where, job_retry=None, **_patient())
+
+    def _list_tables(self) -> None:
+        list(self.client.list_tables(self.dataset.reference, max_results=1, **_patient()))
+
+
+def _without_rights(missing: list[str], name: str, project: str) -> str:
+    roles = {
+        _DATASET_ROLE.format(dataset=name): [right for right in missing if right not in JOB_RIGHTS],
+        _JOB_ROLE.format(project=project): [right for right in missing if right in JOB_RIGHTS],
+    }
+    asked = "; ".join(f"{', '.join(rights)}: ask for {role}" for role, rights in roles.items() if rights)
+    return f"BigQuery dataset {name} is reachable, but rights are missing: {asked}"
+
+
+def _no_credentials(name: str, error: Exception) -> str:
     return (
-        f"no usable Google credentials for BigQuery dataset {name} ({_line(error)}). On your own machine run "
+        f"no usable Google credentials for BigQuery dataset {name} ({type(error).__name__}). On your own machine run "
         "`gcloud auth application-default login`; on a server give the machine a service account, or set "
         "GOOGLE_APPLICATION_CREDENTIALS to its key file"
     )
 
 
-def _refused(name: str, error: Exception) -> str:
-    project, dataset = name.split(".", 1)
+def _refused(name: str, error: Exception, emulator: str | None) -> str:
+    project, dataset = name.rsplit(".", 1)
     if isinstance(error, api.NotFound):
         return f"there is no BigQuery dataset {name}; make it: `bq --location=EU mk --dataset {project}:{dataset}`"
     if isinstance(error, api.Forbidden):
-        return f"no right to use BigQuery dataset {name} ({_line(error)}); ask for {_ROLES}"
-    where = os.environ.get(_EMULATOR)
-    hint = f"is the emulator running at {where} ({_EMULATOR})?" if where else "check the network and try again"
+        return f"no right to use BigQuery dataset {name} ({_line(error)}); ask for {_DATASET_ROLE.format(dataset=name)}"
+    hint = f"is the emulator running at {emulator} ({_EMULATOR})?" if emulator else "check the network and try again"
     return f"BigQuery dataset {name} could not be reached ({_line(error)}); {hint}"
 
 

@@ -7,15 +7,15 @@ warehouse's outputs.py and promotion.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pyarrow as pa
 
 from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import Mode
-from batch_llm.warehouse.refs import listed
+from batch_llm.warehouse.refs import LIVE_SUFFIX, is_file, listed
 
-__all__ = ["GIVES_WAY", "check_columns", "check_names", "refuse_foreign"]
+__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "refuse_foreign", "refuse_taken"]
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
@@ -35,7 +35,7 @@ def check_names(table: str, schema: pa.Schema, key: Sequence[str]) -> None:
     lowered = [name.lower() for name in schema.names]
     twice = sorted({name for name in schema.names if lowered.count(name.lower()) > 1})
     if twice:
-        raise OutputError(f"output {table!r} would have columns twice (upper and lower case are one): {listed(twice)}")
+        raise OutputError(f"{table!r} would have columns twice (upper and lower case are one): {listed(twice)}")
     absent = [column for column in key if column not in schema.names]
     if absent:
         raise OutputError(f"output {table!r} lacks its key columns {listed(absent)}")
@@ -79,6 +79,34 @@ def _other_way(existing: str, kind: str) -> str:
     if _VECTOR.fullmatch(existing) and _VECTOR.fullmatch(kind):
         return "ask for vectors of the same size (params.dimensions)"
     return "rename the column in output.schema"
+
+
+def check_loadable(table: str, schema: pa.Schema) -> None:
+    """Raise `OutputError` unless rows with these columns, from outside, may become a table of this name."""
+    if is_file(table):
+        raise OutputError(f"{table!r} is a file; name a table of the warehouse (name or dataset.name)")
+    if table.endswith(LIVE_SUFFIX):
+        raise OutputError(f"table {table!r}: names that end with {LIVE_SUFFIX} are kept for views of what is done")
+    check_names(table, schema, ())
+
+
+def refuse_taken(table: str, kind: str, columns: Collection[str], *, replace: bool) -> None:
+    """Raise `OutputError` unless rows from outside may take the place of what is there.
+
+    ``kind``: what it is, in words; ``columns``: its own.
+    """
+    if kind != "table":
+        raise OutputError(f"table {table!r}: there is a {kind} of this name; give the table another name")
+    if "llm_request_hash" in {column.lower() for column in columns}:
+        raise OutputError(
+            f"table {table!r} is the output of a job: its answers were paid for and are not replaced; give the table "
+            "another name, or drop the output first"
+        )
+    if not replace:
+        raise OutputError(
+            f"table {table!r} is there already; give another name, or ask to replace it (`--replace`; from Python "
+            "`replace=True`)"
+        )
 
 
 def refuse_foreign(columns: Mapping[str, str], place: str) -> None:

@@ -121,19 +121,60 @@ async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab,
     assert (summary.ok, [row["id"] for row in lab.rows(out)]) == (70, list(range(70)))
 
 
-def test_the_dagster_resource_gives_its_credentials(lab: BigQueryRunLab, server: BigQueryServer) -> None:
-    """The server takes no call without a token of that account; the client outlives the resource's own block."""
-    from dagster_gcp import BigQueryResource
+async def test_a_plan_says_what_the_warehouse_bills(lab: BigQueryRunLab) -> None:
+    """The key and the text of 200 rows, by a dry run."""
+    lab.dataset(ROWS)
+    where = {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables", "BATCH_LLM_BIGQUERY_LOCATION": "US"}
+    cli = CommandLine(lab, where)
+    async with lab.simulator():
+        job = cli.job_file(input={"table": "texts", "key": ["id"], "where": "id < 150"})
+        plan = await cli.run("plan", job, "--json")
+        assert plan.code == 0, plan.err
+        assert plan.json["rows"] == 150
+        assert ROWS * 8 < plan.json["freeze_bytes"] < ROWS * 40
+        words = await cli.run("plan", job)
+    assert "MB of the input are read to freeze it" in words.out
+    assert "Nothing was spent" not in words.out
 
+
+async def test_a_window_of_days_moves_with_the_table(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """Each day reads three days; of them only the rows that are new are asked."""
+    day = "SELECT id, CONCAT('text ', CAST(id AS STRING)) AS text, 0 AS extra, CURRENT_DATE()"
+    lab.dataset(1)
+
+    def load(first: int) -> None:
+        rows = f"{day} AS day FROM UNNEST(GENERATE_ARRAY({first}, {first + 9})) AS id"
+        make = "INSERT INTO tables.days (id, text, extra, day)" if first else "CREATE TABLE tables.days AS"
+        with open_client(PROJECT) as client:
+            client.query_and_wait(f"{make} {rows}")
+
+    window = "day >= DATE_SUB(CURRENT_DATE(), INTERVAL 2 DAY)"
+    job = lab.job(input={"table": "days", "key": ["id"], "where": window})
+    seen = []
+    async with lab.simulator():
+        for number in range(5):
+            load(10 * number)
+            summary = await lab.run(job)
+            seen.append((summary.rows, summary.requests))
+            server.advance(24 * 3_600)
+    assert seen == [(10, 10), (20, 10), (30, 10), (30, 10), (30, 10)]
+    assert [row["id"] for row in lab.rows()] == list(range(50))
+
+
+def test_the_dagster_resource_gives_its_credentials(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """The server takes no call without a token of that account."""
+    from resources.bigquery import BigQueryConnection
     from resources.settings import SettingsResource
     from resources.warehouse import WarehouseResource
 
     lab.dataset(3)
     server.configure(require_token=True)
     key = base64.b64encode(server.service_account.read_bytes()).decode()
-    settings = SettingsResource(root=str(lab.folder), home="home")
-    connection = BigQueryResource(project=PROJECT, gcp_credentials=key)
-    resource = WarehouseResource(settings=settings, bigquery=connection, bigquery_dataset=f"{PROJECT}.tables")
+    connection = BigQueryConnection(project=PROJECT, gcp_credentials=key)
+    settings = SettingsResource(
+        root=str(lab.folder), home="home", bigquery_dataset=f"{PROJECT}.tables", bigquery=connection
+    )
+    resource = WarehouseResource(settings=settings)
     assert resource.create().count("texts", None) == 3
     assert "is reachable" in resource.check_bigquery()
     with pytest.raises(WarehouseError):

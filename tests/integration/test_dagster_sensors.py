@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 
 from assets.declared import load_declared
@@ -14,58 +15,7 @@ from assets.partitions import partition_keys
 from batch_llm.journal.base import RunState
 from batch_llm.wiring import engine
 from tests.integration.dagster_lab import Account, CodeLocation
-
-
-class Daemon:
-    """Evaluates sensors and executes what they request, each run key once, like the real one."""
-
-    def __init__(self, location: CodeLocation, instance: dg.DagsterInstance) -> None:
-        self.location = location
-        self.instance = instance
-        self.cursors: dict[str, str | None] = {}
-        self.seen: set[tuple[str, str]] = set()
-        self.skipped: str | None = None
-
-    def tick(self, name: str) -> list[dg.RunRequest]:
-        """One evaluation; the new requests."""
-        defs = self.location.definitions()
-        with dg.build_sensor_context(
-            instance=self.instance,
-            cursor=self.cursors.get(name),
-            repository_def=defs.get_repository_def(),
-            resources={"settings": self.location.settings_resource},
-        ) as context:
-            result: Any = defs.resolve_sensor_def(name)(context)
-        if isinstance(result, dg.SkipReason):
-            self.skipped = result.skip_message
-            return []
-        if result.cursor is not None:
-            self.cursors[name] = result.cursor
-        fresh = [request for request in result.run_requests or [] if (name, str(request.run_key)) not in self.seen]
-        self.seen.update((name, str(request.run_key)) for request in fresh)
-        return fresh
-
-    def run(self, request: dg.RunRequest, job: str | None = None) -> dg.ExecuteInProcessResult:
-        """Execute a request."""
-        return self.location.execute(
-            self.instance,
-            request.job_name or str(job),
-            config=dict(request.run_config or {}),
-            partition_key=request.partition_key,
-            tags=dict(request.tags),
-        )
-
-    def work_off(self, *, ticks: int = 20) -> list[str]:
-        """Dispatch until nothing is requested any more; the names of the jobs that ran."""
-        ran: list[str] = []
-        for _ in range(ticks):
-            requests = self.tick("dispatch")
-            if not requests:
-                return ran
-            for request in requests:
-                self.run(request)
-                ran.append(str(request.job_name))
-        raise AssertionError(f"dispatch does not come to an end: {ran}")
+from tests.integration.sensor_lab import Daemon
 
 
 @pytest.fixture
@@ -189,6 +139,17 @@ def test_a_changed_input_starts_the_job_once(
     assert daemon.tick("tone_changed") == []
     daemon.work_off()
     assert len(location.rows("tone_out")) == 30
+
+
+def test_an_input_whose_version_says_nothing_starts_nothing(daemon: Daemon, location: CodeLocation) -> None:
+    """Else it would start a run at every tick: BigQuery's external tables, or a view like this one."""
+    location.job(input={"table": "odd", "key": ["id"]})
+    database = location.settings.duckdb_path
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE VIEW odd AS SELECT range AS id, 'text' AS text, random() AS noise FROM range(3)")
+    assert daemon.tick("tone_changed") == []
+    assert "use `schedule`" in str(daemon.skipped)
 
 
 def test_what_spends_by_itself_ships_stopped(location: CodeLocation) -> None:

@@ -6,14 +6,12 @@ Belongs here: opening the client late, looking up, making, changing and dropping
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.api_core import exceptions as api
-from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
@@ -21,11 +19,10 @@ from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
 from batch_llm.warehouse.bigquery.patience import Patience
 
-__all__ = ["ANSWER_S", "Connection", "Options", "Statement", "open_client"]
+__all__ = ["ANSWER_S", "Connection", "Options", "Statement"]
 
 ANSWER_S = 60.0  # for one request; a connection that died without a word must not hang
 WORK_DAYS = 30.0
-_EMULATOR = "BIGQUERY_EMULATOR_HOST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +46,6 @@ class Options:
     work_days: float = WORK_DAYS  # frozen inputs and earlier answers are dropped so long after they were made
     patience: Patience = field(default_factory=Patience)
     on_statement: Callable[[Statement], None] | None = None  # told after each statement; costs a dry run before each
-
-
-def open_client(project: str) -> bigquery.Client:
-    """A client with the machine's credentials, or an emulator's when ``BIGQUERY_EMULATOR_HOST`` is set."""
-    if os.environ.get(_EMULATOR):  # the client takes the address from the variable, but wants credentials even then
-        return bigquery.Client(project=project, credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
-    return bigquery.Client(project=project)
 
 
 class Connection:

@@ -104,7 +104,7 @@ class Jobs:
             failure = Failure.of(error)
             raise JobFailed(f"BigQuery, {query.name}: {failure}", failure) from None
 
-    def load(self, name: str, chain: str, file: IO[bytes], target: str, config: bigquery.LoadJobConfig) -> None:
+    def load(self, name: str, chain: str | None, file: IO[bytes], target: str, config: bigquery.LoadJobConfig) -> None:
         """Load a file into a table (or ``table$slice``) to its end. Raises `JobFailed`.
 
         The client's own retry of uploads is off: it goes by HTTP status only and takes the conflict after a lost answer

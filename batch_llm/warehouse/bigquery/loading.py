@@ -14,6 +14,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
+from batch_llm.warehouse.base import Loaded
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.schema import storable
 from batch_llm.warehouse.parquet_file import ParquetOutput
@@ -39,15 +40,17 @@ def _empty(field: bigquery.SchemaField) -> pa.RecordBatch:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Rows that take the place of a table's, or of one slice's."""
+    """Rows that take the place of a table's, or of one slice's; with ``into_new`` those of a table to be made."""
 
     name: str  # the operation
-    chain: str  # of job ids, see jobs.py
+    chain: str | None  # of job ids, see jobs.py
     target: str  # a table, or table$slice
     fields: tuple[bigquery.SchemaField, ...]
+    into_new: bool = False  # make the table; one with rows is an error: `duplicate`
+    or_new: bool = False  # make the table when there is none; else its columns are replaced as well
 
-    def run(self, jobs: Jobs, batches: Iterator[pa.RecordBatch]) -> int:
-        """Collect the rows in a file, then load them; returns how many. Raises `JobFailed`."""
+    def run(self, jobs: Jobs, batches: Iterator[pa.RecordBatch]) -> Loaded:
+        """Collect the rows in a file, then load them. Raises `JobFailed`."""
         jobs.temporary.mkdir(parents=True, exist_ok=True)
         schema = pa.schema([pa.field(field.name, file_type(field)) for field in self.fields])
         with tempfile.NamedTemporaryFile(dir=jobs.temporary, suffix=".load.parquet") as collected:
@@ -59,14 +62,15 @@ class Load:
                 raise WarehouseError(f"{self.target}: a value does not fit into BigQuery's type: {error}") from error
             with Path(collected.name).open("rb") as stream:
                 jobs.load(self.name, self.chain, stream, self.target, self._config())
-            return file.rows
+            return Loaded(file.rows, Path(collected.name).stat().st_size, self.target)
 
     def _config(self) -> bigquery.LoadJobConfig:
+        write, create = bigquery.WriteDisposition, bigquery.CreateDisposition
         config = bigquery.LoadJobConfig(
             source_format=bigquery.SourceFormat.PARQUET,
             schema=list(self.fields),
-            write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
-            create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
+            write_disposition=write.WRITE_EMPTY if self.into_new else write.WRITE_TRUNCATE,
+            create_disposition=create.CREATE_IF_NEEDED if self.into_new or self.or_new else create.CREATE_NEVER,
         )
         options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]  # the client has no types here
         # without it lists are loaded as empty ones, and nothing says so

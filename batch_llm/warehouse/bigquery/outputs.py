@@ -28,7 +28,7 @@ from batch_llm.warehouse.output_rules import check_columns, check_names
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
 from batch_llm.warehouse.spool import spooled
 
-__all__ = ["Rows", "ensure", "read_rows"]
+__all__ = ["Rows", "check_column_names", "ensure", "kind_of_table", "read_rows", "require_dataset"]
 
 # Source: https://cloud.google.com/bigquery/docs/schemas#column_names (read 2026-11-28)
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
@@ -53,12 +53,7 @@ def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[
         raise OutputError(f"output {table!r} is the input {source!r}; give the output another name")
     if name.is_internal:
         raise OutputError(f"output {table!r}: names that begin with {PREFIX} belong to batch_llm's own tables")
-    bad = [column for column in schema.names if not _is_column_name(column)]
-    if bad:
-        raise OutputError(
-            f"output {table!r}: BigQuery has no columns called {listed(repr(column) for column in bad)} (letters, "
-            "digits and _ only, no digit first); rename them in the input (a view) or in output.schema"
-        )
+    check_column_names(f"output {table!r}", schema.names, "in the input (a view) or in output.schema")
     wanted = output_fields(schema, table)
     while not _fits(connection, name, table, wanted, tuple(key)):
         pass
@@ -66,6 +61,16 @@ def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[
 
 def _same_table(one: TableName, other: TableName) -> bool:
     return one.path.lower() == other.path.lower()
+
+
+def check_column_names(what: str, names: Sequence[str], where: str) -> None:
+    """Raise `OutputError` for names that BigQuery's columns cannot have. ``where``: where they can be changed."""
+    bad = [column for column in names if not _is_column_name(column)]
+    if bad:
+        raise OutputError(
+            f"{what}: BigQuery has no columns called {listed(repr(column) for column in bad)} (letters, digits and _ "
+            f"only, no digit first); rename them {where}"
+        )
 
 
 def _is_column_name(column: str) -> bool:
@@ -78,14 +83,10 @@ def _fits(
     """Whether the output can take the rows now, columns that are missing added; False: look again."""
     table = connection.table(name)
     if table is None:
-        if not connection.has_dataset(name):
-            raise OutputError(
-                f"output {ref!r}: there is no BigQuery dataset {name.project}.{name.dataset}; make it: "
-                f"`bq --location={connection.location} mk --dataset {name.project}:{name.dataset}`"
-            )
+        require_dataset(connection, name, f"output {ref!r}")
         return True
     if table.table_type != "TABLE":
-        raise OutputError(f"output {ref!r} is a {_kind(table)}; give the output another name")
+        raise OutputError(f"output {ref!r} is a {kind_of_table(table)}; give the output another name")
     present = {field.name: type_word(field) for field in table.schema}
     check_columns(ref, present, {each.name: type_word(each) for each in wanted}, stored_key(table.description), key)
     there = {column.lower() for column in present}
@@ -96,7 +97,17 @@ def _fits(
     return connection.change(table, ["schema"])
 
 
-def _kind(table: bigquery.Table) -> str:
+def require_dataset(connection: Connection, name: TableName, what: str) -> None:
+    """Raise `OutputError` unless the dataset of a table that is to be made exists."""
+    if not connection.has_dataset(name):
+        raise OutputError(
+            f"{what}: there is no BigQuery dataset {name.project}.{name.dataset}; make it: "
+            f"`bq --location={connection.location} mk --dataset {name.project}:{name.dataset}`"
+        )
+
+
+def kind_of_table(table: bigquery.Table) -> str:
+    """What it is, in words: table, view, materialized view, external .."""
     return str(table.table_type).lower().replace("_", " ")
 
 

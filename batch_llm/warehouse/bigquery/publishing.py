@@ -57,8 +57,8 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
     if connection.table(out) is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
         connection.make(sliced_table(out, fields_, _SLICE, description=mark(run=run_id)))
     load = Load("publish", f"{run_id}-publish-{number}", out.slice_path(number), fields_)
-    rows = load.run(jobs, _of_slice(batches, run_id, number))
-    return Published(rows, connection.dataset.ref(out))
+    loaded = load.run(jobs, _of_slice(batches, run_id, number))
+    return Published(loaded.rows, connection.dataset.ref(out))
 
 
 def _of_slice(batches: Iterator[pa.RecordBatch], run_id: str, number: int) -> Iterator[pa.RecordBatch]:

@@ -6,6 +6,7 @@ Belongs here: the protocol's calls, each handed to the module that does it. Not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,13 +15,14 @@ from google.cloud import bigquery
 from batch_llm.warehouse.base import (
     FreezeSpec,
     FrozenInput,
+    Loaded,
     Mode,
     Published,
     StatusCounts,
     TableInfo,
     Warehouse,
 )
-from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables
+from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables, uploading
 from batch_llm.warehouse.bigquery.connection import Connection, Options
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
@@ -77,9 +79,21 @@ class BigQueryWarehouse:
             return self._files.head(source, columns, where, rows)
         return sources.head(self._jobs, source, columns, where, rows)
 
+    def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """See `Warehouse.file_rows`."""
+        return self._files.file_rows(path)
+
+    def load(self, table: str, rows: pa.RecordBatchReader, *, replace: bool = False) -> Loaded:
+        """See `Warehouse.load`; one load job, which is free."""
+        return uploading.load(self._jobs, table, rows, replace=replace)
+
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
         """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
         return freezing.freeze(self._jobs, self._runs_dir, self._files, spec)
+
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """See `Warehouse.freeze_bytes`; by a dry run, which is free. Files are not read by BigQuery."""
+        return None if is_file(spec.source) else freezing.freeze_bytes(self._jobs, spec)
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`; the first reading on a machine brings the slice there."""

@@ -26,7 +26,7 @@ from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, quoted
 from batch_llm.warehouse.duckdb.statements import condition, reason, statement
 from batch_llm.warehouse.refs import FILE_SUFFIXES, LIVE_SUFFIX, is_file, listed, nearest
 
-__all__ = ["Source", "count", "describe", "head", "matching", "opened", "selection", "streamed"]
+__all__ = ["Source", "count", "describe", "file_rows", "head", "matching", "opened", "selection", "streamed"]
 
 STREAM_ROWS = 2048  # DuckDB's own vector; larger batches only cost memory
 _HEAD_STEP_ROWS = 8
@@ -178,6 +178,19 @@ def head(database: Database, ref: str, columns: Sequence[str], where: str | None
                 break
         reader.close()
         return pa.Table.from_batches(taken, reader.schema)
+
+
+@contextmanager
+def file_rows(database: Database, path: str) -> Iterator[pa.RecordBatchReader]:
+    """See `Warehouse.file_rows`."""
+    if not is_file(path):
+        raise InputError(f"{path!r} is no file that can be read ({', '.join(FILE_SUFFIXES)})")
+    with opened(database, path) as source:
+        reader = streamed(source.connection, selection(source, (), None), InputError, f"input {path!r}")
+        try:
+            yield reader
+        finally:
+            reader.close()
 
 
 def matching(database: Database, pattern: str) -> Iterator[TableInfo]:

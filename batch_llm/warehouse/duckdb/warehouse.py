@@ -6,6 +6,7 @@ Belongs here: the protocol's calls, each handed to the module that does it. Not 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,12 +14,13 @@ import pyarrow as pa
 from batch_llm.warehouse.base import (
     FreezeSpec,
     FrozenInput,
+    Loaded,
     Mode,
     Published,
     StatusCounts,
     TableInfo,
 )
-from batch_llm.warehouse.duckdb import freezing, outputs, promotion, publishing, sources
+from batch_llm.warehouse.duckdb import freezing, loading, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
 from batch_llm.warehouse.frozen_files import slice_path
 
@@ -56,9 +58,21 @@ class DuckDBWarehouse:
         """See `Warehouse.head`; no columns named means all."""
         return sources.head(self._database, source, columns, where, rows)
 
+    def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
+        """See `Warehouse.file_rows`."""
+        return sources.file_rows(self._database, path)
+
+    def load(self, table: str, rows: pa.RecordBatchReader, *, replace: bool = False) -> Loaded:
+        """See `Warehouse.load`."""
+        return loading.load(self._database, table, rows, replace=replace)
+
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
         """See `Warehouse.freeze`."""
         return freezing.freeze(self._database, self._runs_dir, spec)
+
+    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
+        """See `Warehouse.freeze_bytes`."""
+        return None
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`."""

@@ -62,6 +62,13 @@ def test_what_is_not_known_is_said_and_never_zero() -> None:
     assert "$0" not in text
 
 
+def test_what_the_warehouse_bills_is_told_where_it_bills() -> None:
+    text = plan_in_words(make_plan(freeze_bytes=1_234_500_000))
+    assert "warehouse 1,234.5 MB of the input are read to freeze it" in text
+    assert "Nothing was spent" not in text
+    assert "warehouse" not in plan_in_words(make_plan())
+
+
 def test_a_cost_without_a_cap_has_no_dearest_bill() -> None:
     text = plan_in_words(make_plan(cost_dearest_usd=None))
     assert "about $2.80, $2.65 to $3.10" in text

@@ -1,0 +1,80 @@
+"""The client of BigQuery: which project pays, whose credentials, which server.
+
+Belongs here: opening one. Not here: calls (connection.py), where the facts come from (config/settings.py).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+from google.api_core.client_options import ClientOptions
+from google.auth import exceptions as auth
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery
+from google.oauth2.service_account import Credentials as ServiceAccount
+from pydantic import SecretStr
+
+from batch_llm.config.secrets import register_secret
+from batch_llm.config.settings import Settings
+from batch_llm.errors import ConfigurationError
+
+__all__ = ["EMULATOR", "client_for", "emulator_of", "open_client"]
+
+EMULATOR = "BIGQUERY_EMULATOR_HOST"  # the client takes the address from this variable
+# Source: https://cloud.google.com/bigquery/docs/authorization#scopes (read 2026-11-28)
+_SCOPES = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
+
+
+def emulator_of(endpoint: str | None) -> str | None:
+    """The address of an emulator, when that is what a client with this ``endpoint`` reaches."""
+    return endpoint or os.environ.get(EMULATOR) or None
+
+
+def client_for(settings: Settings) -> bigquery.Client:
+    """The client of the warehouse that the settings name; raises like `open_client`."""
+    project, credentials = settings.bigquery_job_project, settings.bigquery_credentials
+    if not project:
+        raise ConfigurationError("the warehouse must be bigquery:PROJECT.DATASET")
+    return open_client(project, credentials=credentials, endpoint=settings.bigquery_endpoint)
+
+
+def open_client(project: str, *, credentials: SecretStr | None = None, endpoint: str | None = None) -> bigquery.Client:
+    """A client; close it. An emulator needs no credentials, and gets those that are given all the same.
+
+    Args:
+        project: Where jobs run, and who pays them; tables may lie in others.
+        credentials: The content of a service account's key file, in base64 or plain; None: what Google's libraries find
+            (Application Default Credentials).
+        endpoint: ``http://host:port`` of an emulator; None: ``BIGQUERY_EMULATOR_HOST``, else Google.
+
+    Raises:
+        ConfigurationError: The credentials cannot be read (they are never shown).
+        google.auth.exceptions.GoogleAuthError: There are none.
+    """
+    options: dict[str, Any] = {"project": project}
+    if credentials is not None:
+        options["credentials"] = _credentials(credentials)
+    elif emulator_of(endpoint) is not None:  # the client would look for some even then
+        options["credentials"] = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    if endpoint is not None:
+        options["client_options"] = ClientOptions(api_endpoint=endpoint)
+    return bigquery.Client(**options)
+
+
+def _credentials(given: SecretStr) -> ServiceAccount:
+    text = given.get_secret_value().strip()
+    register_secret(text)
+    try:
+        info = json.loads(text if text.startswith("{") else base64.b64decode(text))
+        register_secret(info["private_key"])
+        made: ServiceAccount = ServiceAccount.from_service_account_info(info, scopes=_SCOPES)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, KeyError, auth.GoogleAuthError) as error:
+        raise ConfigurationError(  # without the original: its text may hold a part of the key
+            f"the BigQuery credentials that are configured (not shown) cannot be read ({type(error).__name__}): give "
+            "the content of a service account's JSON key file, as it is or in base64 (`base64 -w0 key.json`); "
+            "credentials of other kinds are found through GOOGLE_APPLICATION_CREDENTIALS"
+        ) from None
+    return made
