@@ -69,16 +69,16 @@ def tell(location: CodeLocation, instance: dg.DagsterInstance, result: dg.Execut
     name = "notify_finished" if result.success else "notify_failed"
     ends = (dg.DagsterEventType.RUN_SUCCESS, dg.DagsterEventType.RUN_FAILURE)
     (event,) = [event for event in result.all_events if event.event_type in ends]
-    context = dg.build_run_status_sensor_context(
+    sensor = location.definitions().resolve_sensor_def(name)
+    assert isinstance(sensor, dg.RunStatusSensorDefinition)
+    with dg.build_run_status_sensor_context(
         sensor_name=name,
         dagster_instance=instance,
         dagster_run=instance.get_run_by_id(result.run_id) or result.dagster_run,
         dagster_event=event,
         resources={"settings": location.settings_resource},
-    )
-    sensor = location.definitions().resolve_sensor_def(name)
-    assert isinstance(sensor, dg.RunStatusSensorDefinition)
-    skipped: Any = sensor(context)
+    ) as context:
+        skipped: Any = sensor(context)
     return str(skipped.skip_message)
 
 
