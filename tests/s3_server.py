@@ -2,8 +2,8 @@
 
 Belongs here: the server, a bucket, an environment that leads to it. Not here: assertions.
 
-    from tests.s3_server import s3_server
-    with s3_server(tmp_path) as s3: ... s3.url ... s3.environment ...
+    from tests.s3_server import s3_environment, s3_server
+    with s3_server(tmp_path) as s3, s3_environment(s3): ... s3.url ...
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from s3fs import S3FileSystem
+
 from tests.ports import own_port
 
-__all__ = ["S3Server", "s3_server"]
+__all__ = ["S3Server", "s3_environment", "s3_server"]
 
 BUCKET = "journals"
 READY_TRIES = 600  # times 50 ms
@@ -94,3 +97,20 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         yield server
     finally:
         server.kill()
+
+
+@contextmanager
+def s3_environment(server: S3Server) -> Iterator[None]:
+    """The environment of this process leads to ``server``, and so does every client made meanwhile.
+
+    fsspec keeps a client for the whole process, whatever the environment has become: without a new one, tests that run
+    after those of another server would talk to that other server.
+    """
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        S3FileSystem.clear_instance_cache()
+        try:
+            yield
+        finally:
+            S3FileSystem.clear_instance_cache()

@@ -12,7 +12,7 @@ from tests.bigquery_server.process import BigQueryServer, bigquery_server
 from tests.contract.bigquery_lab import DATASET, BigQueryLab
 from tests.contract.warehouse_lab import LABS, Lab
 from tests.redis_server import RedisServer, redis_server
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server, s3_environment, s3_server
 
 
 @pytest.fixture(scope="session")
@@ -59,11 +59,10 @@ def warehouse(lab: Lab) -> Warehouse:
 
 
 @pytest.fixture
-def s3(shared_s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def s3(shared_s3: S3Server, tmp_path: Path) -> Iterator[str]:
     """The URL of an empty folder in an S3, which the environment leads to."""
-    for name, value in shared_s3.environment.items():
-        monkeypatch.setenv(name, value)
-    return f"{shared_s3.url}/{tmp_path.name}"
+    with s3_environment(shared_s3):
+        yield f"{shared_s3.url}/{tmp_path.name}"
 
 
 @pytest.fixture(scope="session")

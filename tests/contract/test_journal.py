@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from s3fs import S3FileSystem
 
 from batch_llm.errors import JournalBusy, JournalUnreachable
 from batch_llm.journal.base import Entry, EntryKind, RunStore
 from tests.contract.journal_lab import FAST, RUN, WRITER, Machine, answer, rows
 from tests.redis_server import RedisServer
-from tests.s3_server import S3Server, s3_server
+from tests.s3_server import S3Server, s3_environment, s3_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -232,13 +231,9 @@ def test_a_long_absence_of_the_store_stops_the_writer(
 
 
 @pytest.fixture
-def own_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    with s3_server(tmp_path) as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
-        S3FileSystem.clear_instance_cache()  # fsspec keeps one that knows the other tests' server
+def own_s3(tmp_path: Path) -> Iterator[S3Server]:
+    with s3_server(tmp_path) as server, s3_environment(server):
         yield server
-        S3FileSystem.clear_instance_cache()
 
 
 def test_a_redis_that_forgot_its_leases_costs_nothing(tmp_path: Path, shared: Machine) -> None:
