@@ -22,7 +22,7 @@ from tests.bigquery_server.errors import ApiError, invalid_query
 from tests.bigquery_server.functions import rewritten
 from tests.bigquery_server.parameters import Parameters
 from tests.bigquery_server.permissions import need_query
-from tests.bigquery_server.schema import Schema, fields_of_duckdb
+from tests.bigquery_server.schema import Schema, fields_of_duckdb, quoted
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Version, select_of
 
@@ -111,7 +111,27 @@ class Reading:
         )
         for key in ("joins", "pivots", "laterals"):
             replacement.set(key, node.args.get(key))
+        scope = node.find_ancestor(exp.Select)
         node.replace(replacement)
+        if scope is not None:
+            self._whole_rows(scope, alias, select)
+
+    def _whole_rows(self, scope: exp.Select, alias: str, select: str) -> None:
+        """A table's name stands for its row, also where a column is called the same; DuckDB prefers the column.
+
+        Source: https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, its tests of name scoping:
+        "Range variables take precedence over columns with the same name" (read 2026-11-29). Not known here of
+        subqueries and CTEs in FROM, and not inside a subquery.
+        """
+        meant = [each for each in _own_columns(scope) if not each.table and each.name.lower() == alias.lower()]
+        names = self.state.storage.describe(select)[0] if meant else []
+        if alias.lower() not in {each.lower() for each in names}:
+            return
+        table = quoted(alias)
+        row = f"struct_pack({', '.join(f'{quoted(each)} := {table}.{quoted(each)}' for each in names)})"
+        for each in meant:
+            whole: exp.Expression = _Verbatim(this=row)
+            each.replace(exp.alias_(whole, each.name, quoted=True) if each.parent is scope else whole)
 
     def _content(self, node: exp.Table, origin: exp.Table) -> tuple[str, str]:
         special = information_schema.view_of(node, self)
@@ -185,6 +205,11 @@ def _tables(statement: exp.Expression) -> Iterator[exp.Table]:
         named = isinstance(node.this, exp.Identifier)
         if named and not (not node.db and node.name.lower() in ctes):
             yield node
+
+
+def _own_columns(scope: exp.Select) -> list[exp.Column]:
+    """The columns that a SELECT itself names, not those of its subqueries."""
+    return [each for each in scope.find_all(exp.Column) if each.find_ancestor(exp.Select) is scope]
 
 
 def table_ref(node: exp.Table, reading: Reading) -> TableRef:

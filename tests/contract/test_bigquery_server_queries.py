@@ -52,6 +52,21 @@ def test_values_as_text(bq: BigQueryLab) -> None:
         bq.ask("SELECT CAST(b'\\xff' AS STRING)")
 
 
+def test_a_tables_name_is_its_row_before_it_is_a_column(bq: BigQueryLab) -> None:
+    """Whatever the case, with an alias as without; under another alias the column is meant.
+
+    Source (read 2026-11-29): https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, name scoping
+    """
+    bq.load("text", NUMBERS)
+    row = {"id": 1, "text": "a"}
+    assert bq.ask("SELECT text FROM d.text WHERE id = 1") == [(row,)]
+    assert bq.ask("SELECT Text AS t, text.text AS column FROM d.text WHERE text.id = 1") == [(row, "a")]
+    assert bq.ask("SELECT id FROM d.text AS id WHERE id.id = 1") == [(row,)]
+    assert bq.ask("SELECT text FROM d.text AS t WHERE id = 1") == [("a",)]
+    with refused(BadRequest, "invalidQuery"):
+        bq.ask("SELECT id FROM d.text WHERE text = 'a'")
+
+
 def test_rows_of_a_table_that_is_gone(bq: BigQueryLab) -> None:
     """Neither the next page nor a query reads it, nor another table in its place."""
     bq.load("t", pa.table({"id": list(range(10))}))

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from google.cloud import bigquery as bigquery_client
 
 from batch_llm.errors import InputError, OutputError, WarehouseError
 from batch_llm.warehouse.base import LLM_SCHEMA, Warehouse
-from batch_llm.warehouse.bigquery import Options, open_client
+from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.names import Dataset
@@ -181,6 +183,60 @@ def test_what_is_frozen_is_what_the_version_means(lab: BigQueryLab) -> None:
     job = jobs.run(Query("x", f"SELECT COUNT(*) FROM {source.name.sql} {source.pinned}"))
     assert [row[0] for row in job.result()] == [3]
     assert lab.warehouse.count("raw.texts", None) == 2
+
+
+@pytest.mark.parametrize("name", ["text", "Text", "seen"])
+def test_a_column_may_be_called_as_its_table(lab: BigQueryLab, name: str) -> None:
+    """Its name means the column: never the whole row, whose other columns nobody asked to send anywhere."""
+    lab.put("raw.text", input_table(3))
+    if name != "text":
+        lab.execute(f"CREATE VIEW raw.`{name}` AS SELECT *, text AS seen FROM raw.text AS t")
+    column = name if name == "seen" else "text"
+    asked = spec("r1", f"raw.{name}", columns=("id", column), where=f"{column} LIKE '%1%'")
+    frozen = lab.warehouse.freeze(asked)
+    texts = dict(zip(input_table(3)["id"].to_pylist(), input_table(3)["text"].to_pylist(), strict=True))
+    assert read_all(lab.warehouse, frozen) == [{"id": "k00001", column: texts["k00001"]}]
+    assert lab.warehouse.count(asked.source, asked.where) == 1
+    assert lab.warehouse.head(asked.source, (column,), asked.where, 3).to_pylist() == [{column: texts["k00001"]}]
+
+
+def test_rows_of_an_output_that_is_called_as_its_column(lab: BigQueryLab) -> None:
+    publish(lab.warehouse, "r1", 0, {"a": "ok", "b": "failed"})
+    lab.warehouse.promote("r1", "answer", KEY, "upsert")
+    found = lab.warehouse.rows("answer", columns=("id", "answer"), where="answer = 'a'")
+    assert [row for batch in found for row in batch.to_pylist()] == [{"id": "a", "answer": "a"}]
+
+
+def test_a_filter_may_name_the_table(lab: BigQueryLab) -> None:
+    """As a condition with a subquery must; a table with a column of its own name has no other name than the column."""
+    lab.put("raw.texts", input_table(4))
+    where = "EXISTS (SELECT 1 FROM UNNEST(['k00001']) AS id WHERE id = texts.id)"
+    assert lab.warehouse.freeze(spec("r1", "raw.texts", where=where)).rows == 1
+
+
+def test_an_input_whose_columns_change_while_it_is_frozen_is_refused(lab: BigQueryLab) -> None:
+    """A view can be made anew between the look at it and the statement; nothing is left of it."""
+    lab.put("raw.texts", input_table(3))
+    lab.execute("CREATE VIEW seen AS SELECT * FROM raw.texts")
+
+    def interrupted() -> bigquery_client.Client:
+        client = open_client(lab.project)
+        ask = client.query
+
+        def query(sql: str, *rest: Any, **named: Any) -> Any:
+            if "CREATE TABLE" in sql:
+                lab.execute("CREATE OR REPLACE VIEW seen AS SELECT id, STRUCT(text AS text) AS text FROM raw.texts")
+            return ask(sql, *rest, **named)
+
+        client.query = query
+        return client
+
+    files = DuckDBWarehouse(lab.home / "files.duckdb", lab.home / "runs")
+    warehouse = BigQueryWarehouse(interrupted, f"{lab.project}.tables", lab.home / "runs", files, lab.options)
+    with pytest.raises(InputError, match=r"'text' is STRING, but was read as STRUCT<text STRING>.*changed meanwhile"):
+        warehouse.freeze(spec("r1", "seen"))
+    with open_client(lab.project) as client:
+        assert [table.table_id for table in client.list_tables(f"{lab.project}.tables")] == ["seen"]
 
 
 def test_tables_of_other_datasets_and_projects_have_full_names(bigquery: BigQueryServer, lab: BigQueryLab) -> None:

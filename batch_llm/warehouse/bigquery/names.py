@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +51,20 @@ class TableName:
     def path(self) -> str:
         """As the client takes it."""
         return f"{self.project}.{self.dataset}.{self.table}"
+
+    def from_sql(self, columns: Iterable[str]) -> str:
+        """As it stands in FROM. With a column of its own name it gets another: there the name means the whole row.
+
+        Source: https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, "Range variables take
+        precedence over columns with the same name" (read 2026-11-29).
+        """
+        taken = {column.lower() for column in columns}
+        if self.table.lower() not in taken:
+            return self.sql
+        alias = f"{PREFIX}row"
+        while alias in taken:
+            alias += "_"
+        return f"{self.sql} AS {alias}"
 
     def slice_path(self, number: int) -> str:
         """One slice, as the client takes it: the partition's decorator."""

@@ -142,11 +142,11 @@ def _standing(connection: Connection, place: str) -> bigquery.Table:
 
 
 def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema) -> Answer:
-    name = TableName(table.project, table.dataset_id, table.table_id)
-    check_where(jobs, name, wanted.where, OutputError)
     by_name = {field.name: field for field in table.schema}
+    source = TableName(table.project, table.dataset_id, table.table_id).from_sql(by_name)
+    check_where(jobs, source, wanted.where, OutputError)
     chosen = ", ".join(f"{portable(by_name[column])[0]} AS {quoted(column)}" for column in wanted.columns or ())
-    sql = statement("rows", columns=chosen, source=name.sql, where=enclosed(wanted.where))
+    sql = statement("rows", columns=chosen, source=source, where=enclosed(wanted.where))
     if wanted.limit is not None:
         sql += f" LIMIT {int(wanted.limit)}"
     return asked(jobs, Query("rows", sql), schema)

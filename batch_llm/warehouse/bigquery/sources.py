@@ -60,6 +60,11 @@ class Source:
         return {column: portable(by_name[column])[0] for column in columns or by_name}
 
     @property
+    def sql(self) -> str:
+        """As it stands in FROM."""
+        return self.name.from_sql(field.name for field in self.table.schema)
+
+    @property
     def pinned(self) -> str:
         """What stands behind the table in FROM, so that the rows are those of the version."""
         if self.pinned_at is None:
@@ -135,19 +140,19 @@ def _pinned_at(table: bigquery.Table) -> datetime | None:
     return changed_at + timedelta(milliseconds=1)  # the time of the change is cut to milliseconds
 
 
-def check_where(jobs: Jobs, source: Source | TableName, where: str | None, refuse: type[ConfigurationError]) -> None:
+def check_where(jobs: Jobs, source: str, where: str | None, refuse: type[ConfigurationError]) -> None:
     """That a user's filter is one boolean expression: nothing that closes its bracket, no second statement.
 
-    In brackets "x GROUP BY y" is refused, without them "x) OR (y" is. BigQuery judges both, and runs neither.
+    ``source``: what stands in FROM. In brackets "x GROUP BY y" is refused, without them "x) OR (y" is. BigQuery judges
+    both, and runs neither.
     """
     if where is None:
         return
-    name = source.name.sql if isinstance(source, Source) else source.sql
     if not where.strip():
         raise refuse(f"where: {where!r} must be one condition, as after WHERE")
     for condition in (enclosed(where), where):
         try:
-            jobs.dry_run(Query("where", statement("rows", columns="1", source=name, where=f"\n{condition}\n")))
+            jobs.dry_run(Query("where", statement("rows", columns="1", source=source, where=f"\n{condition}\n")))
         except JobFailed as error:
             if error.failure.reason in _REFUSED_SQL:
                 raise refuse(f"where: {where!r} must be one condition, as after WHERE: {error.failure}") from None
@@ -176,8 +181,8 @@ def without_sizes(fields: Sequence[bigquery.SchemaField]) -> list[bigquery.Schem
 def count(jobs: Jobs, ref: str, where: str | None) -> int:
     """See `Warehouse.count`. Without a filter it reads nothing and costs nothing."""
     source = opened(jobs, ref)
-    check_where(jobs, source, where, InputError)
-    found = answer(jobs, Query("count", statement("count", source=source.name.sql, where=enclosed(where))))
+    check_where(jobs, source.sql, where, InputError)
+    found = answer(jobs, Query("count", statement("count", source=source.sql, where=enclosed(where))))
     return int(found.column(0)[0].as_py())
 
 
@@ -186,14 +191,14 @@ def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: 
     connection = jobs.connection
     source = opened(jobs, ref)
     selected = source.selected(columns)
-    check_where(jobs, source, where, InputError)
+    check_where(jobs, source.sql, where, InputError)
     fields = {field.name: field for field in without_sizes(source.fields)}
     schema = arrow_schema([fields[column] for column in selected])
     if where is None and can_be_listed(source.table, tuple(selected)):
         found: Listing | Answer = Listing(source.table, tuple(selected), limit=rows, schema=schema)
     else:
         chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
-        sql = statement("rows", columns=chosen, source=source.name.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
+        sql = statement("rows", columns=chosen, source=source.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
         found = asked(jobs, Query("head", sql), schema)
     return _few_bytes(found.batches(connection), schema)
 
