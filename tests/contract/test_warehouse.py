@@ -7,6 +7,7 @@ crashes, repetition, memory (test_warehouse_durability.py), what only one implem
 
 from __future__ import annotations
 
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,15 @@ def test_counts_are_those_of_the_stored_rows(warehouse: Warehouse) -> None:
         1: StatusCounts(1, 0, 0, 1, 0, 0, 10, 3, None, 0),
     }
     assert warehouse.published("another") == {}
+
+
+def test_answers_may_be_called_as_our_counters_are(warehouse: Warehouse) -> None:
+    """No column of a job gets in the way of counting its rows."""
+    names = [*(field.name for field in fields(StatusCounts)), "ours", "stored", "all_rows"]
+    schema = pa.schema([*OUTPUT_SCHEMA, *(pa.field(name, pa.string()) for name in names)])
+    rows = [{**row, **dict.fromkeys(names, "x")} for row in output_rows("r1", 0, {"a": "ok", "b": "failed"})]
+    warehouse.publish("r1", 0, batches(rows, schema), schema)
+    assert warehouse.published("r1") == {0: StatusCounts(2, 1, 1, 0, 0, 4, 20, 6, Decimal("0.000000125"), 1)}
 
 
 def test_rows_of_another_slice_are_refused(warehouse: Warehouse) -> None:
