@@ -7,6 +7,7 @@ Belongs here: what is in tables. Not here: calls that fail (test_warehouse_bigqu
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,38 @@ def test_columns_that_bigquery_cannot_have_are_refused_before_any_call(
 ) -> None:
     with pytest.raises(OutputError, match=complaint):
         warehouse.ensure("tone", OUTPUT_SCHEMA.append(column), KEY)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_paid_for_outlives_the_datasets_default_expiry(
+    bigquery: BigQueryServer, lab: BigQueryLab, *, killed: bool
+) -> None:
+    """Published rows and outputs, also those of a process that was killed before it could say so."""
+    day_ms = 86_400_000
+    with open_client(lab.project) as client:
+        for name in ("tables", "results"):
+            dataset = client.get_dataset(f"{lab.project}.{name}")
+            dataset.default_table_expiration_ms = day_ms
+            client.update_dataset(dataset, ["default_table_expiration_ms"])
+    if killed:
+        bigquery.faults(Fault("tables.patch", status=403, reason="accessDenied"))
+        with pytest.raises(WarehouseError):
+            publish(lab.warehouse, "r1", 0, {"a": "ok"})
+        bigquery.faults(Fault("tables.patch", status=403, reason="accessDenied", calls=(2,)))
+        publish(lab.warehouse, "r1", 0, {"a": "ok"})
+        with pytest.raises(WarehouseError):
+            lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+        bigquery.faults()
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+    bigquery.advance(2 * day_ms / 1000)
+    assert stored(lab.warehouse, "run:r1") == stored(lab.warehouse, "results.tone") == {"a": ("ok", "a")}
+    with open_client(lab.project) as client:
+        output = client.get_table(f"{lab.project}.results.tone")
+        output.expires = datetime.now(UTC) + timedelta(days=9)
+        client.update_table(output, ["expires"])
+        lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+        assert client.get_table(f"{lab.project}.results.tone").expires is not None
 
 
 def test_an_output_is_clustered_by_its_key_and_published_rows_by_slice(lab: BigQueryLab) -> None:

@@ -123,9 +123,23 @@ class Connection:
         return [TableName(dataset.project, dataset.dataset, name) for name in fitting]
 
     def make(self, table: bigquery.Table) -> None:
-        """Make a table; one that is there already stays as it is."""
+        """Make a table; one that is there already stays as it is. Without an expiry of its own it never expires."""
         with self.told(f"BigQuery table {table.full_table_id or table.table_id}"):
-            self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=ANSWER_S)
+            made = self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=ANSWER_S)
+        if table.expires is None:
+            self.keep(made)
+
+    def keep(self, table: bigquery.Table) -> None:
+        """Take away a table's expiry: a dataset may give one to each new table, whatever is in it.
+
+        Source: https://cloud.google.com/bigquery/docs/updating-datasets#table-expiration (read 2026-11-29)
+        """
+        standing: bigquery.Table | None = table
+        while standing is not None and standing.expires is not None:
+            standing.expires = None
+            if self.change(standing, ["expires"]):
+                return
+            standing = self.table(TableName(table.project, table.dataset_id, table.table_id))
 
     def change(self, table: bigquery.Table, fields: list[str]) -> bool:
         """Store these fields of a table that was looked up; False when somebody changed it meanwhile: look again."""

@@ -42,6 +42,8 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
         present = fit()  # another run, that began before there was an output, may have made it meanwhile
     if present is None:
         raise _dropped(name)
+    if not present.num_rows:  # with rows in it an expiry is its owner's will; before, a killed promotion left it
+        connection.keep(present)
     parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
     sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
     jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote"))
