@@ -165,6 +165,20 @@ def test_a_key_may_be_of_any_scalar_type(lab: BigQueryLab, kind: str) -> None:
     assert sum(batch.num_rows for batch in lab.warehouse.prior(frozen, 0, "tone", ["r1"])) == 4
 
 
+@pytest.mark.parametrize("kind", [pa.timestamp("ns"), pa.timestamp("ns", "UTC"), pa.time64("ns")])
+def test_a_key_that_bigquery_would_cut_is_refused(lab: BigQueryLab, tmp_path: Path, kind: pa.DataType) -> None:
+    """Two keys would become one: nothing is frozen, nothing asked. What is no key may be cut."""
+    table = pa.table({"id": ["a", "b"], "at": pa.array([1_001, 1_002], kind)})
+    path = written(tmp_path / "in.parquet", table)
+    with pytest.raises(InputError, match=r"in\.parquet': the key column 'at' has nanoseconds.*store it as text"):
+        lab.warehouse.freeze(spec("r1", path, key=("id", "at"), columns=("id", "at")))
+    schema = OUTPUT_SCHEMA.append(pa.field("at", kind))
+    with pytest.raises(OutputError, match="output 'tone': the key column 'at' has nanoseconds"):
+        lab.warehouse.ensure("tone", schema, ("id", "at"))
+    lab.warehouse.ensure("tone", schema, KEY)
+    assert lab.warehouse.freeze(spec("r1", path, columns=("id", "at"))).rows == 2
+
+
 def test_the_version_of_a_view_changes_with_the_tables_below_it(lab: BigQueryLab) -> None:
     lab.put("raw.texts", input_table(3))
     lab.execute("CREATE VIEW seen AS SELECT * FROM raw.texts")

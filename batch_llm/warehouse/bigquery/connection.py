@@ -132,7 +132,8 @@ class Connection:
     def keep(self, table: bigquery.Table) -> None:
         """Take away a table's expiry: a dataset may give one to each new table, whatever is in it.
 
-        Source: https://cloud.google.com/bigquery/docs/updating-datasets#table-expiration (read 2026-11-29)
+        Source: https://cloud.google.com/dotnet/docs/reference/Google.Cloud.BigQuery.V2/latest, SetExpirationTime of
+        TableExtensions (read 2026-11-29)
         """
         standing: bigquery.Table | None = table
         while standing is not None and standing.expires is not None:

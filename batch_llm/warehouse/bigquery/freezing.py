@@ -24,7 +24,7 @@ from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.loading import Load
 from batch_llm.warehouse.bigquery.names import TableName, literal
 from batch_llm.warehouse.bigquery.run_tables import expires_at, sliced_table
-from batch_llm.warehouse.bigquery.schema import Unstorable, field_of, type_word
+from batch_llm.warehouse.bigquery.schema import Unstorable, cut_key, field_of, type_word
 from batch_llm.warehouse.bigquery.sources import Source, check_where, opened, without_sizes
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.frozen_files import slice_path
@@ -182,6 +182,8 @@ def _key_fields(files: Warehouse, spec: FreezeSpec) -> list[bigquery.SchemaField
     schema = files.source(spec.source).schema
     if schema is None:
         raise InputError(f"{spec.source}: its columns cannot be read")
+    if complaint := cut_key(schema, spec.key):
+        raise InputError(f"input {spec.source!r}: {complaint}")
     try:
         return [field_of(pa.field(column_name(n), schema.field(name).type)) for n, name in enumerate(spec.key)]
     except Unstorable as error:

@@ -21,7 +21,7 @@ from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standin
 from batch_llm.warehouse.bigquery.marks import stored_key
 from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
 from batch_llm.warehouse.bigquery.publishing import output_fields, viewed_run
-from batch_llm.warehouse.bigquery.schema import arrow_schema, type_word
+from batch_llm.warehouse.bigquery.schema import arrow_schema, cut_key, type_word
 from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.output_rules import check_columns, check_names
@@ -54,6 +54,8 @@ def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[
     if name.is_internal:
         raise OutputError(f"output {table!r}: names that begin with {PREFIX} belong to batch_llm's own tables")
     check_column_names(f"output {table!r}", schema.names, "in the input (a view) or in output.schema")
+    if complaint := cut_key(schema, key):
+        raise OutputError(f"output {table!r}: {complaint}")
     if fitted(connection, name, table, output_fields(schema, table), tuple(key)) is None:
         require_dataset(connection, name, f"output {table!r}")
 

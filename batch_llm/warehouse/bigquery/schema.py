@@ -18,7 +18,17 @@ from google.cloud.bigquery import SchemaField
 
 from batch_llm.warehouse.base import LLM_SCHEMA
 
-__all__ = ["Unstorable", "arrow_schema", "field_of", "is_plain", "kind_of", "shaped", "storable", "type_word"]
+__all__ = [
+    "Unstorable",
+    "arrow_schema",
+    "cut_key",
+    "field_of",
+    "is_plain",
+    "kind_of",
+    "shaped",
+    "storable",
+    "type_word",
+]
 
 NUMERIC = pa.decimal128(38, 9)
 BIGNUMERIC = pa.decimal256(76, 38)
@@ -135,6 +145,22 @@ def field_of(field: pa.Field) -> SchemaField:
             raise Unstorable(f"column {field.name!r} holds objects without fields")
         return SchemaField(field.name, "STRUCT", fields=[field_of(part) for part in kind])
     return SchemaField(field.name, _scalar(field.name, kind))
+
+
+def cut_key(schema: pa.Schema, key: Sequence[str]) -> str | None:
+    """What is wrong with a key that would be cut: two of its values could become one. None: nothing."""
+    kinds = {column: schema.field(column).type for column in key}
+    cut = [name for name, kind in kinds.items() if _is_time_of_day_or_moment(kind) and kind.unit == "ns"]
+    return (
+        f"the key column {', '.join(map(repr, cut))} has nanoseconds, which BigQuery cuts to microseconds: two keys "
+        "could become one; store it as text (or in microseconds), or name another key"
+        if cut
+        else None
+    )
+
+
+def _is_time_of_day_or_moment(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_time64(kind))
 
 
 def _scalar(name: str, kind: pa.DataType) -> str:  # one line per type
