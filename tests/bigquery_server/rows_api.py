@@ -75,6 +75,8 @@ def list_rows(state: State, call: Call) -> Reply:
     table = state.catalog.table(ref)
     if table.view is not None:
         raise invalid(f"Cannot list a table of type VIEW: {ref}")
+    if "externalDataConfiguration" in table.properties:
+        raise invalid(f"Cannot list a table of type EXTERNAL: {ref}")
     version, start = _place(table, call)
     parts = version.parts
     if ref.partition is not None:

@@ -40,6 +40,7 @@ class Read:
     version: Version
     node: exp.Table  # where it stands in the statement
     view: exp.Expression | None  # the query of the view that reads it
+    through: tuple[exp.Table, ...] = ()  # where the views stand that lead to it
     rewritten: bool = False  # all of it is read, as DML that updates or deletes does with its target
 
 
@@ -56,6 +57,7 @@ class Reading:
     special: bool = False  # reads INFORMATION_SCHEMA or __TABLES__
     depth: int = 0
     view: exp.Expression | None = None  # whose query this is
+    through: tuple[exp.Table, ...] = ()  # where it and the views around it stand
 
     def sql(self, statement: exp.Expression) -> str:
         """The statement for DuckDB, its tables replaced by what they hold."""
@@ -141,20 +143,20 @@ class Reading:
         ref = table_ref(node, self)
         table = self.find(ref)
         if table.view is not None:
-            return self._view(table), ref.table
+            return self._view(table, origin), ref.table
         version = table.now
         asked = node.args.get("version")
         if asked is not None:
             version = self.state.catalog.as_of(table, self.moment_us(asked.expression))
-        need_query(self.state, str(ref), self.location)
+        need_query(self.state, ref, self.location, by_view=self.depth > 0)
         if len(version.parts) > MAX_PARTS:
             same = self.state.storage.compacted(version)
             self.state.catalog.rewrite(table, version, same)
             version = same
-        self.reads.append(Read(table, version, origin, self.view))
+        self.reads.append(Read(table, version, origin, self.view, self.through))
         return select_of(version.parts, version.schema), ref.table
 
-    def _view(self, table: Table) -> str:
+    def _view(self, table: Table, origin: exp.Table) -> str:
         if self.depth >= MAX_VIEW_DEPTH:
             raise invalid_query("Within a view, references to other views are nested too deeply (at most 16)")
         query = parsed(table.view or "")[0]
@@ -167,6 +169,7 @@ class Reading:
             self.reads,
             depth=self.depth + 1,
             view=query,
+            through=(*self.through, origin),
         )
         return inner.sql(query)
 

@@ -143,6 +143,27 @@ def test_a_permission_that_is_missing(
     call(bq)
 
 
+def test_a_view_may_read_what_its_reader_may_not(bq: BigQueryLab) -> None:
+    """In one dataset alone; what it reads is still told of the job.
+
+    Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/authorized-views
+    """
+    bq.client.create_dataset("hidden")
+    bq.load("t", IDS)
+    bq.query("CREATE TABLE hidden.t AS SELECT * FROM d.t")
+    bq.query("CREATE VIEW d.seen AS SELECT * FROM hidden.t")
+    bq.server.configure(missing_permissions=[f"bigquery.tables.{right} on hidden" for right in ("get", "getData")])
+    assert bq.ask("SELECT COUNT(*) FROM d.seen") == [(2,)]
+    assert [str(each) for each in bq.query("SELECT * FROM d.seen").referenced_tables] == [
+        f"{bq.server.project}.hidden.t"
+    ]
+    with refused(Forbidden, "accessDenied", "permission to query table"):
+        bq.ask("SELECT * FROM hidden.t")
+    with refused(Forbidden, "accessDenied", "bigquery.tables.get denied"):
+        bq.client.get_table("hidden.t")
+    assert bq.client.get_table("d.t").num_rows == 2
+
+
 def test_permissions_can_be_asked_for(bq: BigQueryLab) -> None:
     table = bq.create("t", "id INT64")
     bq.server.configure(missing_permissions=["bigquery.tables.updateData"])

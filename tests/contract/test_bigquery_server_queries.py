@@ -209,6 +209,26 @@ def test_create_as_select_into_a_range(bq: BigQueryLab) -> None:
     )
 
 
+def test_a_filter_beside_a_view_is_one_of_its_tables(bq: BigQueryLab) -> None:
+    """Also where the table asks for one; without it a dry run is refused as well."""
+    bq.query("CREATE TABLE d.t (id INT64, day DATE) PARTITION BY day OPTIONS (require_partition_filter = TRUE)")
+    bq.query("INSERT INTO d.t (id, day) VALUES (1, DATE '2026-01-01'), (2, DATE '2026-01-02')")
+    bq.query("CREATE VIEW d.one AS SELECT * FROM d.t")
+    bq.query("CREATE VIEW d.two AS SELECT * FROM d.one")
+    assert bq.ask("SELECT id FROM d.two WHERE day = DATE '2026-01-02'") == [(2,)]
+    assert bq.query("SELECT id FROM d.two AS v WHERE v.day = DATE '2026-01-02'").total_bytes_processed == 16
+    with refused(BadRequest, "invalidQuery", "without a filter over column(s) 'day'"):
+        bq.query("SELECT id FROM d.two WHERE id = 1", dry_run=True)
+
+
+def test_a_job_lists_fifty_of_the_tables_it_reads(bq: BigQueryLab) -> None:
+    """Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2"""
+    for number in range(51):
+        bq.create(f"t{number}", "id INT64")
+    job = bq.query(" UNION ALL ".join(f"SELECT id FROM d.t{number}" for number in range(51)), dry_run=True)
+    assert len(job.referenced_tables) == 50
+
+
 def test_a_script_runs_its_statements_in_order(bq: BigQueryLab) -> None:
     with refused(NotFound, "notFound"):
         bq.query("CREATE TABLE d.t AS SELECT 1 AS id; INSERT INTO d.t VALUES (2); SELECT * FROM d.none")

@@ -94,6 +94,18 @@ class Connection:
             except api.NotFound:
                 return None
 
+    def visible(self, name: TableName) -> bigquery.Table | None:
+        """A table or view as it is now; None also when this account may not look at it."""
+        with self.told(f"BigQuery table {name.path}"):
+            try:
+                return self.client.get_table(name.path, retry=self.retry, timeout=ANSWER_S)
+            except api.NotFound:
+                return None
+            except api.Forbidden as error:
+                if Failure.of(error).reason != "accessDenied":
+                    raise
+                return None
+
     def has_dataset(self, name: TableName) -> bool:
         """Whether the dataset of a table exists."""
         with self.told(f"BigQuery dataset {name.project}.{name.dataset}"):

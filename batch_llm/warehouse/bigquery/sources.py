@@ -29,6 +29,8 @@ __all__ = ["Source", "check_where", "count", "describe", "head", "opened", "port
 
 _HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
 _REFUSED_SQL = {"invalidQuery", "invalid"}
+_MOST_NAMED = 50  # of the tables of a statement
+# Source: https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2 (read 2026-11-29)
 _SETTLED = timedelta(days=1)  # BigQuery keeps two days of history at least
 _SKEW = timedelta(hours=1)  # by which this machine's clock may be wrong
 
@@ -106,17 +108,34 @@ def opened(jobs: Jobs, ref: str) -> Source:
 
 
 def _version(jobs: Jobs, name: TableName, table: bigquery.Table) -> str:
-    """A token for the content. BigQuery keeps one itself, and tells it for nothing; a view's is made of its tables'."""
-    connection = jobs.connection
-    facts = _facts(table)
-    if table.table_type == "EXTERNAL":  # nobody knows when its files change
+    """A token for the content. BigQuery keeps one itself, and tells it for nothing; a view's is made of its tables'.
+
+    Where nobody can tell whether the content has changed, it is another one at each look.
+    """
+    tables = [table] if table.table_type in ("TABLE", "EXTERNAL") else _below(jobs, name)
+    facts: list[Any] = [_facts(table), [_facts(each) for each in tables or ()]]
+    if not tables or any(each.table_type == "EXTERNAL" for each in tables):  # nobody knows when its files change
         facts.append(datetime.now(UTC).isoformat())
-    elif table.table_type != "TABLE":
-        looked = jobs.dry_run(Query("source", statement("rows", columns="*", source=name.sql, where="TRUE")))
-        for reference in sorted(looked.referenced_tables, key=str):
-            below = connection.table(TableName(reference.project, reference.dataset_id, reference.table_id))
-            facts.append(_facts(below) if below is not None else None)
     return "table:" + hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _below(jobs: Jobs, view: TableName) -> list[bigquery.Table] | None:
+    """The tables that a view reads; None when not all of them can be looked at.
+
+    BigQuery names some of them only when there are many, and none when they want a filter on their partitions.
+    """
+    try:
+        looked = jobs.dry_run(Query("source", statement("rows", columns="*", source=view.sql, where="TRUE")))
+    except JobFailed as error:
+        if error.failure.reason in _REFUSED_SQL:
+            return None
+        raise
+    names = [TableName(each.project, each.dataset_id, each.table_id) for each in looked.referenced_tables]
+    if len(names) >= _MOST_NAMED:
+        return None
+    found = [jobs.connection.visible(name) for name in sorted(names, key=lambda name: name.path)]
+    there = [table for table in found if table is not None]
+    return there if len(there) == len(names) else None
 
 
 def _facts(table: bigquery.Table) -> list[Any]:
