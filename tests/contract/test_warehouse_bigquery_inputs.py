@@ -157,6 +157,21 @@ def test_a_filter_may_name_the_table(lab: BigQueryLab) -> None:
     assert lab.warehouse.freeze(spec("r1", "raw.texts", where=where)).rows == 1
 
 
+def test_an_inputs_columns_may_be_called_as_ours(lab: BigQueryLab) -> None:
+    """Their types are their own, at the top as in objects."""
+    lab.execute(
+        "CREATE TABLE raw.theirs AS SELECT 'a' AS id, 'first' AS llm_slice, 0.12345678901 AS llm_cost_usd, "
+        "STRUCT('x' AS llm_attempts) AS nested"
+    )
+    columns = ("id", "llm_slice", "llm_cost_usd", "nested")
+    row = dict(zip(columns, ("a", "first", 0.12345678901, {"llm_attempts": "x"}), strict=True))
+    warehouse = lab.warehouse
+    assert warehouse.head("raw.theirs", columns, None, 3).to_pylist() == [row]
+    assert warehouse.head("raw.theirs", columns, "id = 'a'", 3).to_pylist() == [row]
+    assert read_all(warehouse, warehouse.freeze(spec("r1", "raw.theirs", columns=columns))) == [row]
+    assert [found for batch in warehouse.rows("raw.theirs") for found in batch.to_pylist()] == [row]
+
+
 def test_an_input_whose_columns_change_while_it_is_frozen_is_refused(lab: BigQueryLab) -> None:
     """A view can be made anew between the look at it and the statement; nothing is left of it."""
     lab.put("raw.texts", input_table(3))

@@ -16,7 +16,7 @@ from google.cloud import bigquery
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
 from batch_llm.warehouse.bigquery.names import TableName
-from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, shaped
+from batch_llm.warehouse.bigquery.schema import answers_schema, is_plain, shaped
 from batch_llm.warehouse.spool import spooled
 
 __all__ = ["Listing", "can_be_listed", "standing_rows"]
@@ -46,7 +46,7 @@ class Listing:
     @property
     def arrow_schema(self) -> pa.Schema:
         """The columns, as a reader gets them."""
-        return self.schema or arrow_schema(self.fields)
+        return self.schema or answers_schema(self.fields)
 
     def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
         """The rows, a page at a time; none for no rows. Raises `WarehouseError`."""

@@ -21,7 +21,7 @@ from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standin
 from batch_llm.warehouse.bigquery.marks import stored_key
 from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
 from batch_llm.warehouse.bigquery.publishing import output_fields, viewed_run
-from batch_llm.warehouse.bigquery.schema import arrow_schema, cut_key, type_word
+from batch_llm.warehouse.bigquery.schema import answers_schema, cut_key, type_word
 from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.output_rules import check_columns, check_names
@@ -124,7 +124,7 @@ def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:
         if column not in by_name:
             raise OutputError(f"{wanted.place!r} has no column {column!r}{nearest(column, by_name)}")
     columns = wanted.columns or tuple(by_name)
-    schema = arrow_schema([portable(by_name[column])[1] for column in columns])
+    schema = answers_schema([portable(by_name[column])[1] for column in columns])
     if wanted.where is None and can_be_listed(table, columns):
         return standing_rows(connection, Listing(table, columns, limit=wanted.limit, schema=schema), jobs.temporary)
     found = _selected(jobs, table, Rows(wanted.place, columns, wanted.where, wanted.limit), schema)

@@ -20,6 +20,7 @@ from batch_llm.warehouse.base import LLM_SCHEMA
 
 __all__ = [
     "Unstorable",
+    "answers_schema",
     "arrow_schema",
     "cut_key",
     "field_of",
@@ -81,15 +82,21 @@ def is_plain(field: SchemaField) -> bool:
 
 
 def arrow_schema(fields: Sequence[SchemaField]) -> pa.Schema:
-    """The columns as our readers get them: ``llm_*`` as `LLM_SCHEMA` says, vectors with their size."""
+    """The columns as our readers get them; vectors have their size."""
     return pa.schema([pa.field(field.name, _arrow_type(field)) for field in fields])
+
+
+def answers_schema(fields: Sequence[SchemaField]) -> pa.Schema:
+    """The columns of published rows and outputs: as `arrow_schema`, but ``llm_*`` as `LLM_SCHEMA` says."""
+    ours = {(field.name, type_word(field_of(field))): field for field in LLM_SCHEMA}
+    return pa.schema(
+        [ours.get((field.name, type_word(field)), own) for field, own in zip(fields, arrow_schema(fields), strict=True)]
+    )
 
 
 def _arrow_type(field: SchemaField) -> pa.DataType:
     if size := _vector_size(field):
         return pa.list_(pa.float32(), size)
-    if field.name in LLM_SCHEMA.names:
-        return LLM_SCHEMA.field(field.name).type
     kind = kind_of(field)
     if kind == "STRUCT":
         inner = pa.struct([pa.field(part.name, _arrow_type(part)) for part in field.fields])
