@@ -209,6 +209,16 @@ def test_a_column_that_somebody_else_changed_meanwhile_is_looked_at_again(
     assert "added" in next(warehouse.rows("tone")).schema.names
 
 
+@pytest.mark.parametrize("name", ["results.tone#2", "results.tone?x=1", "results.ton%65"])
+def test_a_name_that_leads_to_another_table_is_refused(lab: BigQueryLab, name: str) -> None:
+    """In a call's address it would be cut short, or read as another one."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+    with pytest.raises(OutputError, match="neither a table"):
+        lab.warehouse.ensure(name, OUTPUT_SCHEMA.append(pa.field("more", pa.string())), KEY)
+    assert "more" not in next(lab.warehouse.rows("results.tone")).schema.names
+
+
 def test_a_dataset_that_is_not_there_is_said_with_the_command_that_makes_it(warehouse: Warehouse) -> None:
     with pytest.raises(OutputError, match=r"no BigQuery dataset p\w+\.absent; make it: `bq --location=US mk --dataset"):
         warehouse.ensure("absent.tone", OUTPUT_SCHEMA, KEY)
