@@ -14,7 +14,17 @@ from tests.bigquery_server.catalog import TableRef
 from tests.bigquery_server.errors import ApiError
 from tests.bigquery_server.state import State
 
-__all__ = ["check", "held", "iam_permissions", "iam_policy", "need_dataset", "need_query", "need_table", "table_of"]
+__all__ = [
+    "check",
+    "held",
+    "iam_permissions",
+    "iam_policy",
+    "need_all_rows",
+    "need_dataset",
+    "need_query",
+    "need_table",
+    "table_of",
+]
 
 # the call's own permission; what a job reads and writes is judged when it runs
 OF_CALL = {
@@ -69,6 +79,19 @@ def need_query(state: State, name: TableRef, location: str | None, *, by_view: b
             "accessDenied",
             f"Access Denied: Table {name}: User does not have permission to query table {name}, or perhaps it does not "
             f"exist in location {location}.",
+        )
+
+
+def need_all_rows(state: State, name: TableRef, what: str) -> None:
+    """403 for what only those may do who see all rows of a table that has row access policies.
+
+    Source: https://cloud.google.com/bigquery/docs/using-row-level-security-with-features (read 2026-11-29), the words
+    of time travel: https://fivetran.com/docs/connectors/databases/bigquery/troubleshooting/time-travel-forbidden-error
+    """
+    if f"{name.dataset}.{name.table}" in state.settings.secured_tables:
+        raise ApiError(
+            "accessDenied",
+            f"Access Denied: BigQuery: {what} on table {name} is forbidden as it has (or has had) row access policies.",
         )
 
 

@@ -19,4 +19,5 @@ class Settings:
     token_s: float = 3600.0  # how long a token of /token is good
     default_location: str = "US"
     page_bytes: int = 10_000_000  # a page of rows is not larger than this
+    secured_tables: tuple[str, ...] = ()  # "dataset.table": with row access policies, all of its rows for the caller
     missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"

@@ -21,7 +21,7 @@ from tests.bigquery_server.catalog import DatasetRef, Table, TableRef
 from tests.bigquery_server.errors import ApiError, invalid_query
 from tests.bigquery_server.functions import rewritten
 from tests.bigquery_server.parameters import Parameters
-from tests.bigquery_server.permissions import need_query
+from tests.bigquery_server.permissions import need_all_rows, need_query
 from tests.bigquery_server.schema import Schema, fields_of_duckdb, quoted
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Version, select_of
@@ -147,6 +147,7 @@ class Reading:
         version = table.now
         asked = node.args.get("version")
         if asked is not None:
+            need_all_rows(self.state, ref, "Time travel")
             version = self.state.catalog.as_of(table, self.moment_us(asked.expression))
         need_query(self.state, ref, self.location, by_view=self.depth > 0)
         if len(version.parts) > MAX_PARTS:

@@ -164,6 +164,17 @@ def test_a_view_may_read_what_its_reader_may_not(bq: BigQueryLab) -> None:
     assert bq.client.get_table("d.t").num_rows == 2
 
 
+def test_a_table_with_row_access_policies_has_no_history_and_no_list(bq: BigQueryLab) -> None:
+    """Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/using-row-level-security-with-features"""
+    bq.load("t", IDS)
+    bq.server.configure(secured_tables=["d.t"])
+    assert bq.ask("SELECT COUNT(*) FROM d.t") == [(2,)]
+    with refused(Forbidden, "accessDenied", "Time travel on table"):
+        bq.query("SELECT * FROM d.t FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP()", dry_run=True)
+    with refused(Forbidden, "accessDenied", "has had) row access policies"):
+        bq.rows("t")
+
+
 def test_permissions_can_be_asked_for(bq: BigQueryLab) -> None:
     table = bq.create("t", "id INT64")
     bq.server.configure(missing_permissions=["bigquery.tables.updateData"])

@@ -157,6 +157,23 @@ def test_a_filter_may_name_the_table(lab: BigQueryLab) -> None:
     assert lab.warehouse.freeze(spec("r1", "raw.texts", where=where)).rows == 1
 
 
+def test_a_table_with_row_access_policies_is_read_as_it_is_now(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """Its history and its list are closed to who does not see all rows. What may not be read at all is said."""
+    lab.put("raw.texts", input_table(3))
+    bigquery.configure(secured_tables=["raw.texts"])
+    asked = spec("r1", "raw.texts")
+    assert lab.warehouse.head("raw.texts", ("id",), None, 2).num_rows == 2
+    assert lab.warehouse.freeze_bytes(asked)
+    assert lab.warehouse.freeze(asked).rows == 3
+    bigquery.configure(missing_permissions=["bigquery.tables.getData on raw"])
+    for refused in (
+        lambda: lab.warehouse.head("raw.texts", ("id",), None, 2),
+        lambda: lab.warehouse.freeze(spec("r2", "raw.texts")),
+    ):
+        with pytest.raises(WarehouseError, match="does not have permission to query table"):
+            refused()
+
+
 def test_an_inputs_columns_may_be_called_as_ours(lab: BigQueryLab) -> None:
     """Their types are their own, at the top as in objects."""
     lab.execute(

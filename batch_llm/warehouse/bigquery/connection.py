@@ -19,10 +19,23 @@ from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
 from batch_llm.warehouse.bigquery.patience import Patience
 
-__all__ = ["ANSWER_S", "Connection", "Options", "Statement"]
+__all__ = ["ACCESS_DENIED", "ANSWER_S", "CallFailed", "Connection", "Options", "Statement"]
 
 ANSWER_S = 60.0  # for one request; a connection that died without a word must not hang
+ACCESS_DENIED = "accessDenied"  # BigQuery's word for a right that is missing, as against quotas, which are 403 too
 WORK_DAYS = 30.0
+
+
+class CallFailed(WarehouseError):
+    """A call that is no job was refused, or nobody answered.
+
+    Attributes:
+        failure: What BigQuery said.
+    """
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +96,7 @@ class Connection:
         return self._location
 
     def told(self, what: str) -> _Told:
-        """A block whose failures become a `WarehouseError` that begins with ``what``."""
+        """A block whose failures become a `CallFailed` that begins with ``what``."""
         return _Told(what)
 
     def table(self, name: TableName) -> bigquery.Table | None:
@@ -96,15 +109,12 @@ class Connection:
 
     def visible(self, name: TableName) -> bigquery.Table | None:
         """A table or view as it is now; None also when this account may not look at it."""
-        with self.told(f"BigQuery table {name.path}"):
-            try:
-                return self.client.get_table(name.path, retry=self.retry, timeout=ANSWER_S)
-            except api.NotFound:
-                return None
-            except api.Forbidden as error:
-                if Failure.of(error).reason != "accessDenied":
-                    raise
-                return None
+        try:
+            return self.table(name)
+        except CallFailed as error:
+            if error.failure.reason != ACCESS_DENIED:
+                raise
+            return None
 
     def has_dataset(self, name: TableName) -> bool:
         """Whether the dataset of a table exists."""
@@ -178,4 +188,5 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, FAILURES):  # without the original: its text holds addresses of uploads, or tokens
-            raise WarehouseError(f"{self._what}: {Failure.of(error)}") from None
+            failure = Failure.of(error)
+            raise CallFailed(f"{self._what}: {failure}", failure) from None

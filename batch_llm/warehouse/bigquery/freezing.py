@@ -25,7 +25,7 @@ from batch_llm.warehouse.bigquery.loading import Load
 from batch_llm.warehouse.bigquery.names import TableName, literal
 from batch_llm.warehouse.bigquery.run_tables import expires_at, sliced_table
 from batch_llm.warehouse.bigquery.schema import Unstorable, cut_key, field_of, type_word
-from batch_llm.warehouse.bigquery.sources import Source, check_where, opened, without_sizes
+from batch_llm.warehouse.bigquery.sources import Source, check_where, opened, with_open_history, without_sizes
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.frozen_files import slice_path
 from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
@@ -68,6 +68,7 @@ def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
     manifest = Manifest.of(spec, source.version, from_files=False)
     selected = source.selected(manifest.columns)
     check_where(jobs, source.sql, spec.where, InputError)
+    source = with_open_history(jobs, source, spec.where)
     work = connection.dataset.work(spec.run_id)
     named = [column_name(place) for place in range(len(manifest.columns))]
     parts = {
@@ -103,6 +104,7 @@ def freeze_bytes(jobs: Jobs, spec: FreezeSpec) -> int | None:
     """See `Warehouse.freeze_bytes`; a column that is read twice in the statement is billed once."""
     source = opened(jobs, spec.source)
     check_where(jobs, source.sql, spec.where, InputError)
+    source = with_open_history(jobs, source, spec.where)
     columns = ", ".join(source.selected(spec.columns).values())
     sql = statement("rows", columns=columns, source=f"{source.sql} {source.pinned}", where=enclosed(spec.where))
     found: int | None = jobs.dry_run(Query("freeze", sql)).total_bytes_processed

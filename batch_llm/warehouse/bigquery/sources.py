@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,8 @@ from google.cloud import bigquery
 
 from batch_llm.errors import ConfigurationError, InputError
 from batch_llm.warehouse.base import TableInfo
-from batch_llm.warehouse.bigquery.answers import Answer, answer, asked
+from batch_llm.warehouse.bigquery.answers import answer, asked
+from batch_llm.warehouse.bigquery.connection import ACCESS_DENIED, CallFailed
 from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed
 from batch_llm.warehouse.bigquery.names import TableName, quoted
@@ -25,7 +26,17 @@ from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, kind_of
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
-__all__ = ["Source", "check_where", "count", "describe", "head", "opened", "portable", "without_sizes"]
+__all__ = [
+    "Source",
+    "check_where",
+    "count",
+    "describe",
+    "head",
+    "opened",
+    "portable",
+    "with_open_history",
+    "without_sizes",
+]
 
 _HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
 _REFUSED_SQL = {"invalidQuery", "invalid"}
@@ -105,6 +116,29 @@ def opened(jobs: Jobs, ref: str) -> Source:
             f"{listed(there)}. A file would end in {', '.join(FILE_SUFFIXES)}"
         )
     return Source(ref, name, table, _version(jobs, name, table), _pinned_at(table))
+
+
+def with_open_history(jobs: Jobs, source: Source, where: str | None) -> Source:
+    """The input as it is read: without its moment where its history is closed to this account.
+
+    Row access policies do that. Raises `JobFailed` when it may not be read at all.
+    Source: https://cloud.google.com/bigquery/docs/using-row-level-security-with-features (read 2026-11-29)
+    """
+    if source.pinned_at is None:
+        return source
+    try:
+        _look(jobs, source, where)
+    except JobFailed as error:
+        if error.failure.reason != ACCESS_DENIED:
+            raise
+        source = replace(source, pinned_at=None)  # as of a view: the statement sees one moment
+        _look(jobs, source, where)
+    return source
+
+
+def _look(jobs: Jobs, source: Source, where: str | None) -> None:
+    sql = statement("rows", columns="1", source=f"{source.sql} {source.pinned}", where=enclosed(where))
+    jobs.dry_run(Query("source", sql))
 
 
 def _version(jobs: Jobs, name: TableName, table: bigquery.Table) -> str:
@@ -214,12 +248,15 @@ def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: 
     fields = {field.name: field for field in without_sizes(source.fields)}
     schema = arrow_schema([fields[column] for column in selected])
     if where is None and can_be_listed(source.table, tuple(selected)):
-        found: Listing | Answer = Listing(source.table, tuple(selected), limit=rows, schema=schema)
-    else:
-        chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
-        sql = statement("rows", columns=chosen, source=source.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
-        found = asked(jobs, Query("head", sql), schema)
-    return _few_bytes(found.batches(connection), schema)
+        try:
+            listing = Listing(source.table, tuple(selected), limit=rows, schema=schema)
+            return _few_bytes(listing.batches(connection), schema)
+        except CallFailed as error:  # with row access policies a statement may do what a list may not
+            if error.failure.reason != ACCESS_DENIED:
+                raise
+    chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
+    sql = statement("rows", columns=chosen, source=source.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
+    return _few_bytes(asked(jobs, Query("head", sql), schema).batches(connection), schema)
 
 
 def _few_bytes(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
