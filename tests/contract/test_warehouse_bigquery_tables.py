@@ -58,6 +58,16 @@ def test_another_machine_reads_the_same_slices(lab: BigQueryLab, tmp_path: Path,
     assert sorted(row["id"] for row in read_all(there, frozen)) == table["id"].to_pylist()
 
 
+def test_a_files_slices_stay_partitions_whatever_a_load_replaces(lab: BigQueryLab, tmp_path: Path) -> None:
+    """Each load says how the table that it replaces is cut."""
+    frozen = lab.warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(8))))
+    with open_client(lab.project) as client:
+        loads = [job for job in client.list_jobs() if job.job_type == "load"]
+        tables = [client.get_table(f"{lab.project}.tables.batch_llm_{name}_r1") for name in ("files", "work")]
+    assert [each.range_partitioning.field for each in (*loads, *tables)] == ["_slice"] * 4
+    assert len(frozen.slices) == 2
+
+
 def test_earlier_answers_are_found_on_another_machine(lab: BigQueryLab, tmp_path: Path) -> None:
     """Of an input that was a file there."""
     frozen = lab.warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(8))))

@@ -171,7 +171,7 @@ def _freeze_files(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec
         (work, tuple(keys), _keys(paths, spec.key, pa.int64())),
     ):
         connection.make(sliced_table(name, fields, SLICE, expires=expires))
-        Load("freeze", f"{spec.run_id}-{name.table}", name.path, fields).run(jobs, batches)
+        Load("freeze", f"{spec.run_id}-{name.table}", name.path, fields, sliced_by=SLICE).run(jobs, batches)
     _complete(connection, work, manifest)
     return frozen
 
