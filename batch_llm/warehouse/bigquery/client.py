@@ -46,7 +46,12 @@ def client_for(settings: Settings) -> bigquery.Client:
 
 
 def reader_for(settings: Settings) -> Any | None:
-    """The client of the Storage Read API for the warehouse that the settings name; see `open_reader`."""
+    """The client of the Storage Read API for the warehouse that the settings name; None when they switch it off, too.
+
+    See `open_reader`.
+    """
+    if not settings.bigquery_storage:
+        return None
     return open_reader(credentials=settings.bigquery_credentials, endpoint=settings.bigquery_endpoint)
 
 
