@@ -89,12 +89,18 @@ class Listing:
         return chain(() if first is None else (first,), rows)
 
     def _pages(self, connection: Connection) -> Iterator[pa.RecordBatch]:
+        """By REST, which gives the columns in the table's order, whatever was asked.
+
+        Source: https://github.com/googleapis/nodejs-bigquery/pull/712 (read 2026-11-29)
+        """
+        names = [field.name for field in self.fields]
+        in_order = [field for field in self.table.schema if field.name in names]
         found = connection.client.list_rows(
-            self._place, selected_fields=self.fields, max_results=self.limit, page_size=self._page_rows(),
+            self._place, selected_fields=in_order, max_results=self.limit, page_size=self._page_rows(),
             retry=connection.retry, timeout=ANSWER_S,
         )  # fmt: skip
-        rows: Iterator[pa.RecordBatch] = found.to_arrow_iterable()
-        return rows
+        for batch in found.to_arrow_iterable():
+            yield batch.select(names)
 
     def _page_rows(self) -> int:
         rows, size_bytes = self.table.num_rows, self.table.num_bytes
