@@ -33,9 +33,9 @@ class FailedClass:
         return RULES[ErrorClass(self.error_class)].advice if known else "asking again may do"
 
 
-def print_failed(reference: str, *, json: bool) -> None:
+def print_failed(reference: str, partition: str | None, *, json: bool) -> None:
     """``batch-llm failed JOB``."""
-    run = known_run(reference)
+    run = known_run(reference, partition)
     found = failed_classes(run)
     if json:
         classes = [{**asdict(one), "advice": one.advice} for one in found]

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["preview"]
 
 
-def preview(reference: str, rows: int, consent: Consent, *, json: bool) -> Exit:
+def preview(reference: str, rows: int, consent: Consent, partition: str | None, *, json: bool) -> Exit:
     """Answer up to ``rows`` rows (those answered before are not asked again) and show them; nothing is promoted."""
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    declared = declared_job(settings, reference)
+    declared = declared_job(settings, reference, partition)
     answering_kind(settings, declared)
     run, asked = _with_answers(settings, declared, rows, consent, json=json)
     stories = [story_of(run, key) for key in rows_answered(run, rows)]
@@ -70,7 +70,13 @@ def _in_words(run: KnownRun, stories: list[RowStory]) -> str:
         end = f"{usd(mean)} per row on average; at that, all {total:,} rows cost about {usd(mean * total)}."
     else:
         end = "The cost is unknown: the model has no price."
-    return "\n\n".join([*pages, f"{end}\nThe whole job: batch-llm run {run.job} (these rows are not paid again)"])
+    chosen = run.record.partition
+    whole = (
+        f"The whole job: batch-llm run {run.job}"
+        if chosen is None
+        else (f"The whole partition: batch-llm run {run.job} --partition {chosen}")
+    )
+    return "\n\n".join([*pages, f"{end}\n{whole} (these rows are not paid again)"])
 
 
 def _cost(result: dict[str, Any]) -> Decimal | None:

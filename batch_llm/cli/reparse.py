@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["reparse"]
 
 
-def reparse(reference: str, *, json: bool) -> Exit:
+def reparse(reference: str, partition: str | None, *, json: bool) -> Exit:
     """Judge the answers of the job's newest run again, publish and promote; spends nothing, needs no key."""
     from batch_llm import wiring
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    reparser = wiring.reparser(settings, declared_job(settings, reference))
+    reparser = wiring.reparser(settings, declared_job(settings, reference, partition))
     done = asyncio.run(reparser.reparse())
     if json:
         print_json({**summary_as_json(done.summary), "schema_changed": done.schema_changed, "moves": _moves(done)})
