@@ -95,12 +95,17 @@ def decide(run: RequestedRun) -> Decision:
 def requested_records(declared: DeclaredJob, records: Iterable[RunRecord]) -> list[RunRecord]:
     """The job's runs that are to be worked on, oldest first.
 
-    A job has one run at a time, the newest on its table; a job with `watch` one per table.
+    A job has one run at a time, the newest on its table; a job with `watch` one per table, one with a cadence one per
+    date partition.
     """
     newest_first = list(records)
     if declared.job.watch is None:
         source = declared.resolve(str(declared.job.input.table))
-        newest_first = [record for record in newest_first if record.source == source][:1]
+        newest: dict[str | None, RunRecord] = {}
+        for record in newest_first:
+            if record.source == source and (record.partition is None) == (declared.partitions is None):
+                newest.setdefault(record.partition, record)
+        newest_first = list(newest.values())
     return [record for record in reversed(newest_first) if record.requested and record.state is RunState.PLANNED]
 
 
@@ -189,6 +194,7 @@ def _output_request(declared: DeclaredJob, root: Path, run: RequestedRun, rows: 
     return dg.RunRequest(
         run_key=f"{run.record.run_id}-promote-{rows}",
         job_name=output_job_name(declared.job.name),
+        partition_key=run.record.partition,
         run_config=output_run_config(declared, root, run.record.run_id),
         tags={**run_tags(declared.job, first=True), RUN_TAG: run.record.run_id},
     )
