@@ -13,7 +13,7 @@ from batch_llm.cli.exits import Exit, exit_for_summary
 from batch_llm.cli.jobs import KnownRun, declared_job, open_home
 from batch_llm.cli.run import Spend, answering_kind, spend
 from batch_llm.cli.show import RowStory, rows_answered, story_in_words, story_of
-from batch_llm.cli.speech import print_json, say, usd
+from batch_llm.cli.speech import arguments, print_json, say, usd
 
 if TYPE_CHECKING:
     from batch_llm.cli.spending import Consent
@@ -70,13 +70,8 @@ def _in_words(run: KnownRun, stories: list[RowStory]) -> str:
         end = f"{usd(mean)} per row on average; at that, all {total:,} rows cost about {usd(mean * total)}."
     else:
         end = "The cost is unknown: the model has no price."
-    chosen = run.record.partition
-    whole = (
-        f"The whole job: batch-llm run {run.job}"
-        if chosen is None
-        else (f"The whole partition: batch-llm run {run.job} --partition {chosen}")
-    )
-    return "\n\n".join([*pages, f"{end}\n{whole} (these rows are not paid again)"])
+    named = arguments(run.job, run.record.partition)
+    return "\n\n".join([*pages, f"{end}\nAll of them: batch-llm run {named} (these rows are not paid again)"])
 
 
 def _cost(result: dict[str, Any]) -> Decimal | None:
