@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from batch_llm import wiring
+from batch_llm.engine.events import NotPublished, Progress
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery import open_client
 from tests.bigquery_server.process import BigQueryServer, Fault, bigquery_server
@@ -85,8 +86,15 @@ async def test_the_command_runs_a_job_in_bigquery(lab: BigQueryRunLab) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-async def test_killed_runs_go_on_while_bigquery_fails(lab: BigQueryRunLab, server: BigQueryServer, seed: int) -> None:
-    """Kills at random moments, one in ten calls failing: each key once, nothing paid twice but what was in flight."""
+async def test_killed_runs_go_on_while_bigquery_fails(
+    lab: BigQueryRunLab, server: BigQueryServer, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kills at random moments, one in ten calls failing: each key once, nothing paid twice but what was in flight.
+
+    With even seeds rows come by the Storage Read API.
+    """
+    if seed % 2 == 0:
+        monkeypatch.setenv("BIGQUERY_STORAGE_GRPC_ENDPOINT", server.grpc_address)
     lab.dataset(ROWS)
     draw = random.Random(seed)
     server.faults(*(replace(fault, seed=fault.seed + 10 * seed) for fault in FAILING))
@@ -99,12 +107,43 @@ async def test_killed_runs_go_on_while_bigquery_fails(lab: BigQueryRunLab, serve
         stats = simulator.stats()
     assert (summary.rows, summary.ok, summary.pending) == (ROWS, ROWS, 0)
     assert any(call["faults"] for call in server.log())
+    assert any(call["operation"] == "storage.readRows" for call in server.log()) is (seed % 2 == 0)
     server.faults()
     rows = lab.rows()
     assert [row["id"] for row in rows] == list(range(ROWS))
     assert {row["llm_status"] for row in rows} == {"ok"}
     assert stats["duplicates"]["prompts"] == ROWS
     assert 0 <= stats["answered"] - ROWS <= at_kills
+
+
+LOADS_REFUSED = Fault("jobs.insert:load", reason="quotaExceeded", status=403)
+
+
+async def test_a_quota_that_is_used_up_stops_no_asking(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """All is asked, though no slice can be published; then the run says why it stops. The same again costs nothing."""
+    lab.dataset(ROWS)
+    job = lab.job(slices={"rows": 10})
+    server.faults(LOADS_REFUSED)
+    async with lab.simulator() as simulator:
+        with pytest.raises(WarehouseError, match=r"quotaExceeded.*run the same command again"):
+            await lab.run(job)
+        assert simulator.stats()["answered"] == ROWS
+        assert [event for event in lab.events if isinstance(event, Progress)][-1].ok == ROWS
+        (told,) = [event for event in lab.events if isinstance(event, NotPublished)]
+        assert "quotaExceeded" in told.reason
+        server.faults()
+        summary = await lab.run(job)
+        assert simulator.stats()["answered"] == ROWS
+    assert (summary.ok, summary.requests, len(lab.rows())) == (ROWS, 0, ROWS)
+
+
+async def test_what_could_not_be_published_is_at_the_end(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """A quota of some minutes."""
+    lab.dataset(ROWS)
+    server.faults(replace(LOADS_REFUSED, calls=tuple(range(1, 13))))
+    async with lab.simulator():
+        summary = await lab.run(lab.job(slices={"rows": 10}))
+    assert (summary.ok, summary.pending, len(lab.rows())) == (ROWS, 0, ROWS)
 
 
 async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab, tmp_path: Path) -> None:
