@@ -6,9 +6,7 @@ Belongs here: what is in tables. Not here: calls that fail (test_warehouse_bigqu
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
