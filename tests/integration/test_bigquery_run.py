@@ -137,6 +137,34 @@ async def test_a_plan_says_what_the_warehouse_bills(lab: BigQueryRunLab) -> None
     assert "Nothing was spent" not in words.out
 
 
+async def test_what_statements_cost_is_told_and_kept(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """By the run, by another process later; as much as BigQuery itself says of the jobs. Gone when the run is."""
+    lab.dataset(ROWS)
+    where = {
+        "BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables",
+        "BATCH_LLM_BIGQUERY_LOCATION": "US",
+        "BATCH_LLM_BIGQUERY_USD_PER_TIB": "6.25",
+    }
+    cli = CommandLine(lab, where)
+    async with lab.simulator():
+        ran = await cli.run("run", cli.job_file(), "--yes", "--json")
+    assert ran.code == 0, ran.err
+    kept = wiring.open_store(lab.settings).runs.statements(ran.json["run_id"])
+    with open_client(PROJECT) as client:
+        jobs = [client.get_job(cost.job_id, location="US") for cost in kept]
+    assert [cost.billed_bytes for cost in kept] == [job.total_bytes_billed for job in jobs]
+    assert {"freeze", "check_frozen", "published", "promote_upsert"} <= {cost.name for cost in kept}
+    billed = sum(cost.billed_bytes or 0 for cost in kept)
+    told = ran.json["warehouse"]
+    assert (told["statements"], told["billed_bytes"]) == (len(kept), billed)
+    assert told["cost_usd"] == pytest.approx(billed / (1 << 40) * 6.25, abs=1e-6)
+    status = await cli.run("status", "lab.yaml", "--json")
+    assert status.json["warehouse"]["billed_bytes"] >= billed
+    assert "warehouse" in (await cli.run("status")).out
+    assert (await cli.run("forget", "lab.yaml", "--yes")).code == 0
+    assert wiring.open_store(lab.settings).runs.statements(ran.json["run_id"]) == []
+
+
 async def test_a_window_of_days_moves_with_the_table(lab: BigQueryRunLab, server: BigQueryServer) -> None:
     """Each day reads three days; of them only the rows that are new are asked."""
     day = "SELECT id, CONCAT('text ', CAST(id AS STRING)) AS text, 0 AS extra, CURRENT_DATE()"

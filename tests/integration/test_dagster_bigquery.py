@@ -208,6 +208,12 @@ def test_a_run_shows_what_it_read_and_what_it_wrote(
     assert read["dagster/table_name"].value == f"{PROJECT}.{DATASET}.reports"
     wrote = shown(instance, dg.AssetKey("tone_out"))
     assert wrote["dagster/row_count"].value == 7
+    (slice_key,) = instance.get_materialized_partitions(dg.AssetKey(["tone", "enriched_slices"]))
+    answered = shown(instance, dg.AssetKey(["tone", "enriched_slices"]))
+    assert answered["warehouse_statements"].value >= 1, slice_key
+    assert wrote["warehouse_billed_bytes"].value > answered["warehouse_billed_bytes"].value >= 10 << 20
+    assert wrote["warehouse_slot_ms"].value > 0
+    assert "warehouse_cost_usd" not in wrote, "no price is known"
     assert {"id", "tone", "score", "llm_status"} <= {
         column.name for column in wrote["dagster/column_schema"].value.columns
     }

@@ -85,7 +85,7 @@ def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
         "work_columns": ", ".join(named),
         "slice_rows": str(spec.rows_per_slice),
     }
-    jobs.run(Query("freeze", statement("freeze", **parts), chain=f"{spec.run_id}-freeze"))
+    jobs.run(Query("freeze", statement("freeze", **parts), chain=f"{spec.run_id}-freeze", run=(spec.run_id, None)))
     frozen = _known(connection, work)
     if frozen is None:
         raise WarehouseError(f"BigQuery table {work.path} is gone again; was the run forgotten meanwhile?")
@@ -121,7 +121,7 @@ def _check(jobs: Jobs, work: TableName, spec: FreezeSpec) -> None:
     }
 
     def ask(name: str) -> list[list[object]]:
-        found = answer(jobs, Query(name, statement(name, **parts)))
+        found = answer(jobs, Query(name, statement(name, **parts), run=(spec.run_id, None)))
         return [list(row.values()) for row in found.to_pylist()]
 
     keys, rows, gaps, *nulls = (int(str(value)) for value in ask("check_frozen")[0])

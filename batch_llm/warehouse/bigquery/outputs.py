@@ -149,4 +149,6 @@ def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema
     sql = statement("rows", columns=chosen, source=name.sql, where=enclosed(wanted.where))
     if wanted.limit is not None:
         sql += f" LIMIT {int(wanted.limit)}"
-    return asked(jobs, Query("rows", sql), schema)
+    run_id = wanted.place.removeprefix(RUN_PLACE)
+    run = (run_id, None) if run_id != wanted.place else None
+    return asked(jobs, Query("rows", sql, run=run), schema)

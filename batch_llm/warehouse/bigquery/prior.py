@@ -80,7 +80,7 @@ def _found(jobs: Jobs, frozen: FrozenInput, place: TableName) -> bigquery.Table 
         "present": place.sql,
         "same_key": same,
     }
-    jobs.run(Query("prior", statement("prior", **parts), chain=name.table))
+    jobs.run(Query("prior", statement("prior", **parts), chain=name.table, run=(frozen.run_id, None)))
     return connection.table(name)
 
 

@@ -41,7 +41,7 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
     refuse_foreign({field.name: type_word(field) for field in present.schema}, table)
     parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
     sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
-    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote"))
+    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote", run=(run_id, None)))
     return Published(_there(connection, name).num_rows or 0, connection.dataset.ref(name))
 
 

@@ -84,7 +84,7 @@ def published(jobs: Jobs, run_id: str, number: int | None = None) -> dict[int, S
         parameters.append(bigquery.ScalarQueryParameter("number", "INT64", number))
         which = f"{_SLICE} = @number"
     sql = statement("status_counts", table=out.sql, which=which)
-    found = answer(jobs, Query("published", sql, tuple(parameters)))
+    found = answer(jobs, Query("published", sql, tuple(parameters), run=(run_id, number)))
     rows = [list(row.values()) for row in found.to_pylist()]
     return {row[0]: StatusCounts(**dict(zip(_COUNTS, row[1:], strict=True))) for row in rows}
 
