@@ -18,6 +18,7 @@ import pyarrow as pa
 __all__ = [
     "LLM_COLUMNS",
     "LLM_SCHEMA",
+    "ExpectedStatement",
     "FreezeSpec",
     "FrozenInput",
     "Loaded",
@@ -80,6 +81,16 @@ class FreezeSpec:
     columns: tuple[str, ...]  # key, kept and prompted columns, without repeats
     where: str | None
     rows_per_slice: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedStatement:
+    """What a run's statements of one kind will bill, as far as it can be told before."""
+
+    name: str  # the operation
+    times: int  # in a run that goes through at once
+    billed_bytes: int | None  # of each; None: it cannot be known before
+    least_bytes: int  # each bills so many at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +186,27 @@ class Warehouse(Protocol):
         """Check the key (unique, never null: else `InputError` with examples), then write the slices."""
         ...
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """`freeze`, for somebody who only looks and forgets it again, with the same checks.
+
+        Where reading the input is billed, a draft is kept for a while: a `freeze` (or another plan) of the same rows
+        in the same slices takes it over instead of reading again.
+        """
+        ...
+
+    def forget_drafts(self, source: str) -> None:
+        """Drop the drafts that plans over this input have left."""
+        ...
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """The bytes of the input that freezing it would be billed for, without doing it; None: nothing is billed."""
+        ...
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """What a run over this frozen input would bill from here on, found out at no cost; empty: nothing.
+
+        ``table``, ``runs``: as for `prior`.
+        """
         ...
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:

@@ -1,8 +1,9 @@
 """The frozen input: rows that cannot change under a resume, in slices that are the same on every machine.
 
-Belongs here: making the run's table, checking the key, uploading slices that files were frozen into. Not here: reading
-slices (slices.py). Of a table the slices are partitions of the run's table. Files are frozen on this machine, and the
-slices' own files travel in parts: nothing of their types is lost, and they are the same file everywhere.
+Belongs here: making the run's table, uploading slices that files were frozen into. Not here: the statements
+(table_freeze.py), what plans leave to runs (drafts.py), reading slices (slices.py). Of a table the slices are
+partitions of the run's table. Files are frozen on this machine, and the slices' own files travel in parts: nothing of
+their types is lost, and they are the same file everywhere.
 """
 
 from __future__ import annotations
@@ -17,21 +18,19 @@ from google.cloud import bigquery
 
 from batch_llm.errors import InputError, WarehouseError
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, Warehouse
-from batch_llm.warehouse.bigquery.answers import answer
-from batch_llm.warehouse.bigquery.connection import Connection
+from batch_llm.warehouse.bigquery.drafts import complete, drafted, frozen_in, taken_over
 from batch_llm.warehouse.bigquery.frozen_table import MOST_SLICES, ROW, SLICE, Manifest, column_name
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.loading import Load
-from batch_llm.warehouse.bigquery.names import TableName, literal
 from batch_llm.warehouse.bigquery.run_tables import expires_at, sliced_table
 from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
 from batch_llm.warehouse.bigquery.sources import check_where, opened
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
+from batch_llm.warehouse.bigquery.table_freeze import Making, TableFreeze
 from batch_llm.warehouse.frozen_files import slice_path
-from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["PART_FIELDS", "freeze", "freeze_bytes"]
+__all__ = ["PART_FIELDS", "freeze", "freeze_bytes", "freeze_for_plan"]
 
 PART_BYTES = 2 << 20  # of a slice's file in one row: small beside a page, large beside a row's overhead
 PART_FIELDS = (
@@ -46,7 +45,7 @@ def freeze(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec) -> Fr
     """See `Warehouse.freeze`. A run that is frozen already comes back as it was, whatever else the spec says."""
     connection = jobs.connection
     work = connection.dataset.work(spec.run_id)
-    known = _known(connection, work)
+    known = frozen_in(connection, work, spec.run_id)
     if known is not None:
         return known
     if is_file(spec.source):
@@ -54,44 +53,29 @@ def freeze(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec) -> Fr
     return _freeze_table(jobs, spec)
 
 
-def _known(connection: Connection, work: TableName) -> FrozenInput | None:
-    table = connection.table(work)
-    manifest = Manifest.read(table)
-    return manifest.frozen(table.num_rows) if manifest is not None and table is not None else None
+def freeze_for_plan(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec) -> FrozenInput:
+    """See `Warehouse.freeze_for_plan`; files are read by this machine, at no cost."""
+    if is_file(spec.source):
+        return _freeze_files(jobs, runs_dir, files, spec)
+    return drafted(jobs, TableFreeze.of(jobs, spec))
 
 
 # ---- a table
 
 
 def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
-    connection = jobs.connection
-    source = opened(jobs, spec.source)
-    manifest = Manifest.of(spec, source.version, from_files=False)
-    selected = source.selected(manifest.columns)
-    check_where(jobs, source, spec.where, InputError)
-    work = connection.dataset.work(spec.run_id)
-    named = [column_name(place) for place in range(len(manifest.columns))]
-    parts = {
-        "work": work.sql,
-        "most_slices": str(MOST_SLICES),
-        "mark": literal(manifest.text()),
-        "work_hours": str(max(1, round(connection.options.work_days * 24))),
-        "columns": ", ".join(f"{selected[column]} AS {name}" for column, name in zip(selected, named, strict=True)),
-        "key": ", ".join(selected[column] for column in spec.key),
-        "source": source.name.sql,
-        "pinned": source.pinned,
-        "where": enclosed(spec.where),
-        "work_key": ", ".join(f"kept.{name}" for name in named[: len(spec.key)]),
-        "work_columns": ", ".join(named),
-        "slice_rows": str(spec.rows_per_slice),
-    }
-    jobs.run(Query("freeze", statement("freeze", **parts), chain=f"{spec.run_id}-freeze", run=(spec.run_id, None)))
-    frozen = _known(connection, work)
+    connection, work = jobs.connection, jobs.connection.dataset.work(spec.run_id)
+    freeze = TableFreeze.of(jobs, spec)
+    taken = taken_over(jobs, freeze)
+    if taken is not None:
+        return taken
+    freeze.make(jobs, Making(work, freeze.manifest.text(), connection.options.work_days, f"{spec.run_id}-freeze"))
+    frozen = frozen_in(connection, work, spec.run_id)
     if frozen is None:
         raise WarehouseError(f"BigQuery table {work.path} is gone again; was the run forgotten meanwhile?")
     if frozen.rows:
         try:
-            _check(jobs, work, spec)
+            freeze.check(jobs, work)
         except InputError:
             connection.drop(work)  # a refused input leaves nothing behind
             raise
@@ -106,34 +90,6 @@ def freeze_bytes(jobs: Jobs, spec: FreezeSpec) -> int | None:
     sql = statement("rows", columns=columns, source=f"{source.name.sql} {source.pinned}", where=enclosed(spec.where))
     found: int | None = jobs.dry_run(Query("freeze", sql)).total_bytes_processed
     return found
-
-
-def _check(jobs: Jobs, work: TableName, spec: FreezeSpec) -> None:
-    """Raise `InputError` unless the key is unique and never null, and the slices are whole."""
-    named = [column_name(place) for place in range(len(spec.key))]
-    parts = {
-        "work": work.sql,
-        "key": ", ".join(named),
-        "null_counts": ", ".join(f"COUNTIF({name} IS NULL) AS nulls_{name}" for name in named),
-        "null_sums": ", ".join(f"SUM(nulls_{name}) AS nulls_{name}" for name in named),
-        "any_null": " OR ".join(f"{name} IS NULL" for name in named),
-        "examples": str(EXAMPLES),
-    }
-
-    def ask(name: str) -> list[list[object]]:
-        found = answer(jobs, Query(name, statement(name, **parts), run=(spec.run_id, None)))
-        return [list(row.values()) for row in found.to_pylist()]
-
-    keys, rows, gaps, *nulls = (int(str(value)) for value in ask("check_frozen")[0])
-    if any(nulls):
-        raise null_key(spec.source, spec.key, nulls, ask("null_keys"))
-    if keys:
-        raise duplicate_key(spec.source, spec.key, keys, rows, ask("duplicate_keys"))
-    if gaps:
-        raise InputError(
-            f"input {spec.source!r}, where {spec.where!r}: the filter (or the view) gives other rows each time it is "
-            "evaluated; use nothing random in it, for example MOD(ABS(FARM_FINGERPRINT(id)), 100) = 0 for a sample"
-        )
 
 
 # ---- files
@@ -157,7 +113,7 @@ def _freeze_files(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec
     ):
         connection.make(sliced_table(name, fields, SLICE, expires=expires))
         Load("freeze", f"{spec.run_id}-{name.table}", name.path, fields).run(jobs, batches)
-    _complete(connection, work, manifest)
+    complete(connection, work, manifest)
     return frozen
 
 
@@ -202,14 +158,3 @@ def _keys(paths: list[Path], key: tuple[str, ...], kind: pa.DataType) -> Iterato
                     columns = [*places, *(batch.column(name) for name in key)]
                     yield pa.RecordBatch.from_arrays(columns, names=[str(n) for n in range(len(columns))])
                     row += rows
-
-
-def _complete(connection: Connection, work: TableName, manifest: Manifest) -> None:
-    """Only a table with a manifest is a frozen input."""
-    while True:
-        table = connection.table(work)
-        if table is None:
-            raise WarehouseError(f"BigQuery table {work.path} is gone again; was the run forgotten meanwhile?")
-        table.description = manifest.text()
-        if connection.change(table, ["description"]):
-            return

@@ -31,7 +31,7 @@ from batch_llm.warehouse.bigquery.patience import Wait
 
 __all__ = ["JobFailed", "Jobs", "Query"]
 
-Job = bigquery.QueryJob | bigquery.LoadJob
+Job = bigquery.QueryJob | bigquery.LoadJob | bigquery.CopyJob
 _CALL = "batch_llm_call"  # the label that tells a call its own job
 _OPERATION = "batch_llm_operation"
 _FIRST_LOOK_S = 0.1
@@ -91,18 +91,22 @@ class Jobs:
                 query.sql, config, job_id=job_id, location=told.location, timeout=ANSWER_S, **_NO_RETRY
             )
 
-        job: bigquery.QueryJob = self._in_turn(query.name, query.chain, begin, lambda ended: self._tell(query, ended))
+        def tell(ended: Any, own: bool) -> None:
+            if query.run is not None and (own or query.run[0] in (query.chain or "")):
+                self._tell(query, query.run, ended)
+
+        job: bigquery.QueryJob = self._in_turn(query.name, query.chain, begin, tell)
         return job
 
-    def _tell(self, query: Query, job: Any) -> None:
-        """Tell what a statement cost; also one of a process that died before it could tell."""
+    def _tell(self, query: Query, run: tuple[str, int | None], job: Any) -> None:
+        """Tell what a statement of a run cost; also one of a process that died before it could tell."""
         options = self.connection.options
-        if options.on_statement is None or query.run is None or not isinstance(job, bigquery.QueryJob):
+        if options.on_statement is None or not isinstance(job, bigquery.QueryJob):
             return
         billed = job.total_bytes_billed
         usd = None if options.usd_per_tib is None or billed is None else options.usd_per_tib * billed / TIB
         cost = None if usd is None else usd.quantize(_COST_STEP)
-        run_id, number = query.run
+        run_id, number = run
         name = (job.labels or {}).get(_OPERATION, query.name)
         options.on_statement(run_id, StatementCost(name, job.job_id, number, billed, job.slot_millis, cost))
 
@@ -135,16 +139,30 @@ class Jobs:
 
         self._in_turn(name, chain, begin)
 
+    def copy(self, name: str, chain: str, source: str, target: str) -> None:
+        """Put a table's rows in the place of another's, to its end; free. Raises `JobFailed`."""
+        told = self.connection
+
+        def begin(job_id: str, call: str) -> Job:
+            write = bigquery.WriteDisposition.WRITE_TRUNCATE
+            config = bigquery.CopyJobConfig(write_disposition=write, labels=_labels(name, call))
+            retry: Any = None  # what became of a job, its id tells
+            return told.client.copy_table(
+                source, target, job_id=job_id, location=told.location, job_config=config, retry=retry, timeout=ANSWER_S
+            )
+
+        self._in_turn(name, chain, begin)
+
     def _in_turn(
         self,
         name: str,
         chain: str | None,
         begin: Callable[[str, str], Job],
-        tell: Callable[[Any], None] = lambda job: None,
+        tell: Callable[[Any, bool], None] = lambda job, own: None,
     ) -> Any:
         """Begin a job when all before it in its chain have ended, wait for its end, again while it fails in passing.
 
-        ``tell`` hears of each job of the chain that ended well, earlier ones included.
+        ``tell`` hears of each job of the chain that ended well, and whether it is this call's own.
         """
         call, wait = uuid.uuid4().hex, self.connection.patience.begin()
         what = f"BigQuery, {name}"
@@ -159,9 +177,10 @@ class Jobs:
                     continue
             job = self._ended(job, what)
             self._remember(stem, number)
+            own = job.labels.get(_CALL) == call
             if job.error_result is None:
-                tell(job)
-            if job.labels.get(_CALL) != call:
+                tell(job, own)
+            if not own:
                 number += 1  # earlier work, which only had to end first
             elif job.error_result is None:
                 return job

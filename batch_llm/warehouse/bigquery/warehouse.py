@@ -12,7 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 from google.cloud import bigquery
 
+from batch_llm.errors import InputError
 from batch_llm.warehouse.base import (
+    ExpectedStatement,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -24,6 +26,8 @@ from batch_llm.warehouse.base import (
 )
 from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables, uploading
 from batch_llm.warehouse.bigquery.connection import Connection, Options
+from batch_llm.warehouse.bigquery.drafts import drop_drafts
+from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
 from batch_llm.warehouse.bigquery.prior import drop_prior, places_of, prior
@@ -91,9 +95,22 @@ class BigQueryWarehouse:
         """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
         return freezing.freeze(self._jobs, self._runs_dir, self._files, spec)
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze_for_plan`."""
+        return freezing.freeze_for_plan(self._jobs, self._runs_dir, self._files, spec)
+
+    def forget_drafts(self, source: str) -> None:
+        """See `Warehouse.forget_drafts`."""
+        if not is_file(source):
+            drop_drafts(self._connection, self._connection.dataset.named(source, InputError))
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """See `Warehouse.freeze_bytes`; by a dry run, which is free. Files are not read by BigQuery."""
         return None if is_file(spec.source) else freezing.freeze_bytes(self._jobs, spec)
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """See `Warehouse.expected`; by dry runs, which are free."""
+        return expected(self._jobs, frozen, table, runs)
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`; the first reading on a machine brings the slice there."""

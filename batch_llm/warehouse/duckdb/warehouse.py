@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batch_llm.warehouse.base import (
+    ExpectedStatement,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -70,9 +71,20 @@ class DuckDBWarehouse:
         """See `Warehouse.freeze`."""
         return freezing.freeze(self._database, self._runs_dir, spec)
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze_for_plan`; nothing is kept, as freezing bills nothing."""
+        return self.freeze(spec)
+
+    def forget_drafts(self, source: str) -> None:
+        """See `Warehouse.forget_drafts`; there are none."""
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """See `Warehouse.freeze_bytes`."""
         return None
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """See `Warehouse.expected`."""
+        return ()
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`."""
