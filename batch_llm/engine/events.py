@@ -18,6 +18,7 @@ __all__ = [
     "Event",
     "FirstFailure",
     "Listener",
+    "NotPublished",
     "PlanFigures",
     "Progress",
     "RunFinished",
@@ -132,6 +133,14 @@ class SlicePublished:
 
 
 @dataclass(frozen=True, slots=True)
+class NotPublished:
+    """The warehouse did not take a slice's rows: its answers are in the journal, the rest is asked all the same."""
+
+    slice_number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFigures:
     """What a whole run was planned to take (engine/planned.py); money is None when the price is unknown."""
 
@@ -181,5 +190,16 @@ class RunFinished:
     summary: RunSummary
 
 
-Event = RunStarted | Waiting | Progress | FirstFailure | Stalled | BudgetMark | Stopping | SlicePublished | RunFinished
+Event = (
+    RunStarted
+    | Waiting
+    | Progress
+    | FirstFailure
+    | Stalled
+    | BudgetMark
+    | Stopping
+    | SlicePublished
+    | NotPublished
+    | RunFinished
+)
 Listener = Callable[[Event], None]
