@@ -153,6 +153,9 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
     latest = store.runs.latest(record.job["name"])
     if latest is None or _is_older(record, latest):
         return
+    seen = store.warehouse.published_version(record.run_id)
+    if seen is not None and seen.rows < sum(record.slice_rows):
+        return  # counting them would be billed, and some are not there yet
     with store.runs.ending(record.run_id):  # another slice, or a `run` beside it, may end the run at the same time
         counts = store.warehouse.published(record.run_id)
         complete = len(counts) == len(record.slice_rows) and not any(one.pending for one in counts.values())

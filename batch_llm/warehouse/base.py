@@ -23,6 +23,7 @@ __all__ = [
     "FrozenInput",
     "Loaded",
     "Published",
+    "PublishedVersion",
     "SliceInfo",
     "StatusCounts",
     "TableInfo",
@@ -124,6 +125,14 @@ class Published:
 
     rows: int  # rows of the slice, or of the output table
     place: str  # where they are, to show
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """A run's published rows, not looked into."""
+
+    rows: int  # of all slices, whatever their status
+    token: str  # changes whenever the rows may have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +243,10 @@ class Warehouse(Protocol):
 
     def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
         """The counters of each published slice of a run (or of one of them), from its stored rows."""
+        ...
+
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """What can be seen of a run's published rows at no cost; None: counting them costs nothing either."""
         ...
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:

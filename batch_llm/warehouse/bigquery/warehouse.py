@@ -20,6 +20,7 @@ from batch_llm.warehouse.base import (
     Loaded,
     Mode,
     Published,
+    PublishedVersion,
     StatusCounts,
     TableInfo,
     Warehouse,
@@ -59,6 +60,7 @@ class BigQueryWarehouse:
         self._connection = Connection(Dataset.parse(dataset), make_client, options or Options())
         self._runs_dir = runs_dir.absolute()
         self._jobs = Jobs(self._connection, self._runs_dir.parent / "tmp")
+        self._counters = publishing.Counters(self._jobs)
         self._files = files
 
     def tables(self, pattern: str) -> Iterator[TableInfo]:
@@ -138,7 +140,11 @@ class BigQueryWarehouse:
 
     def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
         """See `Warehouse.published`."""
-        return publishing.published(self._jobs, run_id, number)
+        return self._counters.of(run_id, number)
+
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """See `Warehouse.published_version`."""
+        return publishing.published_version(self._connection, run_id)
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """See `Warehouse.promote`."""

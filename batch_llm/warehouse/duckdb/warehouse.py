@@ -18,6 +18,7 @@ from batch_llm.warehouse.base import (
     Loaded,
     Mode,
     Published,
+    PublishedVersion,
     StatusCounts,
     TableInfo,
 )
@@ -106,6 +107,10 @@ class DuckDBWarehouse:
     def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
         """See `Warehouse.published`."""
         return publishing.published(self._database, run_id, number)
+
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """See `Warehouse.published_version`."""
+        return None
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """See `Warehouse.promote`."""
