@@ -98,7 +98,7 @@ def slice_numbers(warehouse: Warehouse, record: RunRecord, number: int) -> Slice
     """Count the stored rows of a slice. Raises `WarehouseError` or `OutputError` when nothing is published."""
     numbers = SliceNumbers()
     shown = _sample_columns(record)
-    for batch in warehouse.rows(f"run:{record.run_id}", where=f"llm_slice = {int(number)}"):
+    for batch in warehouse.rows(f"run:{record.run_id}", slice_number=number):
         _count(numbers, batch, record.run_id)
         missing = SAMPLE_ROWS - len(numbers.sample)
         if missing > 0:

@@ -179,6 +179,10 @@ class Warehouse(Protocol):
         """The first rows of an input, for previews and estimates; fewer when they are long: a few megabytes in all."""
         ...
 
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """Rows to guess sizes by: those of `head`; where a filter would be billed, the first rows without it."""
+        ...
+
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """All rows of a file (or glob), in the columns and types that a job over it would get. Raises `InputError`."""
         ...
@@ -263,12 +267,18 @@ class Warehouse(Protocol):
         ...
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Rows of an output table, or of a run's published rows when ``place`` is ``run:<run_id>``.
 
-        At least one batch, so that the columns are known where there are no rows. Raises `OutputError` when there is
-        no such table.
+        ``slice_number``: those of one slice; of a run's published rows that costs nothing. At least one batch,
+        so that the columns are known where there are no rows. Raises `OutputError` when there is no such table.
         """
         ...
 

@@ -96,6 +96,35 @@ def test_counts_are_those_of_the_stored_rows(warehouse: Warehouse) -> None:
     assert warehouse.published("another") == {}
 
 
+def test_rows_of_one_slice_are_read_alone(warehouse: Warehouse) -> None:
+    """Of a run's published rows, filtered or not, and of an output; none of a slice that is not there."""
+    publish(warehouse, "r1", 0, {"a": "ok", "b": "failed"})
+    publish(warehouse, "r1", 1, {"c": "ok"})
+    warehouse.promote("r1", "tone", KEY, "upsert")
+
+    def keys(place: str, number: int, where: str | None = None) -> list[str]:
+        batches = list(warehouse.rows(place, columns=["id"], where=where, slice_number=number))
+        assert batches, "the columns are known all the same"
+        return sorted(value for batch in batches for value in batch["id"].to_pylist())
+
+    for place in ("run:r1", "tone"):
+        assert [keys(place, number) for number in range(3)] == [["a", "b"], ["c"], []]
+        assert keys(place, 0, "llm_status = 'ok' OR llm_status = 'pending'") == ["a"]
+
+
+def test_a_version_of_published_rows_changes_with_them(warehouse: Warehouse) -> None:
+    """Or there is none, and counting costs nothing."""
+    seen = [warehouse.published_version("r1")]
+    for number, answer in ((0, "one"), (1, "one"), (1, "two")):
+        publish(warehouse, "r1", number, {f"k{number}": "ok"}, answer)
+        seen.append(warehouse.published_version("r1"))
+        assert warehouse.published_version("r1") == seen[-1]
+        assert set(warehouse.published("r1")) == set(range(number + 1))
+    known = [each for each in seen if each is not None]
+    assert not known or [each.rows for each in known] == [0, 1, 2, 2]
+    assert len({each.token for each in known}) == len(known)
+
+
 def test_rows_of_another_slice_are_refused(warehouse: Warehouse) -> None:
     """They would stay when the slice is published again."""
     publish(warehouse, "r1", 0, {"a": "ok"})

@@ -270,9 +270,14 @@ def test_reading_whole_tables_and_slices_runs_no_statement(bigquery: BigQuerySer
     before = len(bigquery.log())
     read_all(lab.warehouse, frozen)
     lab.warehouse.head("texts", ["id", "turns"], None, 3)
+    sampled = lab.warehouse.sample("texts", ["id", "turns"], "year >= 2005", 3)
+    assert sampled.column_names == ["id", "turns"]
+    assert sampled.num_rows == 3
     lab.warehouse.source("texts")
     stored(lab.warehouse, "run:r1")
     list(lab.warehouse.rows("run:r1", columns=["llm_status"], limit=1))
+    assert sum(batch.num_rows for batch in lab.warehouse.rows("run:r1", slice_number=0)) == 1
+    lab.warehouse.published_version("r1")
     assert list(lab.warehouse.prior(frozen, 0, "absent", ["r9"])) == []
     calls = [call["operation"] for call in bigquery.log()[before:]]
     assert not [call for call in calls if call.startswith("jobs.")]

@@ -26,6 +26,7 @@ from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
 from batch_llm.warehouse.bigquery.statements import statement
 
 __all__ = [
+    "SLICE_COLUMN",
     "Counters",
     "drop_published",
     "live_view",
@@ -38,7 +39,7 @@ __all__ = [
 ]
 
 _COUNTS = tuple(field.name for field in fields(StatusCounts))
-_SLICE = "llm_slice"
+SLICE_COLUMN = "llm_slice"
 
 
 def output_fields(schema: pa.Schema, place: str) -> tuple[bigquery.SchemaField, ...]:
@@ -56,7 +57,7 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
     out = connection.dataset.out(run_id)
     fields_ = output_fields(schema, out.table)
     if connection.table(out) is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
-        connection.make(sliced_table(out, fields_, _SLICE, description=mark(run=run_id)))
+        connection.make(sliced_table(out, fields_, SLICE_COLUMN, description=mark(run=run_id)))
     load = Load("publish", f"{run_id}-publish-{number}", out.slice_path(number), fields_)
     loaded = load.run(jobs, _of_slice(batches, run_id, number))
     return Published(loaded.rows, connection.dataset.ref(out))
@@ -64,7 +65,7 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
 
 def _of_slice(batches: Iterator[pa.RecordBatch], run_id: str, number: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        own = pc.sum(pc.equal(batch.column(_SLICE), number)).as_py() or 0
+        own = pc.sum(pc.equal(batch.column(SLICE_COLUMN), number)).as_py() or 0
         if own != batch.num_rows:  # they would stay when this slice is published again
             raise WarehouseError(
                 f"slice {number} of run {run_id}: {batch.num_rows - own} rows carry another llm_slice; not published"
@@ -100,7 +101,7 @@ def _counted(jobs: Jobs, run_id: str, number: int | None) -> dict[int, StatusCou
     which = "TRUE"
     if number is not None:
         parameters.append(bigquery.ScalarQueryParameter("number", "INT64", number))
-        which = f"{_SLICE} = @number"
+        which = f"{SLICE_COLUMN} = @number"
     sql = statement("status_counts", table=jobs.connection.dataset.out(run_id).sql, which=which)
     found = answer(jobs, Query("published", sql, tuple(parameters), run=(run_id, number)))
     rows = [list(row.values()) for row in found.to_pylist()]

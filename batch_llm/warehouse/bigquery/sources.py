@@ -25,7 +25,7 @@ from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, kind_of
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
-__all__ = ["Source", "check_where", "count", "describe", "head", "opened", "portable", "without_sizes"]
+__all__ = ["Source", "check_where", "count", "describe", "head", "opened", "portable", "sample", "without_sizes"]
 
 _HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
 _REFUSED_SQL = {"invalidQuery", "invalid"}
@@ -183,8 +183,18 @@ def count(jobs: Jobs, ref: str, where: str | None) -> int:
 
 def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
     """See `Warehouse.head`. Of a table without a filter it costs nothing."""
-    connection = jobs.connection
+    return _first(jobs, opened(jobs, ref), columns, where, rows)
+
+
+def sample(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+    """See `Warehouse.sample`. Of a table it costs nothing; a filter would read all of it for a few rows."""
     source = opened(jobs, ref)
+    is_free = can_be_listed(source.table, tuple(source.selected(columns)))
+    return _first(jobs, source, columns, None if is_free else where, rows)
+
+
+def _first(jobs: Jobs, source: Source, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+    connection = jobs.connection
     selected = source.selected(columns)
     check_where(jobs, source, where, InputError)
     fields = {field.name: field for field in without_sizes(source.fields)}

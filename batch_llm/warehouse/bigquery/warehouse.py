@@ -32,6 +32,7 @@ from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
 from batch_llm.warehouse.bigquery.prior import drop_prior, places_of, prior
+from batch_llm.warehouse.output_rules import of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
 __all__ = ["BigQueryWarehouse"]
@@ -84,6 +85,12 @@ class BigQueryWarehouse:
         if is_file(source):
             return self._files.head(source, columns, where, rows)
         return sources.head(self._jobs, source, columns, where, rows)
+
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.sample`; of a table it costs nothing."""
+        if is_file(source):
+            return self._files.sample(source, columns, where, rows)
+        return sources.sample(self._jobs, source, columns, where, rows)
 
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """See `Warehouse.file_rows`."""
@@ -170,12 +177,19 @@ class BigQueryWarehouse:
         return publishing.live_view(self._jobs, run_id, table)
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.rows`."""
         if is_file(place) and not place.startswith(RUN_PLACE):
+            where = of_slice(where, slice_number)
             return self._files.rows(place, columns=columns, where=where, limit=limit)
-        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
+        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit, slice_number)
         return outputs.read_rows(self._jobs, wanted)
 
     def unpublish(self, run_id: str) -> None:

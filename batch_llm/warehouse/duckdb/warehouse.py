@@ -25,6 +25,7 @@ from batch_llm.warehouse.base import (
 from batch_llm.warehouse.duckdb import freezing, loading, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
 from batch_llm.warehouse.frozen_files import slice_path
+from batch_llm.warehouse.output_rules import of_slice
 
 __all__ = ["DuckDBWarehouse"]
 
@@ -59,6 +60,10 @@ class DuckDBWarehouse:
     def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """See `Warehouse.head`; no columns named means all."""
         return sources.head(self._database, source, columns, where, rows)
+
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.sample`."""
+        return self.head(source, columns, where, rows)
 
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """See `Warehouse.file_rows`."""
@@ -121,9 +126,16 @@ class DuckDBWarehouse:
         return publishing.live_view(self._database, run_id, table)
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.rows`."""
+        where = of_slice(where, slice_number)
         wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
         return outputs.read_rows(self._database, wanted)
 
