@@ -123,10 +123,11 @@ def _warehouse(settings: Settings, note: Callable[[str, StatementCost], None]) -
     dataset = settings.bigquery_dataset
     if dataset is None:
         return duckdb
-    from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, client_for  # Google's client takes a second
+    from batch_llm.warehouse import bigquery  # Google's client takes a second
 
-    options = Options.of(settings, note)
-    return BigQueryWarehouse(partial(client_for, settings), dataset, settings.runs_dir, duckdb, options)
+    options = bigquery.Options.of(settings, partial(bigquery.reader_for, settings), note)
+    client = partial(bigquery.client_for, settings)
+    return bigquery.BigQueryWarehouse(client, dataset, settings.runs_dir, duckdb, options)
 
 
 def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> RunStore:

@@ -49,6 +49,8 @@ class Settings:
     )
     # BATCH_LLM_BIGQUERY_USD_PER_TIB, of bytes billed; None: what a statement costs is not known
     bigquery_usd_per_tib: Decimal | None = None
+    # BATCH_LLM_BIGQUERY_STORAGE, on or off: may rows come by the Storage Read API, where its client is installed
+    bigquery_storage: bool = True
     journal: str | None = None  # BATCH_LLM_JOURNAL: a folder, file:// or another fsspec URL; None: in the home
     retention_days: float | None = None  # BATCH_LLM_RETENTION_DAYS; None: runs are kept for ever
     dagster_url: str | None = None  # BATCH_LLM_DAGSTER_URL
@@ -65,8 +67,8 @@ class Settings:
         Raises:
             ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known, ``BATCH_LLM_JOURNAL`` holds
                 credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days,
-                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes, or ``BATCH_LLM_BIGQUERY_USD_PER_TIB`` no
-                price.
+                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes, ``BATCH_LLM_BIGQUERY_USD_PER_TIB`` no price,
+                or ``BATCH_LLM_BIGQUERY_STORAGE`` neither on nor off.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -85,6 +87,7 @@ class Settings:
             bigquery_location=read("BIGQUERY_LOCATION"),
             bigquery_max_bytes_billed=_bytes("BIGQUERY_MAX_BYTES_BILLED", read("BIGQUERY_MAX_BYTES_BILLED")),
             bigquery_usd_per_tib=_price("BIGQUERY_USD_PER_TIB", read("BIGQUERY_USD_PER_TIB")),
+            bigquery_storage=_switch("BIGQUERY_STORAGE", read("BIGQUERY_STORAGE")),
             journal=_journal(read("JOURNAL")),
             retention_days=_days(read("RETENTION_DAYS")),
             dagster_url=read("DAGSTER_URL"),
@@ -212,6 +215,12 @@ def _price(name: str, text: str | None) -> Decimal | None:
             "is not known"
         )
     return usd
+
+
+def _switch(name: str, text: str | None) -> bool:
+    if text not in (None, "on", "off"):
+        raise ConfigurationError(f"BATCH_LLM_{name} must be on or off, got {mask(text)}")
+    return text != "off"
 
 
 def _redis_url(url: str | None) -> str | None:

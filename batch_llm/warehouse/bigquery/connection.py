@@ -41,15 +41,18 @@ class Options:
     work_days: float = WORK_DAYS  # frozen inputs and earlier answers are dropped so long after they were made
     patience: Patience = field(default_factory=Patience)
     usd_per_tib: Decimal | None = None  # of bytes billed, to know a statement's cost; None: it is unknown
+    # called by the first reading of rows; gives a client of the Storage Read API, or None: rows come by REST
+    make_reader: Callable[[], Any | None] | None = None
     on_statement: OnStatement | None = None
 
     @classmethod
-    def of(cls, settings: Settings, on_statement: OnStatement) -> Options:
+    def of(cls, settings: Settings, make_reader: Callable[[], Any | None], on_statement: OnStatement) -> Options:
         """What the settings say."""
         return cls(
             location=settings.bigquery_location,
             max_bytes_billed=settings.bigquery_max_bytes_billed,
             usd_per_tib=settings.bigquery_usd_per_tib,
+            make_reader=make_reader,
             on_statement=on_statement,
         )
 
@@ -66,6 +69,8 @@ class Connection:
         self._make_client = make_client
         self._opening = threading.Lock()
         self._client: bigquery.Client | None = None
+        self._reader: Any | None = None
+        self._make_reader = options.make_reader
         self._location = options.location
 
     @property
@@ -78,6 +83,23 @@ class Connection:
                 except FAILURES as error:
                     raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
             return self._client
+
+    @property
+    def reader(self) -> Any | None:
+        """The client of the Storage Read API; None: rows come by REST. Raises `WarehouseError` without credentials."""
+        with self._opening:
+            if self._make_reader is not None:
+                try:
+                    self._reader = self._make_reader()
+                except FAILURES as error:
+                    raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
+                self._make_reader = None
+            return self._reader
+
+    def drop_reader(self) -> None:
+        """Rows come by REST from now on."""
+        with self._opening:
+            self._reader = None
 
     @property
     def location(self) -> str:

@@ -107,6 +107,12 @@ def test_a_price_that_is_none_is_refused(text: str) -> None:
         settings(BIGQUERY_USD_PER_TIB=text)
 
 
+def test_the_storage_read_api_can_be_switched_off() -> None:
+    assert [settings(BIGQUERY_STORAGE=text).bigquery_storage for text in ("", "on", "off")] == [True, True, False]
+    with pytest.raises(ConfigurationError, match="BATCH_LLM_BIGQUERY_STORAGE must be on or off"):
+        settings(BIGQUERY_STORAGE="no")
+
+
 @pytest.mark.parametrize("value", ["postgres:x", "duckdb:", "bigquery:", "/some/path"])
 def test_another_warehouse_is_refused_with_what_is_valid(value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"must be duckdb:PATH or bigquery:PROJECT\.DATASET"):
