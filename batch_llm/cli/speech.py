@@ -16,6 +16,7 @@ from typing import Any
 from batch_llm.watching.words import bill_in_words, duration, megabytes, number, one_line, printable, scrubbed, usd
 
 __all__ = [
+    "arguments",
     "bill_in_words",
     "complain",
     "duration",
@@ -67,6 +68,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return str(value)
+
+
+def arguments(job: str, partition: str | None) -> str:
+    """What stands behind a command that is to go on with a run of the job, over one date partition or all of it."""
+    return job if partition is None else f"{job} --partition {partition}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

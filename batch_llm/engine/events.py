@@ -181,6 +181,7 @@ class RunSummary:
     planned: PlanFigures | None = None
     warehouse: WarehouseBill | None = None  # what the run's statements cost so far; None: the warehouse bills nothing
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
+    partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
 
 
 @dataclass(frozen=True, slots=True)
