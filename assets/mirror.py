@@ -145,7 +145,8 @@ class _Mirror:
         partition = partition_key(self.record.run_id, number)
         numbers = slice_report.slice_numbers(self.store.warehouse, self.record, number)
         key = enriched_key(self.family)
-        metadata = slice_report.metadata(self.record, numbers)
+        bill = slice_report.slice_bill(self.store, self.record, number)
+        metadata = slice_report.metadata(self.record, numbers, bill=bill)
         yield dg.AssetMaterialization(key, partition=partition, metadata=metadata)
         for check in slice_report.check_results(key, self.record, number, numbers):
             yield dg.AssetCheckEvaluation(

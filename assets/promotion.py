@@ -11,7 +11,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets.slice_report import Value
+from assets.slice_report import Value, bill_facts
 from assets.tables import facts
 from batch_llm.config.settings import Settings
 from batch_llm.engine import promotion as engine_promotion
@@ -21,6 +21,7 @@ from batch_llm.engine.summary import total
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import declare
 from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.wiring import Store, planner
 
@@ -55,6 +56,7 @@ def output_metadata(store: Store, record: RunRecord, summary: RunSummary) -> dic
     shown = _counters(summary)
     shown["run"] = record.run_id
     shown.update(facts(store, summary.output))
+    shown.update(bill_facts(bill_of(store.runs.statements(record.run_id))))
     if summary.pending:
         shown["partial"] = f"{summary.pending} rows are not answered yet"
     return shown

@@ -116,19 +116,20 @@ def _enrich(context: dg.AssetExecutionContext, settings: Settings, family: Famil
     progress = ProgressLog(context.log, observe=lambda facts: _observe(context, facts))
     published = run_interruptible(lambda interrupts: _ask(settings, record, number, progress, interrupts))
     numbers = slice_report.slice_numbers(store.warehouse, record, number)
+    bill = slice_report.slice_bill(store, record, number)
     if published.pending:
         raise dg.Failure(
             description=f"{published.pending} of {published.rows} rows are not answered yet"
             f"{f' ({progress.stopped})' if progress.stopped else ''}; what is paid is kept. "
             "Rerun this partition to ask them.",
-            metadata=slice_report.metadata(record, numbers),
+            metadata=slice_report.metadata(record, numbers, bill=bill),
             allow_retries=False,
         )
     asked = progress.last is not None and progress.last.requests > 0
     if asked or record.state is not RunState.FINISHED:
         _bring_in(context, store, record, family)
     return dg.MaterializeResult(
-        metadata=slice_report.metadata(record, numbers, rows_per_s=progress.rows_per_s),
+        metadata=slice_report.metadata(record, numbers, rows_per_s=progress.rows_per_s, bill=bill),
         check_results=slice_report.check_results(context.asset_key, record, number, numbers),
     )
 
@@ -153,6 +154,9 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
     latest = next(runs, None)
     if latest is None or _is_older(record, latest):
         return
+    seen = store.warehouse.published_version(record.run_id)
+    if seen is not None and seen.rows < sum(record.slice_rows):
+        return  # counting them would be billed, and some are not there yet
     with store.runs.ending(record.run_id):  # another slice, or a `run` beside it, may end the run at the same time
         counts = store.warehouse.published(record.run_id)
         complete = len(counts) == len(record.slice_rows) and not any(one.pending for one in counts.values())

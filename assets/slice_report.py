@@ -19,16 +19,20 @@ import pyarrow as pa
 
 from batch_llm.errors import ErrorClass
 from batch_llm.journal.base import RunRecord
+from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import LLM_COLUMNS, Warehouse
+from batch_llm.wiring import Store
 
 __all__ = [
     "CHECKS",
     "SliceNumbers",
     "Value",
+    "bill_facts",
     "check_results",
     "check_specs",
     "metadata",
     "sample_table",
+    "slice_bill",
     "slice_numbers",
 ]
 
@@ -94,7 +98,7 @@ def slice_numbers(warehouse: Warehouse, record: RunRecord, number: int) -> Slice
     """Count the stored rows of a slice. Raises `WarehouseError` or `OutputError` when nothing is published."""
     numbers = SliceNumbers()
     shown = _sample_columns(record)
-    for batch in warehouse.rows(f"run:{record.run_id}", where=f"llm_slice = {int(number)}"):
+    for batch in warehouse.rows(f"run:{record.run_id}", slice_number=number):
         _count(numbers, batch, record.run_id)
         missing = SAMPLE_ROWS - len(numbers.sample)
         if missing > 0:
@@ -103,10 +107,17 @@ def slice_numbers(warehouse: Warehouse, record: RunRecord, number: int) -> Slice
     return numbers
 
 
-def metadata(record: RunRecord, numbers: SliceNumbers, *, rows_per_s: float | None = None) -> dict[str, Value]:
+def metadata(
+    record: RunRecord,
+    numbers: SliceNumbers,
+    *,
+    rows_per_s: float | None = None,
+    bill: WarehouseBill | None = None,
+) -> dict[str, Value]:
     """The metadata of a slice. Numbers plot over the partitions; absent ones are unknown, never 0.
 
-    ``rows_per_s``: how fast rows were asked, where somebody measured it.
+    ``rows_per_s``: how fast rows were asked, where somebody measured it. ``bill``: of the warehouse's statements for
+    this slice.
     """
     known: dict[str, Value | None] = {
         "dagster/row_count": numbers.rows,
@@ -127,7 +138,26 @@ def metadata(record: RunRecord, numbers: SliceNumbers, *, rows_per_s: float | No
         "run": record.run_id,
         "model": str(record.job["model"]),
     }
+    return {**{name: value for name, value in known.items() if value is not None}, **bill_facts(bill)}
+
+
+def bill_facts(bill: WarehouseBill | None) -> dict[str, Value]:
+    """What a warehouse's statements cost, as metadata; nothing where it bills nothing."""
+    if bill is None:
+        return {}
+    cost = None if bill.cost_usd is None else float(bill.cost_usd)
+    known: dict[str, Value | None] = {
+        "warehouse_statements": bill.statements,
+        "warehouse_billed_bytes": bill.billed_bytes,
+        "warehouse_slot_ms": bill.slot_ms,
+        "warehouse_cost_usd": cost,
+    }
     return {name: value for name, value in known.items() if value is not None}
+
+
+def slice_bill(store: Store, record: RunRecord, number: int) -> WarehouseBill | None:
+    """What the warehouse's statements for one slice cost so far."""
+    return bill_of(cost for cost in store.runs.statements(record.run_id) if cost.slice_number == number)
 
 
 def check_specs(asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:

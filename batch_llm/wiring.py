@@ -61,6 +61,7 @@ from batch_llm.providers.base import AnyProvider, Provider
 from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
 from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.structured_output import StructureMode
+from batch_llm.statement_costs import StatementCost
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
@@ -108,7 +109,8 @@ def open_store(settings: Settings) -> Store:
 
     Raises `ConfigurationError` for a journal that several machines share without a Redis that they share.
     """
-    warehouse = _warehouse(settings)
+    runs: RunStore
+    warehouse = _warehouse(settings, lambda *noted: runs.note_statement(*noted))  # noqa: PLW0108  made below
     days = settings.retention_days
     retention = None if days is None else Retention(days, warehouse.forget)
     url = settings.journal_url
@@ -116,15 +118,14 @@ def open_store(settings: Settings) -> Store:
     return Store(settings, warehouse, runs, LearnedFiles(settings.home / "learned"))
 
 
-def _warehouse(settings: Settings) -> Warehouse:
+def _warehouse(settings: Settings, note: Callable[[str, StatementCost], None]) -> Warehouse:
     duckdb = DuckDBWarehouse(settings.duckdb_path, settings.runs_dir)
     dataset = settings.bigquery_dataset
     if dataset is None:
         return duckdb
     from batch_llm.warehouse import bigquery  # Google's client takes a second
 
-    reader = partial(bigquery.reader_for, settings)
-    options = bigquery.Options(settings.bigquery_location, settings.bigquery_max_bytes_billed, make_reader=reader)
+    options = bigquery.Options.of(settings, partial(bigquery.reader_for, settings), note)
     client = partial(bigquery.client_for, settings)
     return bigquery.BigQueryWarehouse(client, dataset, settings.runs_dir, duckdb, options)
 

@@ -8,7 +8,7 @@ somebody starts it again, so that a refused key fails once and not five hundred 
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,12 +21,22 @@ from assets.partitions import output_job_name, partition_key, slices_job_name, s
 from assets.tags import ATTEMPT_TAG, RUN_TAG, START_TAG, run_tags
 from batch_llm.errors import BatchLLMError, WarehouseError
 from batch_llm.job.load import DeclaredJob
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import RunRecord, RunState, RunStore
 from batch_llm.warehouse.base import StatusCounts
 from batch_llm.wiring import Store, open_store
 from resources.settings import SettingsResource
+from sensors.published_counts import PublishedCounts
 
-__all__ = ["Decision", "RequestedRun", "SliceRun", "decide", "dispatch_sensor", "interleaved", "requested_records"]
+__all__ = [
+    "Decision",
+    "RequestedRun",
+    "SliceRun",
+    "decide",
+    "dispatch_sensor",
+    "interleaved",
+    "requested_records",
+    "worth_asking",
+]
 
 EVERY_S = 5
 QUEUED_MAX = (
@@ -94,6 +104,21 @@ def decide(run: RequestedRun) -> Decision:
     return Decision(slices=tuple(number for number in left if number not in working and number not in latest))
 
 
+def worth_asking(runs: RunStore, run: RequestedRun) -> bool:
+    """Whether newer counters than the run's could lead to something else.
+
+    While slices of it are at work, theirs cannot: what was requested is not requested again, and the output table waits
+    for the last one. A slice that is to be requested may have been published by somebody else.
+    """
+    decision = decide(run)
+    if decision.promote is not None or decision.halted is not None:
+        return True
+    if not decision.slices:
+        return all(slice_run.status not in _OPEN for slice_run in run.slice_runs)
+    run_id, soon = run.record.run_id, decision.slices[:QUEUED_MAX]
+    return any(runs.size(run_id, number) and runs.is_published(run_id, number) for number in soon)
+
+
 def requested_records(declared: DeclaredJob, records: Iterable[RunRecord]) -> list[RunRecord]:
     """The job's runs that are to be worked on, oldest first.
 
@@ -119,6 +144,7 @@ def interleaved(groups: Sequence[Sequence[T]]) -> Iterator[T]:
 
 def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.SensorDefinition:
     """The one sensor for all declared jobs; ``jobs``: what it may request, their slices and output jobs."""
+    published = PublishedCounts()
 
     @dg.sensor(
         name="dispatch",
@@ -129,7 +155,7 @@ def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.Sens
     )
     def dispatch(context: dg.SensorEvaluationContext, settings: SettingsResource) -> dg.SensorResult | dg.SkipReason:
         try:
-            tick = _tick(context.instance, open_store(settings.create()), declared_jobs)
+            tick = _tick(_Looking(context.instance, open_store(settings.create()), published), declared_jobs)
         except BatchLLMError as error:
             return dg.SkipReason(f"could not look at the runs: {error}")
         if not tick.requests:
@@ -139,13 +165,24 @@ def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.Sens
     return dispatch
 
 
-def _tick(instance: dg.DagsterInstance, store: Store, declared_jobs: DeclaredJobs) -> _Tick:
+@dataclass(frozen=True, slots=True)
+class _Looking:
+    """Where a tick looks."""
+
+    instance: dg.DagsterInstance
+    store: Store
+    published: PublishedCounts
+
+
+def _tick(looking: _Looking, declared_jobs: DeclaredJobs) -> _Tick:
+    instance, store = looking.instance, looking.store
     tick = _Tick()
     slices: list[list[dg.RunRequest]] = []
     wanted = [[(declared, record) for record in _records(store, declared)] for declared in declared_jobs.jobs]
+    looking.published.keep_only({record.run_id for each in wanted for _, record in each})
     for declared, record in sorted(islice(interleaved(wanted), RUNS_MAX), key=lambda one: one[1].created_at):
         try:
-            run = _look(instance, store, declared, record)
+            run = _look(looking, declared, record)
         except WarehouseError as error:
             tick.said.append(f"{record.run_id}: the warehouse is busy ({error})")
             continue
@@ -165,7 +202,8 @@ def _records(store: Store, declared: DeclaredJob) -> list[RunRecord]:
     return requested_records(declared, store.runs.all(declared.job.name))
 
 
-def _look(instance: dg.DagsterInstance, store: Store, declared: DeclaredJob, record: RunRecord) -> RequestedRun:
+def _look(looking: _Looking, declared: DeclaredJob, record: RunRecord) -> RequestedRun:
+    instance, store = looking.instance, looking.store
     runs = instance.get_runs(dg.RunsFilter(job_name=slices_job_name(declared.job.name), tags={RUN_TAG: record.run_id}))
     starts = instance.get_runs(dg.RunsFilter(tags={START_TAG: record.run_id}), limit=1)
     slice_runs = [
@@ -174,7 +212,11 @@ def _look(instance: dg.DagsterInstance, store: Store, declared: DeclaredJob, rec
         if _PARTITION_TAG in run.tags
     ]
     attempt = starts[0].run_id[:8] if starts else "first"
-    return RequestedRun(record, attempt, store.warehouse.published(record.run_id), slice_runs)
+    run = RequestedRun(record, attempt, {}, slice_runs)
+    counts = looking.published.of(
+        store, record.run_id, lambda known: worth_asking(store.runs, replace(run, counts=known))
+    )
+    return replace(run, counts=counts)
 
 
 def _queued(instance: dg.DagsterInstance) -> int:

@@ -57,6 +57,8 @@ def forget_runs(name: str) -> list[str]:
             store.warehouse.forget(run_id)  # first: the record that leads here goes last
             store.runs.delete(run_id)
         named = {record.source for record in store.runs.all()}
+        for source in {record.source for record in records}:
+            store.warehouse.forget_drafts(source)
         drop_uploads(store.settings.uploads_dir, {record.source for record in records}, named)
         store.learned.forget(name)
     return runs

@@ -10,14 +10,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.jobs import declared_job
-from batch_llm.cli.speech import duration, number, print_json, say, usd
+from batch_llm.cli.speech import bill_in_words, duration, megabytes, number, print_json, say, usd
 
 if TYPE_CHECKING:
     from batch_llm.engine.planning import DayNeed, Plan
+    from batch_llm.warehouse.base import ExpectedStatement
 
 __all__ = ["plan_in_words", "print_plan"]
-
-MB = 1_000_000
 
 
 def print_plan(reference: str, partition: str | None, *, json: bool) -> None:
@@ -102,16 +101,24 @@ def _time(plan: Plan) -> str:
 
 
 def _warehouse(plan: Plan) -> list[str]:
-    """A line where the warehouse bills what it reads."""
-    if plan.freeze_bytes is None:
-        return []
-    return [f"warehouse {plan.freeze_bytes / MB:,.1f} MB of the input are read to freeze it (by a dry run)"]
+    """Some lines where the warehouse bills what it reads."""
+    lines = [_statement(each) for each in plan.warehouse]
+    if plan.freeze_bytes is not None:
+        lines.insert(0, f"freeze {megabytes(plan.freeze_bytes)} of the input (by a dry run), once for plan and run")
+    return [f"{'' if place else 'warehouse':<10}{line}" for place, line in enumerate(lines)]
+
+
+def _statement(each: ExpectedStatement) -> str:
+    times = "" if each.times == 1 else f", {each.times:,} times"
+    if each.billed_bytes is not None:
+        return f"{each.name} {megabytes(each.billed_bytes)} (by a dry run){times}"
+    return f"{each.name} cannot be known before; {megabytes(each.least_bytes)} at least{times}"
 
 
 def _spent(plan: Plan) -> str:
-    if plan.freeze_bytes is None:
+    if plan.billed is None:
         return "Nothing was spent."
-    return "No model was asked. The warehouse billed what this plan read, and bills it again for the run."
+    return f"No model was asked. The warehouse, for this plan: {bill_in_words(plan.billed)}."
 
 
 def _day(need: DayNeed) -> str:

@@ -14,7 +14,7 @@ from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.keys import find_key, parse_key
 from batch_llm.cli.speech import print_json, say, table
 from batch_llm.cli.vectors import shortened, vector_in_words
-from batch_llm.errors import ConfigurationError, JournalError
+from batch_llm.errors import ConfigurationError, JournalError, OutputError
 
 if TYPE_CHECKING:
     from batch_llm.journal.base import Entry, RunRecord
@@ -134,10 +134,11 @@ def _is_about(entry: Entry, row: int) -> bool:
 
 def _published(run: KnownRun, place: _RowPlace, key: tuple[str, ...]) -> dict[str, Any]:
     """The row as it was published; empty before that."""
-    if place.slice_number not in run.store.warehouse.published(run.record.run_id):
+    try:
+        rows = run.store.warehouse.rows(f"run:{run.record.run_id}", slice_number=place.slice_number)
+    except OutputError:
         return {}
-    where = f"llm_slice = {place.slice_number}"
-    for batch in run.store.warehouse.rows(f"run:{run.record.run_id}", where=where):
+    for batch in rows:
         at = find_key(batch, run.record.key, key)
         if at is not None:
             row: dict[str, Any] = batch.slice(at, 1).to_pylist()[0]

@@ -13,12 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from batch_llm.watching.words import duration, number, one_line, printable, scrubbed, usd
+from batch_llm.watching.words import bill_in_words, duration, megabytes, number, one_line, printable, scrubbed, usd
 
 __all__ = [
     "arguments",
+    "bill_in_words",
     "complain",
     "duration",
+    "megabytes",
     "number",
     "one_line",
     "print_json",

@@ -12,10 +12,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.jobs import known_run, open_home
-from batch_llm.cli.speech import print_json, say, table, usd
+from batch_llm.cli.speech import bill_in_words, print_json, say, table, usd
 
 if TYPE_CHECKING:
     from batch_llm.journal.base import RunRecord, RunStore
+    from batch_llm.statement_costs import WarehouseBill
     from batch_llm.wiring import Store
 
 __all__ = ["RunStatus", "print_status", "status_of"]
@@ -40,6 +41,7 @@ class RunStatus:
     slices_published: int
     cost_usd: Decimal | None  # of the published rows
     parked_until: datetime | None  # nothing parks a run yet
+    warehouse: WarehouseBill | None  # what the run's statements cost so far; None: the warehouse bills nothing
     reason: str | None  # why rows are pending, an error class
 
 
@@ -65,6 +67,9 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
         print_json(asdict(found[0]) if reference is not None else [asdict(one) for one in found])
     elif found:
         say(_in_words(found))
+        for one in found:
+            if one.warehouse is not None:
+                say(f"{one.run_id}: warehouse {bill_in_words(one.warehouse)}")
     else:
         say("No job has run in this home yet. Try: batch-llm demo")
 
@@ -72,6 +77,7 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
 def status_of(store: Store, record: RunRecord) -> RunStatus:
     """Count a run's rows: stored rows first, journals for the slices that are not published."""
     from batch_llm.engine.summary import total
+    from batch_llm.statement_costs import bill_of
 
     published = store.warehouse.published(record.run_id)
     stored = total(published.values())
@@ -81,6 +87,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
     failed = stored.failed + journal.failed
     pending = sum(record.slice_rows) - stored.ok - failed
     in_flight = journal.sent if going else 0
+    reason = _reason(store, record) if stored.pending else None
     return RunStatus(
         job=record.job["name"],
         run_id=record.run_id,
@@ -97,7 +104,8 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         slices_published=len(published),
         cost_usd=stored.cost_usd,
         parked_until=None,
-        reason=_reason(store, record) if stored.pending else None,
+        reason=reason,
+        warehouse=bill_of(store.runs.statements(record.run_id)),
     )
 
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch_llm.cli.exits import SAMPLE
-from batch_llm.cli.speech import arguments, duration, number, usd
+from batch_llm.cli.speech import arguments, bill_in_words, duration, number, usd
 from batch_llm.engine.events import RunSummary
 from batch_llm.watching.board import counted
 
@@ -20,7 +20,7 @@ __all__ = ["summary_as_json", "summary_in_words"]
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
     "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped", "cost_unknown_rows",
-    "planned_cost_usd", "planned", "partition",
+    "planned_cost_usd", "planned", "partition", "warehouse",
 )  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def summary_in_words(summary: RunSummary) -> str:
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
         *_costs_and_tokens(summary),
+        *([] if summary.warehouse is None else [f"  warehouse {bill_in_words(summary.warehouse)}"]),
         f"  output {summary.output}   run {summary.run_id}",
     ]
     if summary.nothing_to_do:

@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -46,6 +47,8 @@ class Settings:
     bigquery_max_bytes_billed: int | None = (
         None  # BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED, of one statement; None: no limit
     )
+    # BATCH_LLM_BIGQUERY_USD_PER_TIB, of bytes billed; None: what a statement costs is not known
+    bigquery_usd_per_tib: Decimal | None = None
     # BATCH_LLM_BIGQUERY_STORAGE, on or off: may rows come by the Storage Read API, where its client is installed
     bigquery_storage: bool = True
     journal: str | None = None  # BATCH_LLM_JOURNAL: a folder, file:// or another fsspec URL; None: in the home
@@ -64,8 +67,8 @@ class Settings:
         Raises:
             ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known, ``BATCH_LLM_JOURNAL`` holds
                 credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days,
-                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes, or ``BATCH_LLM_BIGQUERY_STORAGE`` neither
-                on nor off.
+                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes, ``BATCH_LLM_BIGQUERY_USD_PER_TIB`` no price,
+                or ``BATCH_LLM_BIGQUERY_STORAGE`` neither on nor off.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -83,6 +86,7 @@ class Settings:
             bigquery_project=read("BIGQUERY_PROJECT"),
             bigquery_location=read("BIGQUERY_LOCATION"),
             bigquery_max_bytes_billed=_bytes("BIGQUERY_MAX_BYTES_BILLED", read("BIGQUERY_MAX_BYTES_BILLED")),
+            bigquery_usd_per_tib=_price("BIGQUERY_USD_PER_TIB", read("BIGQUERY_USD_PER_TIB")),
             bigquery_storage=_switch("BIGQUERY_STORAGE", read("BIGQUERY_STORAGE")),
             journal=_journal(read("JOURNAL")),
             retention_days=_days(read("RETENTION_DAYS")),
@@ -196,6 +200,21 @@ def _bytes(name: str, text: str | None) -> int | None:
     if not text.isdecimal() or not int(text):
         raise ConfigurationError(f"BATCH_LLM_{name} must be a whole number of bytes above 0, got {mask(text)}")
     return int(text)
+
+
+def _price(name: str, text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        usd = Decimal(text)
+    except InvalidOperation:
+        usd = Decimal("NaN")
+    if not usd.is_finite() or usd < 0:
+        raise ConfigurationError(
+            f"BATCH_LLM_{name} must be a price in US dollars, such as 6.25, got {mask(text)}; unset it when the price "
+            "is not known"
+        )
+    return usd
 
 
 def _switch(name: str, text: str | None) -> bool:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
+from batch_llm.statement_costs import WarehouseBill
+
 __all__ = [
     "BudgetMark",
     "Event",
@@ -177,6 +179,7 @@ class RunSummary:
     failed_by_class: dict[str, int] = field(default_factory=dict)
     planned_cost_usd: Decimal | None = None  # None: the price was unknown, or nothing was planned
     planned: PlanFigures | None = None
+    warehouse: WarehouseBill | None = None  # what the run's statements cost so far; None: the warehouse bills nothing
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
     partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
 

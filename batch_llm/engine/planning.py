@@ -21,7 +21,8 @@ from batch_llm.engine.starting import Started, check, freeze_spec, same_run, sig
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
-from batch_llm.warehouse.base import FrozenInput
+from batch_llm.statement_costs import WarehouseBill, bill_of
+from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
 
 __all__ = ["Counted", "DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
@@ -89,7 +90,10 @@ class Plan:
     days: list[DayNeed]  # of each declared limit per day
     prompts: list[str]  # two rendered prompts
     warnings: list[str]
-    freeze_bytes: int | None = None  # of the input, billed by the warehouse for a plan and for a run; None: nothing is
+    # of the input, to freeze it; None: that is not billed. A plan reads them, the run that follows takes its rows over
+    freeze_bytes: int | None = None
+    warehouse: tuple[ExpectedStatement, ...] = ()  # what the run's further statements will bill; empty: nothing is
+    billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
 
 
 class Planner:
@@ -115,18 +119,24 @@ class Planner:
         signature, shape = signatures(parts)
         latest = latest_run(parts)
         if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
-            return self._estimate(frozen_input(latest), latest)
+            return self._looked_at(frozen_input(latest), latest)
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
         billed_bytes = parts.warehouse.freeze_bytes(spec)
         try:
-            return replace(self._estimate(parts.warehouse.freeze(spec), latest), freeze_bytes=billed_bytes)
+            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), latest)
+            return replace(plan, freeze_bytes=billed_bytes, billed=bill_of(parts.runs.statements(run_id)))
         finally:
             parts.warehouse.forget(run_id)
+            parts.runs.delete(run_id)
 
-    def _estimate(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
+    def _looked_at(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
         unfinished = latest is not None and latest.state is not RunState.FINISHED
         earlier = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
+        expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
+        return replace(self._estimate(frozen, earlier), warehouse=expected)
+
+    def _estimate(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
         seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
         return self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
 

@@ -256,7 +256,7 @@ def _limits_of_rows(parts: JobParts, tokens_per_row: float) -> Limits:
 
 def _tokens_per_row(parts: JobParts, where: str | None) -> tuple[float, float]:
     """Input and output tokens of a row, guessed from the first rows."""
-    head = parts.warehouse.head(parts.source, parts.columns, where, SAMPLE_ROWS)
+    head = parts.warehouse.sample(parts.source, parts.columns, where, SAMPLE_ROWS)
     costs = []
     rows = [row for batch in head.to_batches() for row in python_rows(batch, parts.asked_columns) if row is not None]
     for row in rows:

@@ -18,6 +18,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
 from batch_llm.journal.base import RunRecord
+from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["fingerprint", "plan_figures", "summarise", "total"]
@@ -57,6 +58,7 @@ def summarise(
     plan = keep_learned(parts, record)
     all_rows = sum(record.slice_rows)
     stored = total(counts.values())
+    failed_by_class = _failed_by_class(parts, record) if stored.failed else {}
     return RunSummary(
         job=parts.declared.job.name,
         run_id=record.run_id,
@@ -77,7 +79,8 @@ def summarise(
         partition=record.partition,
         planned_cost_usd=None if plan is None else plan.cost_usd,
         planned=None if plan is None else plan_figures(plan),
-        failed_by_class=_failed_by_class(parts, record) if stored.failed else {},
+        failed_by_class=failed_by_class,
+        warehouse=bill_of(parts.runs.statements(record.run_id)),
     )
 
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Protocol
 
+from batch_llm.statement_costs import StatementCost
+
 __all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
 
 
@@ -216,4 +218,15 @@ class RunStore(Protocol):
 
     def save_spent(self, run_id: str, slice_number: int, spent_usd: str) -> None:
         """Remember what the slice's journal as it stands has cost."""
+        ...
+
+    def note_statement(self, run_id: str, cost: StatementCost) -> None:
+        """Keep what a statement of the warehouse cost the run, by any number of processes at once.
+
+        One that cannot be kept is lost: no run fails for it.
+        """
+        ...
+
+    def statements(self, run_id: str) -> list[StatementCost]:
+        """What was kept, each job once, however often it was told; nothing when the warehouse bills nothing."""
         ...

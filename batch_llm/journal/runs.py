@@ -8,6 +8,7 @@ Belongs here: saving, finding and deleting run records, and where a run's files 
     <runs>/<run_id>/journal/0000.published how much of the journal is published
     <runs>/<run_id>/journal/0000.spent  what the slice's journal cost, so that it need not be read again
     <runs>/<run_id>/journal/0000.worker the process that writes the journal, for messages
+    <runs>/<run_id>/statements          what statements of the warehouse cost, a line each; figures only
     <runs>/<run_id>/at_work             locked by everybody who works on the run; their process numbers, for messages
     <runs>/<run_id>/ending, changing    locked while the run is promoted, while its record is changed
     <runs>/<job>.starting               locked while somebody decides which run of the job is next
@@ -33,6 +34,7 @@ from batch_llm.journal.base import Entry, RunRecord, RunState
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.retention import Retention, erase_expired
+from batch_llm.statement_costs import StatementCost
 
 __all__ = ["LocalRunStore", "read_record", "record_bytes"]
 
@@ -187,6 +189,23 @@ class LocalRunStore:
         size = self.size(run_id, slice_number)
         marked = self.journal_path(run_id, slice_number).with_suffix(".published")
         return size == (int(marked.read_text() or 0) if marked.exists() else 0)
+
+    def note_statement(self, run_id: str, cost: StatementCost) -> None:
+        """See `RunStore.note_statement`."""
+        path = self.runs_dir / run_id / "statements"
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab", buffering=0) as file:  # one write: lines of several processes do not mix
+                file.write(f"{cost.as_text()}\n".encode())
+
+    def statements(self, run_id: str) -> list[StatementCost]:
+        """See `RunStore.statements`."""
+        try:
+            lines = (self.runs_dir / run_id / "statements").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+        known = (StatementCost.from_text(line) for line in lines)
+        return list({cost.job_id: cost for cost in known if cost is not None}.values())
 
     def sweep(self) -> None:
         """See `RunStore.sweep`; and runs that ended longer ago than they are to be kept."""

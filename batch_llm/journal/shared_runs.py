@@ -7,6 +7,7 @@ be made again from the store.
     <store>/<run_id>/run.json             the record: a run is there when this is
     <store>/<run_id>/frozen/0000.parquet  the frozen slices, and manifest.json
     <store>/<run_id>/journal/0000/..      see slice_objects.py
+    <store>/<run_id>/statements/<figures> what a statement of the warehouse cost, all of it in the name
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from batch_llm.journal.runs import LocalRunStore, read_record, record_bytes
 from batch_llm.journal.segments import chain_end, newest_epoch
 from batch_llm.journal.shipped import ShippedJournal, ShippingTimes
 from batch_llm.journal.slice_objects import SliceListing, SliceObjects
+from batch_llm.statement_costs import StatementCost
 
 __all__ = ["SharedRunStore"]
 
@@ -287,6 +289,19 @@ class SharedRunStore:
         with suppress(JournalUnreachable):
             if size:
                 self._mark(run_id, slice_number, "spent", f"{size}-{spent_usd}")
+
+    def note_statement(self, run_id: str, cost: StatementCost) -> None:
+        """See `RunStore.note_statement`."""
+        with suppress(JournalUnreachable):
+            self._store.put(f"{run_id}/statements/{cost.as_text()}", b"")
+
+    def statements(self, run_id: str) -> list[StatementCost]:
+        """See `RunStore.statements`; what the store does not tell now is left out."""
+        with suppress(JournalUnreachable):
+            names = self._store.names(f"{run_id}/statements")
+            known = (StatementCost.from_text(name.rpartition("/")[2]) for name in names)
+            return list({cost.job_id: cost for cost in known if cost is not None}.values())
+        return []
 
     def mark_published(self, run_id: str, slice_number: int) -> None:
         """See `RunStore.mark_published`; the journal is whole in the store then, in one object."""

@@ -49,7 +49,7 @@ class RunResult:
         run_id = self.summary.run_id
         slices = len(self.store.runs.get(run_id).slice_rows)
         for slice_number in range(max(1, slices)):  # a slice that was published again lies behind the others
-            yield from self.store.warehouse.rows(f"run:{run_id}", where=f"llm_slice = {slice_number}")
+            yield from self.store.warehouse.rows(f"run:{run_id}", slice_number=slice_number)
 
     def to_arrow(self) -> pa.Table:
         """The rows as a pyarrow Table."""

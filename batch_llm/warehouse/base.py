@@ -19,10 +19,12 @@ __all__ = [
     "LLM_COLUMNS",
     "LLM_SCHEMA",
     "DateRange",
+    "ExpectedStatement",
     "FreezeSpec",
     "FrozenInput",
     "Loaded",
     "Published",
+    "PublishedVersion",
     "SliceInfo",
     "StatusCounts",
     "TableInfo",
@@ -93,6 +95,16 @@ class FreezeSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ExpectedStatement:
+    """What a run's statements of one kind will bill, as far as it can be told before."""
+
+    name: str  # the operation
+    times: int  # in a run that goes through at once
+    billed_bytes: int | None  # of each; None: it cannot be known before
+    least_bytes: int  # each bills so many at least
+
+
+@dataclass(frozen=True, slots=True)
 class SliceInfo:
     """One slice of a frozen input."""
 
@@ -123,6 +135,14 @@ class Published:
 
     rows: int  # rows of the slice, or of the output table
     place: str  # where they are, to show
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedVersion:
+    """A run's published rows, not looked into."""
+
+    rows: int  # of all slices, whatever their status
+    token: str  # changes whenever the rows may have changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +196,10 @@ class Warehouse(Protocol):
         """The first rows of an input, for previews and estimates; fewer when they are long: a few megabytes in all."""
         ...
 
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """Rows to guess sizes by: those of `head`; where a filter would be billed, the first rows without it."""
+        ...
+
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """All rows of a file (or glob), in the columns and types that a job over it would get. Raises `InputError`."""
         ...
@@ -192,8 +216,27 @@ class Warehouse(Protocol):
         """Check the key (unique, never null: else `InputError` with examples), then write the slices."""
         ...
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """`freeze`, for somebody who only looks and forgets it again, with the same checks.
+
+        Where reading the input is billed, a draft is kept for a while: a `freeze` (or another plan) of the same rows
+        in the same slices takes it over instead of reading again.
+        """
+        ...
+
+    def forget_drafts(self, source: str) -> None:
+        """Drop the drafts that plans over this input have left."""
+        ...
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """The bytes of the input that freezing it would be billed for, without doing it; None: nothing is billed."""
+        ...
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """What a run over this frozen input would bill from here on, found out at no cost; empty: nothing.
+
+        ``table``, ``runs``: as for `prior`.
+        """
         ...
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
@@ -223,6 +266,10 @@ class Warehouse(Protocol):
         """The counters of each published slice of a run (or of one of them), from its stored rows."""
         ...
 
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """What can be seen of a run's published rows at no cost; None: counting them costs nothing either."""
+        ...
+
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """Bring a run's published rows into the output table, all or nothing; repeating changes nothing.
 
@@ -237,12 +284,18 @@ class Warehouse(Protocol):
         ...
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """Rows of an output table, or of a run's published rows when ``place`` is ``run:<run_id>``.
 
-        At least one batch, so that the columns are known where there are no rows. Raises `OutputError` when there is
-        no such table.
+        ``slice_number``: those of one slice; of a run's published rows that costs nothing. At least one batch,
+        so that the columns are known where there are no rows. Raises `OutputError` when there is no such table.
         """
         ...
 

@@ -15,7 +15,7 @@ from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import Mode
 from batch_llm.warehouse.refs import LIVE_SUFFIX, is_file, listed
 
-__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "refuse_taken"]
+__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "of_slice", "refuse_taken"]
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
@@ -28,6 +28,14 @@ GIVES_WAY: dict[Mode, str] = {
     "append_missing": f"{_PENDING} OR (present.llm_status = 'failed' AND incoming.llm_status = 'ok')",
 }
 """Mode: the condition, in any SQL, under which the output's row gives way to the run's."""
+
+
+def of_slice(where: str | None, slice_number: int | None) -> str | None:
+    """A condition, in any SQL, that holds for the rows of one slice only; None: for all."""
+    if slice_number is None:
+        return where
+    own = f"llm_slice = {int(slice_number)}"
+    return own if where is None else f"(\n{where}\n) AND {own}"
 
 
 def check_names(table: str, schema: pa.Schema, key: Sequence[str]) -> None:

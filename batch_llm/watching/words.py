@@ -9,7 +9,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-__all__ = ["duration", "number", "one_line", "printable", "scrubbed", "usd"]
+from batch_llm.statement_costs import WarehouseBill
+
+__all__ = ["bill_in_words", "duration", "megabytes", "number", "one_line", "printable", "scrubbed", "usd"]
 
 
 def scrubbed(text: str) -> str:
@@ -50,6 +52,18 @@ def usd(value: Decimal | None) -> str:
     if value == 0 or value >= 1:
         return f"${value:,.2f}"
     return f"${value:.4f}" if value >= Decimal("0.0001") else "< $0.0001"
+
+
+def megabytes(size_bytes: int | None) -> str:
+    """Bytes for people, in MB of 1,000,000; unknown stays unknown."""
+    return "an unknown number of bytes" if size_bytes is None else f"{size_bytes / 1_000_000:,.1f} MB"
+
+
+def bill_in_words(bill: WarehouseBill) -> str:
+    """What a warehouse's statements cost: bytes, slot time, money as far as it is known."""
+    used = "unknown" if bill.slot_ms is None else duration(bill.slot_ms / 1000)
+    statements = f"{bill.statements:,} statement{'' if bill.statements == 1 else 's'}"
+    return f"{megabytes(bill.billed_bytes)} billed in {statements}, slot time {used}, cost {usd(bill.cost_usd)}"
 
 
 def duration(seconds: float | None) -> str:

@@ -92,3 +92,10 @@ async def open_simulator() -> AsyncIterator[Open]:
     """Opens simulators with SDK clients."""
     async with simulators() as opened:
         yield opened
+
+
+@pytest.fixture(params=["table", "schema.table", "file"])
+def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Every kind of output table."""
+    names = {"table": "tone", "schema.table": "results.tone", "file": str(tmp_path / "out [1]" / "tone.parquet")}
+    return names[request.param]

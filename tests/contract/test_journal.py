@@ -14,6 +14,7 @@ from redis import Redis
 
 from batch_llm.errors import JournalBusy, JournalUnreachable
 from batch_llm.journal.base import Entry, EntryKind, RunStore
+from batch_llm.statement_costs import StatementCost
 from tests.contract.journal_lab import FAST, RUN, WRITER, Machine, answer, rows
 from tests.redis_server import RedisServer
 from tests.s3_server import S3Server, s3_environment, s3_server
@@ -55,6 +56,18 @@ def test_an_entry_comes_back_as_it_was(machine: Machine) -> None:
     journal.close()
     journal.close()
     assert list(machine.runs().entries(RUN, 0)) == found
+
+
+def test_what_statements_cost_is_kept_once_each(machine: Machine) -> None:
+    """Whoever tells it how often; half a line, of a process that was killed, is none."""
+    costs = [StatementCost("published", f"job-{number}", number, 10 << 20, 5, None) for number in range(3)]
+    assert machine.runs().statements(RUN) == []
+    for cost in (*costs, costs[0]):
+        machine.runs().note_statement(RUN, cost)
+    torn = machine.folder / RUN / "statements"
+    if torn.exists():
+        torn.write_bytes(torn.read_bytes()[:-9])
+    assert sorted(machine.runs().statements(RUN), key=lambda cost: cost.job_id) == costs
 
 
 def test_a_journal_grows_over_several_openings(machine: Machine) -> None:

@@ -1,7 +1,7 @@
 """The Warehouse protocol: one suite for every implementation.
 
 Belongs here: what every warehouse promises of slices and outputs. Not here: inputs (test_warehouse_inputs.py),
-crashes, repetition, memory (test_warehouse_durability.py), what only one implementation can do
+reading what is stored (test_warehouse_rows.py), crashes, repetition, memory (test_warehouse_durability.py), what only one implementation can do
 (tests/unit/warehouse/).
 """
 
@@ -29,14 +29,6 @@ from tests.contract.warehouse_lab import (
     stored,
     written,
 )
-
-
-@pytest.fixture(params=["table", "schema.table", "file"])
-def output(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Every kind of output table."""
-    names = {"table": "tone", "schema.table": "results.tone", "file": str(tmp_path / "out [1]" / "tone.parquet")}
-    return names[request.param]
-
 
 # ---- published slices
 
@@ -104,6 +96,19 @@ def test_answers_may_be_called_as_our_counters_are(warehouse: Warehouse) -> None
     rows = [{**row, **dict.fromkeys(names, "x")} for row in output_rows("r1", 0, {"a": "ok", "b": "failed"})]
     warehouse.publish("r1", 0, batches(rows, schema), schema)
     assert warehouse.published("r1") == {0: StatusCounts(2, 1, 1, 0, 0, 4, 20, 6, Decimal("0.000000125"), 1)}
+
+
+def test_a_version_of_published_rows_changes_with_them(warehouse: Warehouse) -> None:
+    """Or there is none, and counting costs nothing."""
+    seen = [warehouse.published_version("r1")]
+    for number, answer in ((0, "one"), (1, "one"), (1, "two")):
+        publish(warehouse, "r1", number, {f"k{number}": "ok"}, answer)
+        seen.append(warehouse.published_version("r1"))
+        assert warehouse.published_version("r1") == seen[-1]
+        assert set(warehouse.published("r1")) == set(range(number + 1))
+    known = [each for each in seen if each is not None]
+    assert not known or [each.rows for each in known] == [0, 1, 2, 2]
+    assert len({each.token for each in known}) == len(known)
 
 
 def test_rows_of_another_slice_are_refused(warehouse: Warehouse) -> None:
@@ -334,29 +339,6 @@ def test_earlier_rows_of_a_slice_are_found_wherever_they_are(warehouse: Warehous
         ("k00003", "ok", "2"),
     ]
     assert set(LLM_COLUMNS) <= set(rows[0])
-
-
-def test_rows_can_be_chosen(warehouse: Warehouse, output: str) -> None:
-    publish(warehouse, "r1", 0, {"a": "ok", "b": "failed", "c": "ok"})
-    warehouse.promote("r1", output, KEY, "upsert")
-    chosen = warehouse.rows(output, columns=["llm_status", "id"], where="llm_status = 'failed' OR id = ''", limit=1)
-    assert [row for batch in chosen for row in batch.to_pylist()] == [{"llm_status": "failed", "id": "b"}]
-    some = warehouse.rows(output, where="llm_status = 'ok'", limit=1)
-    assert [row["llm_status"] for batch in some for row in batch.to_pylist()] == ["ok"]
-    with pytest.raises(OutputError, match="no column 'answr'; the nearest name is 'answer'"):
-        warehouse.rows(output, columns=["answr"])
-    with pytest.raises(OutputError, match="where"):
-        warehouse.rows(output, where="llm_status = ")
-    with pytest.raises(OutputError, match="run r9 has published nothing"):
-        warehouse.rows("run:r9")
-
-
-def test_the_warehouse_is_free_while_rows_are_read(warehouse: Warehouse) -> None:
-    """A slow reader keeps nobody from publishing, and still sees what it began with."""
-    publish(warehouse, "r1", 0, dict.fromkeys("abcdef", "ok"))
-    reading = warehouse.rows("run:r1")
-    publish(warehouse, "r1", 0, {"z": "ok"})
-    assert sum(batch.num_rows for batch in reading) == 6
 
 
 def test_a_forgotten_run_is_gone_and_its_output_stays(lab: Lab, output: str, tmp_path: Path) -> None:

@@ -63,10 +63,11 @@ class Daemon:
         )
 
     def work_off(self, *, ticks: int = 20) -> list[str]:
-        """Dispatch until nothing is requested any more; the names of the jobs that ran."""
+        """Dispatch until nothing is requested any more, in one code server; the names of the jobs that ran."""
         ran: list[str] = []
+        defs = self.location.definitions()
         for _ in range(ticks):
-            requests = self.tick("dispatch")
+            requests = self._tick(defs, "dispatch")
             if not requests:
                 return ran
             for request in requests:

@@ -160,20 +160,78 @@ async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab,
     assert (summary.ok, [row["id"] for row in lab.rows(out)]) == (70, list(range(70)))
 
 
-async def test_a_plan_says_what_the_warehouse_bills(lab: BigQueryRunLab) -> None:
-    """The key and the text of 200 rows, by a dry run."""
+async def test_a_plan_and_its_run_are_billed_once(lab: BigQueryRunLab) -> None:
+    """What the plan says is what the run does: the key and the text of 200 rows are read by the plan alone."""
     lab.dataset(ROWS)
     where = {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables", "BATCH_LLM_BIGQUERY_LOCATION": "US"}
     cli = CommandLine(lab, where)
     async with lab.simulator():
-        job = cli.job_file(input={"table": "texts", "key": ["id"], "where": "id < 150"})
+        job = cli.job_file()
         plan = await cli.run("plan", job, "--json")
         assert plan.code == 0, plan.err
-        assert plan.json["rows"] == 150
+        assert (plan.json["rows"], plan.json["slices"]) == (ROWS, 4)
         assert ROWS * 8 < plan.json["freeze_bytes"] < ROWS * 40
+        assert (plan.json["billed"]["statements"], plan.json["billed"]["cost_usd"]) == (2, None)
+        assert [(each["name"], each["times"], each["billed_bytes"]) for each in plan.json["warehouse"]] == [
+            ("published", 5, None),
+            ("promote", 1, None),
+        ]
         words = await cli.run("plan", job)
-    assert "MB of the input are read to freeze it" in words.out
-    assert "Nothing was spent" not in words.out
+        assert "of the input (by a dry run), once for plan and run" in words.out
+        assert "Nothing was spent" in words.out
+        ran = await cli.run("run", job, "--yes", "--json")
+    assert (ran.code, ran.json["ok"]) == (0, ROWS), ran.err
+    kept = wiring.open_store(lab.settings).runs.statements(ran.json["run_id"])
+    assert {cost.name for cost in kept} == {"published", "promote_upsert"}
+    assert not list(lab.settings.runs_dir.glob("plan-*"))
+    assert (await cli.run("forget", "lab.yaml", "--yes")).code == 0
+    with open_client(PROJECT) as client:
+        assert {entry.table_id for entry in client.list_tables(f"{PROJECT}.tables")} == {"texts", "out"}
+
+
+async def test_a_plan_says_what_earlier_answers_will_cost(lab: BigQueryRunLab) -> None:
+    """By a dry run before; the same is billed in the end."""
+    lab.dataset(ROWS)
+    job = lab.job()
+    async with lab.simulator():
+        await lab.run(job)
+        with open_client(PROJECT) as client:
+            client.query_and_wait("UPDATE tables.texts SET text = 'another' WHERE id = 7")
+        plan = wiring.planner(lab.settings, job).plan()
+        assert (plan.changed, plan.done) == (1, ROWS - 1)
+        (prior,) = [each for each in plan.warehouse if each.name == "prior"]
+        summary = await lab.run(job)
+    assert summary.requests == 1
+    kept = wiring.open_store(lab.settings).runs.statements(summary.run_id)
+    assert [cost.billed_bytes for cost in kept if cost.name == "prior"] == [prior.billed_bytes]
+
+
+async def test_what_statements_cost_is_told_and_kept(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """By the run, by another process later; as much as BigQuery itself says of the jobs. Gone when the run is."""
+    lab.dataset(ROWS)
+    where = {
+        "BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables",
+        "BATCH_LLM_BIGQUERY_LOCATION": "US",
+        "BATCH_LLM_BIGQUERY_USD_PER_TIB": "6.25",
+    }
+    cli = CommandLine(lab, where)
+    async with lab.simulator():
+        ran = await cli.run("run", cli.job_file(), "--yes", "--json")
+    assert ran.code == 0, ran.err
+    kept = wiring.open_store(lab.settings).runs.statements(ran.json["run_id"])
+    with open_client(PROJECT) as client:
+        jobs = [client.get_job(cost.job_id, location="US") for cost in kept]
+    assert [cost.billed_bytes for cost in kept] == [job.total_bytes_billed for job in jobs]
+    assert {"freeze", "check_frozen", "published", "promote_upsert"} <= {cost.name for cost in kept}
+    billed = sum(cost.billed_bytes or 0 for cost in kept)
+    told = ran.json["warehouse"]
+    assert (told["statements"], told["billed_bytes"]) == (len(kept), billed)
+    assert told["cost_usd"] == pytest.approx(billed / (1 << 40) * 6.25, abs=1e-6)
+    status = await cli.run("status", "lab.yaml", "--json")
+    assert status.json["warehouse"]["billed_bytes"] >= billed
+    assert "warehouse" in (await cli.run("status")).out
+    assert (await cli.run("forget", "lab.yaml", "--yes")).code == 0
+    assert wiring.open_store(lab.settings).runs.statements(ran.json["run_id"]) == []
 
 
 async def test_a_window_of_days_moves_with_the_table(lab: BigQueryRunLab, server: BigQueryServer) -> None:

@@ -168,10 +168,33 @@ def test_a_run_shows_what_it_read_and_what_it_wrote(
     assert read["dagster/table_name"].value == f"{PROJECT}.{DATASET}.reports"
     wrote = shown(instance, dg.AssetKey("tone_out"))
     assert wrote["dagster/row_count"].value == 7
+    (slice_key,) = instance.get_materialized_partitions(dg.AssetKey(["tone", "enriched_slices"]))
+    answered = shown(instance, dg.AssetKey(["tone", "enriched_slices"]))
+    assert answered["warehouse_statements"].value >= 1, slice_key
+    assert wrote["warehouse_billed_bytes"].value > answered["warehouse_billed_bytes"].value >= 10 << 20
+    assert wrote["warehouse_slot_ms"].value > 0
+    assert "warehouse_cost_usd" not in wrote, "no price is known"
     assert {"id", "tone", "score", "llm_status"} <= {
         column.name for column in wrote["dagster/column_schema"].value.columns
     }
     assert "console.cloud.google.com" in wrote["console"].value
+
+
+def test_a_run_is_counted_when_it_may_be_whole_only(
+    daemon: Daemon, location: BigQueryLocation, instance: dg.DagsterInstance
+) -> None:
+    """Its counters of all slices are billed: not asked for by each tick, nor by each slice at its end."""
+    location.make("reports", "GENERATE_ARRAY(1, 70)")
+    location.job(input={"table": "reports", "key": ["id"]}, slices={"rows": 10})
+    assert location.execute(instance, "tone_run").success
+    (record,) = location.store.runs.all("tone")
+    assert len(record.slice_rows) == 7
+    assert daemon.work_off() == ["tone_slices"] * 7 + ["tone_output"]
+    asked = [cost for cost in location.store.runs.statements(record.run_id) if cost.name == "published"]
+    billed = [cost for cost in asked if cost.slice_number is None and cost.billed_bytes]
+    # each slice but the first when it begins, the last one at its end; then the sensor, and promoting twice, which ask
+    # the same again (it is billed here only: BigQuery has the answer in its cache)
+    assert len(billed) == 6 + 1 + 3, billed
 
 
 def test_an_input_is_shown_when_it_has_changed(daemon: Daemon, location: BigQueryLocation) -> None:

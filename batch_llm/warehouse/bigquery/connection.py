@@ -9,17 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
+from batch_llm.config.settings import Settings
 from batch_llm.errors import WarehouseError
+from batch_llm.statement_costs import StatementCost
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
 from batch_llm.warehouse.bigquery.patience import Patience
 
-__all__ = ["ACCESS_DENIED", "ANSWER_S", "CallFailed", "Connection", "Options", "Statement"]
+__all__ = ["ACCESS_DENIED", "ANSWER_S", "CallFailed", "Connection", "OnStatement", "Options"]
 
 ANSWER_S = 60.0  # for one request; a connection that died without a word must not hang
 ACCESS_DENIED = "accessDenied"  # BigQuery's word for a right that is missing, as against quotas, which are 403 too
@@ -38,16 +41,8 @@ class CallFailed(WarehouseError):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """One statement that ran, and what it cost."""
-
-    name: str  # the operation: freeze, published, promote_upsert ..
-    job_id: str
-    expected_bytes: int | None  # by a dry run just before; None: BigQuery could not say
-    processed_bytes: int | None
-    billed_bytes: int | None  # 10 MB at least for each table, nothing when it came from BigQuery's cache
-    slot_ms: int | None
+OnStatement = Callable[[str, StatementCost], None]
+"""Is told after each statement of a run: the run's id, and what it cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +53,21 @@ class Options:
     max_bytes_billed: int | None = None  # a statement that would bill more is refused; None: no limit
     work_days: float = WORK_DAYS  # frozen inputs and earlier answers are dropped so long after they were made
     patience: Patience = field(default_factory=Patience)
+    usd_per_tib: Decimal | None = None  # of bytes billed, to know a statement's cost; None: it is unknown
     # called by the first reading of rows; gives a client of the Storage Read API, or None: rows come by REST
     make_reader: Callable[[], Any | None] | None = None
-    on_statement: Callable[[Statement], None] | None = None  # told after each statement; costs a dry run before each
+    on_statement: OnStatement | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, make_reader: Callable[[], Any | None], on_statement: OnStatement) -> Options:
+        """What the settings say."""
+        return cls(
+            location=settings.bigquery_location,
+            max_bytes_billed=settings.bigquery_max_bytes_billed,
+            usd_per_tib=settings.bigquery_usd_per_tib,
+            make_reader=make_reader,
+            on_statement=on_statement,
+        )
 
 
 class Connection:

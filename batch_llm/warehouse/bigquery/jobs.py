@@ -16,6 +16,7 @@ import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,18 +24,21 @@ from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
-from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection, Statement
+from batch_llm.statement_costs import StatementCost
+from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.patience import Wait
 
 __all__ = ["JobFailed", "Jobs", "Query"]
 
-Job = bigquery.QueryJob | bigquery.LoadJob
+Job = bigquery.QueryJob | bigquery.LoadJob | bigquery.CopyJob
 _CALL = "batch_llm_call"  # the label that tells a call its own job
 _OPERATION = "batch_llm_operation"
 _FIRST_LOOK_S = 0.1
 _LONGEST_LOOK_S = 5.0
 _NO_RETRY: dict[str, Any] = {"retry": None, "job_retry": None}  # what became of a job, its id tells
+TIB = 1 << 40  # bytes, as BigQuery bills them
+_COST_STEP = Decimal("1e-9")  # as far as a cost is told
 _UPLOAD_S = 300.0  # for one request of an upload: 100 MB on a slow line
 
 
@@ -58,6 +62,7 @@ class Query:
     sql: str
     parameters: tuple[bigquery.ScalarQueryParameter, ...] = ()
     chain: str | None = None  # of statements that change something; see this module
+    run: tuple[str, int | None] | None = None  # the run (and slice) that it is for, which its cost is noted with
 
 
 class Jobs:
@@ -73,7 +78,6 @@ class Jobs:
     def run(self, query: Query) -> bigquery.QueryJob:
         """Run a statement to its end. Raises `JobFailed`."""
         told, options = self.connection, self.connection.options
-        expected = self.dry_run(query).total_bytes_processed if options.on_statement is not None else None
 
         def begin(job_id: str, call: str) -> Job:
             config = bigquery.QueryJobConfig(
@@ -87,11 +91,24 @@ class Jobs:
                 query.sql, config, job_id=job_id, location=told.location, timeout=ANSWER_S, **_NO_RETRY
             )
 
-        job: bigquery.QueryJob = self._in_turn(query.name, query.chain, begin)
-        if options.on_statement is not None:
-            used = (job.total_bytes_processed, job.total_bytes_billed, job.slot_millis)
-            options.on_statement(Statement(query.name, job.job_id, expected, *used))
+        def tell(ended: Any, own: bool) -> None:
+            if query.run is not None and (own or query.run[0] in (query.chain or "")):
+                self._tell(query, query.run, ended)
+
+        job: bigquery.QueryJob = self._in_turn(query.name, query.chain, begin, tell)
         return job
+
+    def _tell(self, query: Query, run: tuple[str, int | None], job: Any) -> None:
+        """Tell what a statement of a run cost; also one of a process that died before it could tell."""
+        options = self.connection.options
+        if options.on_statement is None or not isinstance(job, bigquery.QueryJob):
+            return
+        billed = job.total_bytes_billed
+        usd = None if options.usd_per_tib is None or billed is None else options.usd_per_tib * billed / TIB
+        cost = None if usd is None else usd.quantize(_COST_STEP)
+        run_id, number = run
+        name = (job.labels or {}).get(_OPERATION, query.name)
+        options.on_statement(run_id, StatementCost(name, job.job_id, number, billed, job.slot_millis, cost))
 
     def dry_run(self, query: Query) -> bigquery.QueryJob:
         """What a statement would read, and whether it is one; free. Raises `JobFailed`."""
@@ -122,8 +139,31 @@ class Jobs:
 
         self._in_turn(name, chain, begin)
 
-    def _in_turn(self, name: str, chain: str | None, begin: Callable[[str, str], Job]) -> Any:
-        """Begin a job when all before it in its chain have ended, wait for its end, again while it fails in passing."""
+    def copy(self, name: str, chain: str, source: str, target: str) -> None:
+        """Put a table's rows in the place of another's, to its end; free. Raises `JobFailed`."""
+        told = self.connection
+
+        def begin(job_id: str, call: str) -> Job:
+            write = bigquery.WriteDisposition.WRITE_TRUNCATE
+            config = bigquery.CopyJobConfig(write_disposition=write, labels=_labels(name, call))
+            retry: Any = None  # what became of a job, its id tells
+            return told.client.copy_table(
+                source, target, job_id=job_id, location=told.location, job_config=config, retry=retry, timeout=ANSWER_S
+            )
+
+        self._in_turn(name, chain, begin)
+
+    def _in_turn(
+        self,
+        name: str,
+        chain: str | None,
+        begin: Callable[[str, str], Job],
+        tell: Callable[[Any, bool], None] = lambda job, own: None,
+    ) -> Any:
+        """Begin a job when all before it in its chain have ended, wait for its end, again while it fails in passing.
+
+        ``tell`` hears of each job of the chain that ended well, and whether it is this call's own.
+        """
         call, wait = uuid.uuid4().hex, self.connection.patience.begin()
         what = f"BigQuery, {name}"
         stem = f"batch_llm-{self.connection.dataset.dataset}-{chain or call}"
@@ -137,7 +177,10 @@ class Jobs:
                     continue
             job = self._ended(job, what)
             self._remember(stem, number)
-            if job.labels.get(_CALL) != call:
+            own = job.labels.get(_CALL) == call
+            if job.error_result is None:
+                tell(job, own)
+            if not own:
                 number += 1  # earlier work, which only had to end first
             elif job.error_result is None:
                 return job

@@ -88,6 +88,10 @@ class TableName:
         return self.table.lower().startswith(PREFIX)
 
 
+def _digest(name: TableName) -> str:
+    return hashlib.blake2b(name.path.encode(), digest_size=6).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """The dataset that the warehouse is; other datasets are named by their own names."""
@@ -150,14 +154,21 @@ class Dataset:
         """A run's published slices."""
         return self._own("out", run_id)
 
+    def draft_prefix(self, source: TableName) -> str:
+        """How the drafts of an input begin; what follows is one word without underscores."""
+        return f"{PREFIX}draft_{_digest(source)}__"
+
+    def draft(self, source: TableName, digest: str) -> TableName:
+        """An input frozen by a plan; ``digest``: of what was wanted of it."""
+        return TableName(self.project, self.dataset, self.draft_prefix(source) + digest)
+
     def prior_prefix(self, run_id: str) -> str:
         """How the tables of `prior` begin; what follows is one word without underscores."""
         return f"{PREFIX}prior_{check_run_id(run_id)}__"
 
     def prior(self, run_id: str, place: TableName) -> TableName:
         """The rows of one place with the keys of a run's input."""
-        digest = hashlib.blake2b(place.path.encode(), digest_size=6).hexdigest()
-        return TableName(self.project, self.dataset, self.prior_prefix(run_id) + digest)
+        return TableName(self.project, self.dataset, self.prior_prefix(run_id) + _digest(place))
 
     def _own(self, what: str, run_id: str) -> TableName:
         return TableName(self.project, self.dataset, f"{PREFIX}{what}_{check_run_id(run_id)}")

@@ -20,11 +20,11 @@ from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standing_rows
 from batch_llm.warehouse.bigquery.marks import stored_key
 from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
-from batch_llm.warehouse.bigquery.publishing import output_fields, viewed_run
+from batch_llm.warehouse.bigquery.publishing import SLICE_COLUMN, output_fields, viewed_run
 from batch_llm.warehouse.bigquery.schema import answers_schema, cut_key, type_word
 from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
-from batch_llm.warehouse.output_rules import check_columns, check_names
+from batch_llm.warehouse.output_rules import check_columns, check_names, of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
 from batch_llm.warehouse.spool import spooled
 
@@ -43,6 +43,7 @@ class Rows:
     columns: tuple[str, ...] | None = None  # None: all
     where: str | None = None
     limit: int | None = None
+    slice_number: int | None = None  # None: of all
 
 
 def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[str], source: str | None) -> None:
@@ -125,10 +126,18 @@ def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:
             raise OutputError(f"{wanted.place!r} has no column {column!r}{nearest(column, by_name)}")
     columns = wanted.columns or tuple(by_name)
     schema = answers_schema([portable(by_name[column])[1] for column in columns])
-    if wanted.where is None and can_be_listed(table, columns):
-        return standing_rows(connection, Listing(table, columns, limit=wanted.limit, schema=schema), jobs.temporary)
-    found = _selected(jobs, table, Rows(wanted.place, columns, wanted.where, wanted.limit), schema)
+    if wanted.where is None and _is_cut(table, wanted.slice_number) and can_be_listed(table, columns):
+        listing = Listing(table, columns, wanted.slice_number, wanted.limit, schema)
+        return standing_rows(connection, listing, jobs.temporary)
+    where = of_slice(wanted.where, wanted.slice_number)
+    found = _selected(jobs, table, Rows(wanted.place, columns, where, wanted.limit), schema)
     return spooled(pa.RecordBatchReader.from_batches(schema, found.batches(connection)), jobs.temporary)
+
+
+def _is_cut(table: bigquery.Table, slice_number: int | None) -> bool:
+    """Whether these rows are a partition of their own: of a run's table, not of an output."""
+    by = table.range_partitioning
+    return slice_number is None or (by is not None and by.field == SLICE_COLUMN)
 
 
 def _standing(connection: Connection, place: str) -> bigquery.Table:
@@ -153,4 +162,6 @@ def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema
     sql = statement("rows", columns=chosen, source=source, where=enclosed(wanted.where))
     if wanted.limit is not None:
         sql += f" LIMIT {int(wanted.limit)}"
-    return asked(jobs, Query("rows", sql), schema)
+    run_id = wanted.place.removeprefix(RUN_PLACE)
+    run = (run_id, None) if run_id != wanted.place else None
+    return asked(jobs, Query("rows", sql, run=run), schema)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pyarrow as pa
 from google.cloud import bigquery
@@ -25,7 +26,7 @@ from batch_llm.warehouse.bigquery.schema import answers_schema, type_word
 from batch_llm.warehouse.bigquery.statements import statement
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["drop_prior", "places_of", "prior", "same_value"]
+__all__ = ["drop_prior", "places_of", "prior", "prior_statement", "same_value"]
 
 _PARTITION = "batch_llm_slice"  # an answer's column may be called anything else
 
@@ -55,6 +56,15 @@ def _found(jobs: Jobs, frozen: FrozenInput, place: TableName) -> bigquery.Table 
     made = connection.table(name)
     if made is not None:
         return made
+    sql = prior_statement(connection, frozen, place)
+    if sql is None:
+        return None
+    jobs.run(Query("prior", sql, chain=name.table, run=(frozen.run_id, None)))
+    return connection.table(name)
+
+
+def prior_statement(connection: Connection, frozen: FrozenInput, place: TableName) -> str | None:
+    """What finds a place's rows for a run; None when it holds none that could be of use."""
     present = connection.table(place)
     if present is None or not present.num_rows:
         return None
@@ -70,18 +80,23 @@ def _found(jobs: Jobs, frozen: FrozenInput, place: TableName) -> bigquery.Table 
         return None
     sizes = {field.name: field.description for field in present.schema if field.description}
     parts = {
-        "prior": name.sql,
+        "prior": connection.dataset.prior(frozen.run_id, place).sql,
         "partition": _PARTITION,
         "slice": SLICE,
         "most_slices": str(MOST_SLICES),
         "mark": literal(mark(prior=place.path, sizes=sizes)),
-        "work_hours": str(max(1, round(connection.options.work_days * 24))),
+        "kept_minutes": str(_kept_minutes(work, connection.options.work_days)),
         "work": connection.dataset.work(frozen.run_id).sql,
         "present": place.sql,
         "same_key": same,
     }
-    jobs.run(Query("prior", statement("prior", **parts), chain=name.table))
-    return connection.table(name)
+    return statement("prior", **parts)
+
+
+def _kept_minutes(work: bigquery.Table, days: float) -> int:
+    """As long as the frozen input was to be kept: of a plan that was killed nothing stays for long."""
+    kept = timedelta(days=days) if work.expires is None else work.expires - work.created
+    return max(1, round(kept / timedelta(minutes=1)))
 
 
 def _same_key(work: bigquery.Table, present: bigquery.Table, key: Sequence[str]) -> str | None:

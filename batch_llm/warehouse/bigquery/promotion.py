@@ -46,7 +46,7 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
         connection.keep(present)
     parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
     sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
-    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote"))
+    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote", run=(run_id, None)))
     promoted = connection.table(name)
     if promoted is None:
         raise _dropped(name)

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from google.cloud import bigquery
 
 from batch_llm.errors import OutputError, WarehouseError
-from batch_llm.warehouse.base import Published, StatusCounts
+from batch_llm.warehouse.base import Published, PublishedVersion, StatusCounts
 from batch_llm.warehouse.bigquery.answers import answer
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
@@ -26,18 +26,20 @@ from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
 from batch_llm.warehouse.bigquery.statements import statement
 
 __all__ = [
+    "SLICE_COLUMN",
+    "Counters",
     "drop_published",
     "live_view",
     "output_fields",
     "publish",
-    "published",
+    "published_version",
     "required_out",
     "stored_slice",
     "viewed_run",
 ]
 
 _COUNTS = tuple(field.name for field in fields(StatusCounts))
-_SLICE = "llm_slice"
+SLICE_COLUMN = "llm_slice"
 
 
 def output_fields(schema: pa.Schema, place: str) -> tuple[bigquery.SchemaField, ...]:
@@ -56,7 +58,7 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
     fields_ = output_fields(schema, out.table)
     standing = connection.table(out)
     if standing is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
-        connection.make(sliced_table(out, fields_, _SLICE, description=mark(run=run_id)))
+        connection.make(sliced_table(out, fields_, SLICE_COLUMN, description=mark(run=run_id)))
     else:
         connection.keep(standing)
     load = Load("publish", f"{run_id}-publish-{number}", out.slice_path(number), fields_)
@@ -66,7 +68,7 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
 
 def _of_slice(batches: Iterator[pa.RecordBatch], run_id: str, number: int) -> Iterator[pa.RecordBatch]:
     for batch in batches:
-        own = pc.sum(pc.equal(batch.column(_SLICE), number)).as_py() or 0
+        own = pc.sum(pc.equal(batch.column(SLICE_COLUMN), number)).as_py() or 0
         if own != batch.num_rows:  # they would stay when this slice is published again
             raise WarehouseError(
                 f"slice {number} of run {run_id}: {batch.num_rows - own} rows carry another llm_slice; not published"
@@ -74,22 +76,45 @@ def _of_slice(batches: Iterator[pa.RecordBatch], run_id: str, number: int) -> It
         yield batch
 
 
-def published(jobs: Jobs, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
-    """See `Warehouse.published`. Of one slice only its partition is read; BigQuery's cache makes asking twice free."""
-    connection = jobs.connection
-    out = connection.dataset.out(run_id)
-    table = connection.table(out)
-    if table is None or not table.num_rows:
-        return {}
+class Counters:
+    """The counters of published slices, from the stored rows; a process asks each state of a run's table once."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        """Nothing is asked yet."""
+        self._jobs = jobs
+        self._newest: tuple[str, str, dict[int, StatusCounts]] | None = None  # run, etag of its table, all slices
+
+    def of(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
+        """See `Warehouse.published`. Of one slice only its partition is read."""
+        connection = self._jobs.connection
+        table = connection.table(connection.dataset.out(run_id))
+        if table is None or not table.num_rows:
+            return {}
+        if self._newest is not None and self._newest[:2] == (run_id, table.etag):
+            known = self._newest[2]
+            return dict(known) if number is None else {each: known[each] for each in known if each == number}
+        counts = _counted(self._jobs, run_id, number)
+        if number is None:
+            self._newest = run_id, table.etag, counts  # they may be newer than the etag: then that is another by now
+        return dict(counts)
+
+
+def _counted(jobs: Jobs, run_id: str, number: int | None) -> dict[int, StatusCounts]:
     parameters = [bigquery.ScalarQueryParameter("run", "STRING", run_id)]
     which = "TRUE"
     if number is not None:
         parameters.append(bigquery.ScalarQueryParameter("number", "INT64", number))
-        which = f"{_SLICE} = @number"
-    sql = statement("status_counts", table=out.sql, which=which)
-    found = answer(jobs, Query("published", sql, tuple(parameters)))
+        which = f"{SLICE_COLUMN} = @number"
+    sql = statement("status_counts", table=jobs.connection.dataset.out(run_id).sql, which=which)
+    found = answer(jobs, Query("published", sql, tuple(parameters), run=(run_id, number)))
     rows = [list(row.values()) for row in found.to_pylist()]
     return {row[0]: StatusCounts(**dict(zip(_COUNTS, row[1:], strict=True))) for row in rows}
+
+
+def published_version(connection: Connection, run_id: str) -> PublishedVersion:
+    """See `Warehouse.published_version`: what BigQuery itself says of the table."""
+    table = connection.table(connection.dataset.out(run_id))
+    return PublishedVersion(0, "") if table is None else PublishedVersion(table.num_rows or 0, str(table.etag))
 
 
 def required_out(connection: Connection, run_id: str) -> bigquery.Table:

@@ -34,6 +34,7 @@ __all__ = [
     "head",
     "opened",
     "portable",
+    "sample",
     "with_open_history",
     "without_sizes",
 ]
@@ -245,8 +246,18 @@ def count(jobs: Jobs, ref: str, where: str | None) -> int:
 
 def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
     """See `Warehouse.head`. Of a table without a filter it costs nothing."""
-    connection = jobs.connection
+    return _first(jobs, opened(jobs, ref), columns, where, rows)
+
+
+def sample(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+    """See `Warehouse.sample`. Of a table it costs nothing; a filter would read all of it for a few rows."""
     source = opened(jobs, ref)
+    is_free = can_be_listed(source.table, tuple(source.selected(columns)))
+    return _first(jobs, source, columns, None if is_free else where, rows)
+
+
+def _first(jobs: Jobs, source: Source, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+    connection = jobs.connection
     selected = source.selected(columns)
     check_where(jobs, source.sql, where, InputError)
     fields = {field.name: field for field in without_sizes(source.fields)}

@@ -12,13 +12,16 @@ from pathlib import Path
 import pyarrow as pa
 from google.cloud import bigquery
 
+from batch_llm.errors import InputError
 from batch_llm.warehouse.base import (
     DateRange,
+    ExpectedStatement,
     FreezeSpec,
     FrozenInput,
     Loaded,
     Mode,
     Published,
+    PublishedVersion,
     StatusCounts,
     TableInfo,
     Warehouse,
@@ -35,9 +38,12 @@ from batch_llm.warehouse.bigquery import (
     uploading,
 )
 from batch_llm.warehouse.bigquery.connection import Connection, Options
+from batch_llm.warehouse.bigquery.drafts import drop_drafts
+from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
 from batch_llm.warehouse.bigquery.prior import drop_prior, places_of, prior
+from batch_llm.warehouse.output_rules import of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
 __all__ = ["BigQueryWarehouse"]
@@ -66,6 +72,7 @@ class BigQueryWarehouse:
         self._connection = Connection(Dataset.parse(dataset), make_client, options or Options())
         self._runs_dir = runs_dir.absolute()
         self._jobs = Jobs(self._connection, self._runs_dir.parent / "tmp")
+        self._counters = publishing.Counters(self._jobs)
         self._files = files
 
     def tables(self, pattern: str) -> Iterator[TableInfo]:
@@ -96,6 +103,12 @@ class BigQueryWarehouse:
             return self._files.head(source, columns, where, rows)
         return sources.head(self._jobs, source, columns, where, rows)
 
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.sample`; of a table it costs nothing."""
+        if is_file(source):
+            return self._files.sample(source, columns, where, rows)
+        return sources.sample(self._jobs, source, columns, where, rows)
+
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """See `Warehouse.file_rows`."""
         return self._files.file_rows(path)
@@ -108,9 +121,22 @@ class BigQueryWarehouse:
         """See `Warehouse.freeze`; slices have more rows than asked for when there would be more than 1,000 of them."""
         return freezing.freeze(self._jobs, self._runs_dir, self._files, spec)
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze_for_plan`."""
+        return freezing.freeze_for_plan(self._jobs, self._runs_dir, self._files, spec)
+
+    def forget_drafts(self, source: str) -> None:
+        """See `Warehouse.forget_drafts`."""
+        if not is_file(source):
+            drop_drafts(self._connection, self._connection.dataset.named(source, InputError))
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """See `Warehouse.freeze_bytes`; by a dry run, which is free. Files are not read by BigQuery."""
         return None if is_file(spec.source) else freezing.freeze_bytes(self._jobs, spec)
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """See `Warehouse.expected`; by dry runs, which are free."""
+        return expected(self._jobs, frozen, table, runs)
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`; the first reading on a machine brings the slice there."""
@@ -138,7 +164,11 @@ class BigQueryWarehouse:
 
     def published(self, run_id: str, number: int | None = None) -> dict[int, StatusCounts]:
         """See `Warehouse.published`."""
-        return publishing.published(self._jobs, run_id, number)
+        return self._counters.of(run_id, number)
+
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """See `Warehouse.published_version`."""
+        return publishing.published_version(self._connection, run_id)
 
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """See `Warehouse.promote`."""
@@ -164,12 +194,19 @@ class BigQueryWarehouse:
         return publishing.live_view(self._jobs, run_id, table)
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.rows`."""
         if is_file(place) and not place.startswith(RUN_PLACE):
+            where = of_slice(where, slice_number)
             return self._files.rows(place, columns=columns, where=where, limit=limit)
-        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
+        wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit, slice_number)
         return outputs.read_rows(self._jobs, wanted)
 
     def unpublish(self, run_id: str) -> None:

@@ -13,17 +13,20 @@ import pyarrow as pa
 
 from batch_llm.warehouse.base import (
     DateRange,
+    ExpectedStatement,
     FreezeSpec,
     FrozenInput,
     Loaded,
     Mode,
     Published,
+    PublishedVersion,
     StatusCounts,
     TableInfo,
 )
 from batch_llm.warehouse.duckdb import date_ranges, freezing, loading, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
 from batch_llm.warehouse.frozen_files import slice_path
+from batch_llm.warehouse.output_rules import of_slice
 
 __all__ = ["DuckDBWarehouse"]
 
@@ -63,6 +66,10 @@ class DuckDBWarehouse:
         """See `Warehouse.head`; no columns named means all."""
         return sources.head(self._database, source, columns, where, rows)
 
+    def sample(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
+        """See `Warehouse.sample`."""
+        return self.head(source, columns, where, rows)
+
     def file_rows(self, path: str) -> AbstractContextManager[pa.RecordBatchReader]:
         """See `Warehouse.file_rows`."""
         return sources.file_rows(self._database, path)
@@ -75,9 +82,20 @@ class DuckDBWarehouse:
         """See `Warehouse.freeze`."""
         return freezing.freeze(self._database, self._runs_dir, spec)
 
+    def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
+        """See `Warehouse.freeze_for_plan`; nothing is kept, as freezing bills nothing."""
+        return self.freeze(spec)
+
+    def forget_drafts(self, source: str) -> None:
+        """See `Warehouse.forget_drafts`; there are none."""
+
     def freeze_bytes(self, spec: FreezeSpec) -> int | None:
         """See `Warehouse.freeze_bytes`."""
         return None
+
+    def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
+        """See `Warehouse.expected`."""
+        return ()
 
     def read(self, frozen: FrozenInput, number: int, *, batch_rows: int = 256) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.read`."""
@@ -100,6 +118,10 @@ class DuckDBWarehouse:
         """See `Warehouse.published`."""
         return publishing.published(self._database, run_id, number)
 
+    def published_version(self, run_id: str) -> PublishedVersion | None:
+        """See `Warehouse.published_version`."""
+        return None
+
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """See `Warehouse.promote`."""
         return promotion.promote(self._database, run_id, table, key, mode)
@@ -109,9 +131,16 @@ class DuckDBWarehouse:
         return publishing.live_view(self._database, run_id, table)
 
     def rows(
-        self, place: str, *, columns: Sequence[str] | None = None, where: str | None = None, limit: int | None = None
+        self,
+        place: str,
+        *,
+        columns: Sequence[str] | None = None,
+        where: str | None = None,
+        limit: int | None = None,
+        slice_number: int | None = None,
     ) -> Iterator[pa.RecordBatch]:
         """See `Warehouse.rows`."""
+        where = of_slice(where, slice_number)
         wanted = outputs.Rows(place, tuple(columns) if columns is not None else None, where, limit)
         return outputs.read_rows(self._database, wanted)
 

@@ -42,8 +42,8 @@ class Rows:
         self._schema = pa.schema([pa.field("id", pa.int64()), pa.field("tone", pa.string()), *LLM_SCHEMA])
         self._rows = [{"llm_run_id": "tone-1", "llm_slice": 0, "llm_cached": False, **row} for row in rows]
 
-    def rows(self, place: str, *, where: str) -> Iterator[pa.RecordBatch]:
-        assert (place, where) == ("run:tone-1", "llm_slice = 0")
+    def rows(self, place: str, *, slice_number: int) -> Iterator[pa.RecordBatch]:
+        assert (place, slice_number) == ("run:tone-1", 0)
         yield from pa.Table.from_pylist(self._rows, schema=self._schema).to_batches(max_chunksize=2)
 
 

@@ -4,6 +4,8 @@ from decimal import Decimal
 
 from batch_llm.cli.plan import plan_in_words
 from batch_llm.engine.planning import DayNeed, Plan
+from batch_llm.statement_costs import WarehouseBill
+from batch_llm.warehouse.base import ExpectedStatement
 
 
 def make_plan(**changes: object) -> Plan:
@@ -63,9 +65,17 @@ def test_what_is_not_known_is_said_and_never_zero() -> None:
 
 
 def test_what_the_warehouse_bills_is_told_where_it_bills() -> None:
-    text = plan_in_words(make_plan(freeze_bytes=1_234_500_000))
-    assert "warehouse 1,234.5 MB of the input are read to freeze it" in text
+    """As far as it is known; what cannot be known before is not called nothing."""
+    later = (ExpectedStatement("prior", 1, 20_971_520, 20_971_520), ExpectedStatement("published", 9, None, 10_485_760))
+    bill = WarehouseBill(2, 31_457_280, 1_500, None)
+    text = plan_in_words(make_plan(freeze_bytes=1_234_500_000, warehouse=later, billed=bill))
+    assert "warehouse freeze 1,234.5 MB of the input (by a dry run), once for plan and run" in text
+    assert "prior 21.0 MB (by a dry run)\n" in text
+    assert "published cannot be known before; 10.5 MB at least, 9 times" in text
+    assert "No model was asked. The warehouse, for this plan: 31.5 MB billed in 2 statements, slot time 1.5 s, " in text
     assert "Nothing was spent" not in text
+    again = plan_in_words(make_plan(freeze_bytes=1_234_500_000))
+    assert "Nothing was spent" in again, "the rows of an earlier plan were used"
     assert "warehouse" not in plan_in_words(make_plan())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,17 @@ def test_a_bigquery_dataset_is_a_warehouse() -> None:
 def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED must be a whole number of bytes"):
         settings(BIGQUERY_MAX_BYTES_BILLED=text)
+
+
+def test_a_price_of_bytes_is_known_when_it_is_given() -> None:
+    assert settings(BIGQUERY_USD_PER_TIB="6.25").bigquery_usd_per_tib == Decimal("6.25")
+    assert settings().bigquery_usd_per_tib is None
+
+
+@pytest.mark.parametrize("text", ["-1", "$6.25", "NaN", "inf"])
+def test_a_price_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigurationError, match="BATCH_LLM_BIGQUERY_USD_PER_TIB must be a price in US dollars"):
+        settings(BIGQUERY_USD_PER_TIB=text)
 
 
 def test_the_storage_read_api_can_be_switched_off() -> None:

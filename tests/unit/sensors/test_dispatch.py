@@ -9,9 +9,10 @@ from pathlib import Path
 import dagster as dg
 
 from batch_llm.job.load import DeclaredJob, declare
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
+from batch_llm.journal.runs import LocalRunStore
 from batch_llm.warehouse.base import StatusCounts
-from sensors.dispatch import Decision, RequestedRun, SliceRun, decide, interleaved, requested_records
+from sensors.dispatch import Decision, RequestedRun, SliceRun, decide, interleaved, requested_records, worth_asking
 
 DONE = StatusCounts(rows=10, ok=9, failed=1)
 OPEN = StatusCounts(rows=10, ok=4, pending=6)
@@ -123,3 +124,23 @@ def test_runs_take_turns() -> None:
 def test_success_without_publication_is_not_asked_for_again() -> None:
     """It would go round for ever."""
     assert decide(run({1: DONE, 2: DONE}, SliceRun(0, "b", SUCCESS))) == Decision()
+
+
+def test_newer_counters_are_asked_for_when_they_matter(tmp_path: Path) -> None:
+    """Not while slices are at work: nothing else would be requested. When all ended, one failed, or somebody else
+    published what is to be requested next."""
+    runs = LocalRunStore(tmp_path)
+    at_work = [SliceRun(number, "b", STARTED) for number in range(3)]
+    ended = [SliceRun(number, "b", SUCCESS) for number in range(3)]
+    assert not worth_asking(runs, run({}, *at_work))
+    assert not worth_asking(runs, run({}, *ended[:2], at_work[2]))
+    assert not worth_asking(runs, run({}, *ended[:2]))
+    assert worth_asking(runs, run({}, *ended))
+    assert worth_asking(runs, run({}, *at_work[:2], SliceRun(2, "b", FAILURE)))
+    assert worth_asking(runs, run({0: DONE, 1: DONE, 2: DONE}))
+    journal = runs.journal("tone-1", 2)
+    journal.append(Entry(EntryKind.FAILED, 0, 1))
+    journal.close()
+    assert not worth_asking(runs, run({}, *ended[:2]))
+    runs.mark_published("tone-1", 2)
+    assert worth_asking(runs, run({}, *ended[:2]))

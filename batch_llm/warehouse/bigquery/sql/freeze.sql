@@ -5,7 +5,7 @@ CREATE TABLE IF NOT EXISTS {work}
 PARTITION BY RANGE_BUCKET(_slice, GENERATE_ARRAY(0, {most_slices}, 1))
 OPTIONS (
     description = {mark},
-    expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {work_hours} HOUR)
+    expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {kept_minutes} MINUTE)
 )
 AS
 WITH kept AS (

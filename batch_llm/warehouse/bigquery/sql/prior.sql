@@ -3,7 +3,7 @@ CREATE TABLE IF NOT EXISTS {prior}
 PARTITION BY RANGE_BUCKET({partition}, GENERATE_ARRAY(0, {most_slices}, 1))
 OPTIONS (
     description = {mark},
-    expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {work_hours} HOUR)
+    expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {kept_minutes} MINUTE)
 )
 AS
 SELECT frozen.{slice} AS {partition}, present.*
