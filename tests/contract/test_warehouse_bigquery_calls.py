@@ -21,6 +21,7 @@ from batch_llm.warehouse.bigquery import Options, Statement, open_client
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.listing import Listing, standing_rows
 from batch_llm.warehouse.bigquery.names import Dataset
+from batch_llm.warehouse.bigquery.patience import Patience
 from batch_llm.warehouse.bigquery.publishing import required_out
 from tests.bigquery_server.process import BigQueryServer, Fault
 from tests.contract.bigquery_warehouse_lab import hasty, incompressible, read_all
@@ -118,6 +119,38 @@ def test_a_job_that_failed_in_passing_runs_again_under_the_next_number(
     warehouse.promote("r1", "tone", KEY, "upsert")
     assert [job_id.rpartition("-")[2] for job_id in loads(bigquery)] == ["1", "2"]
     assert stored(warehouse, "tone") == {"a": ("ok", "a")}
+
+
+def test_a_statement_that_works_longer_than_the_patience_may_fail_once(
+    bigquery: BigQueryServer, tmp_path: Path
+) -> None:
+    """Six minutes between two looks at it: working is no failing, nor is what came before the job was taken."""
+    minutes = Minutes()
+    patience = Patience(600.0, monotonic=minutes.monotonic, sleep=minutes.sleep)
+    lab = BigQueryLab(tmp_path / "home", options=Options(patience=patience))
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.configure(job_s=0.3)
+    bigquery.faults(
+        Fault("jobs.insert:query", reason="backendError", calls=(1, 3)),
+        Fault("jobs.insert:query", kind="job", reason="jobBackendError", calls=(2,)),
+    )
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    assert stored(lab.warehouse, "tone") == {"a": ("ok", "a")}
+    assert minutes.now_s > 600.0
+
+
+class Minutes:
+    """A clock on which each pause takes six minutes."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, delay_s: float) -> None:
+        self.now_s += 360.0
+        time.sleep(min(delay_s, 0.05))
 
 
 @pytest.mark.parametrize("reason", ["quotaExceeded", "invalid", "stopped"])

@@ -124,18 +124,18 @@ class Jobs:
 
     def _in_turn(self, name: str, chain: str | None, begin: Callable[[str, str], Job]) -> Any:
         """Begin a job when all before it in its chain have ended, wait for its end, again while it fails in passing."""
-        call, wait = uuid.uuid4().hex, self.connection.patience.begin()
-        what = f"BigQuery, {name}"
+        call, patience, what = uuid.uuid4().hex, self.connection.patience, f"BigQuery, {name}"
+        failing, sending = patience.begin(), patience.begin()
         stem = f"batch_llm-{self.connection.dataset.dataset}-{chain or call}"
         number, look_first = self._numbers.get(stem, 1), chain is not None
         while True:
             job_id = f"{stem}-{number}"
             job = self._existing(job_id, what) if look_first else None
             if job is None:
-                job, look_first = self._begun(job_id, call, begin, _Patient(what, wait)), True
+                job, look_first = self._begun(job_id, call, begin, _Patient(what, sending)), True
                 if job is None:
                     continue
-            job = self._ended(job, what)
+            job, sending = self._ended(job, what), patience.begin()
             self._remember(stem, number)
             if job.labels.get(_CALL) != call:
                 number += 1  # earlier work, which only had to end first
@@ -145,7 +145,7 @@ class Jobs:
                 failure = Failure.of_job(job.error_result)
                 if not failure.passing:
                     raise JobFailed(f"{what}: {failure}", failure)
-                wait.pause_or_raise(what, failure)
+                failing.pause_or_raise(what, failure)
                 number, look_first = number + 1, False
 
     def _begun(self, job_id: str, call: str, begin: Callable[[str, str], Job], patient: _Patient) -> Job | None:
