@@ -25,7 +25,7 @@ class Fault:
     """
 
     operation: str = (
-        "*"  # a pattern of operations: "tables.get", "jobs.insert:load", "jobs.*"; tests/bigquery_server/routes.py
+        "*"  # a pattern of operations: "tables.get", "jobs.insert:load", "jobs.*", "token"; tests/bigquery_server/routes.py
     )
     kind: Kind = "http"
     when: Literal["before", "after"] = "before"  # the call's work; "after" is the lost answer

@@ -10,7 +10,7 @@ import pytest
 import requests
 from google.api_core.exceptions import Forbidden
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import InvalidOperation
+from google.auth.exceptions import InvalidOperation, RefreshError
 from google.cloud import bigquery
 from google.oauth2 import service_account
 
@@ -63,6 +63,20 @@ def test_an_expired_token_is_refused_and_a_new_one_fetched(bq: BigQueryLab) -> N
             401,
             200,
         ]
+
+
+def test_a_sign_in_that_fails_in_passing(bq: BigQueryLab) -> None:
+    """google-auth asks three times, then says that it may be tried again.
+
+    Source: google/oauth2/_client.py, _can_retry; google/auth/_exponential_backoff.py (read 2026-11-29).
+    """
+    bq.server.configure(require_token=True)
+    bq.server.faults(Fault("token", status=503, calls=(1, 2, 3)))
+    with with_service_account(bq) as client:
+        with pytest.raises(RefreshError) as raised:
+            client.get_dataset(DATASET, retry=None)
+        assert raised.value.retryable
+        assert client.get_dataset(DATASET).dataset_id == DATASET
 
 
 def test_a_token_is_good_for_an_hour(bq: BigQueryLab) -> None:

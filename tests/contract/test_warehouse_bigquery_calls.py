@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.base import Warehouse
@@ -164,6 +165,18 @@ def test_a_job_that_failed_for_good_is_said_and_not_repeated(
         publish(warehouse, "r1", 0, {"b": "ok"})
     assert len(loads(bigquery)) == 2
     assert stored(warehouse, "run:r1") == {"a": ("ok", "a")}
+
+
+def test_a_sign_in_server_that_is_busy_is_asked_again(
+    bigquery: BigQueryServer, lab: BigQueryLab, tmp_path: Path
+) -> None:
+    """Three 503 in a row are what google-auth itself bears; then the call fails, and is made again."""
+    bigquery.configure(require_token=True)
+    key = SecretStr(bigquery.service_account.read_text("utf-8"))
+    client = partial(open_client, lab.project, credentials=key)
+    connection = Connection(Dataset(lab.project, "tables"), client, lab.options)
+    bigquery.faults(Fault("token", status=503, calls=(1, 2, 3)))
+    assert connection.table(connection.dataset.named("none", WarehouseError)) is None
 
 
 def test_an_upload_that_is_too_fast_is_tried_again(bigquery: BigQueryServer, warehouse: Warehouse) -> None:

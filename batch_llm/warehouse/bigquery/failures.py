@@ -71,9 +71,9 @@ class Failure:
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """What an exception of the client says. Never its whole text: that holds addresses of uploads, or tokens."""
-        if isinstance(error, auth.TransportError):
-            return cls(None, None, f"the sign-in server could not be reached ({type(error).__name__})", passing=True)
         if isinstance(error, auth.GoogleAuthError):
+            if _sign_in_passes(error):
+                return cls(None, None, f"the sign-in server does not answer ({type(error).__name__})", passing=True)
             return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS)
         if isinstance(error, api.GoogleAPICallError):
             return cls._answered(error)
@@ -102,3 +102,17 @@ class Failure:
         where = ", ".join(str(part) for part in (self.reason, self.status) if part)
         line = f"{self.message} ({where})" if where else self.message
         return f"{line}; {self.advice}" if self.advice else line
+
+
+def _sign_in_passes(error: auth.GoogleAuthError) -> bool:
+    """Whether the server that gives tokens is to blame, not the credentials.
+
+    An OAuth server's failure carries google-auth's own judgement; one of a machine's metadata server is a RefreshError
+    without it, over the TransportError that tells: with the answer, or without when there was none after five tries.
+    Source: google/auth/compute_engine/credentials.py and _metadata.py of google-auth 2 (read 2026-11-29)
+    """
+    told = error if isinstance(error, auth.TransportError) else error.__cause__
+    if not isinstance(told, auth.TransportError):
+        return bool(error.retryable)
+    statuses = [arg.status for arg in told.args if isinstance(getattr(arg, "status", None), int)]
+    return all(status in PASSING_STATUSES for status in statuses)

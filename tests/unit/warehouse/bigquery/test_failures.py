@@ -61,6 +61,41 @@ def test_no_answer_passes_and_no_credentials_do_not(error: Exception, passes: bo
     assert "s3cret" not in str(failure)
 
 
+class Answer:
+    """What google-auth hands on of an answer of the metadata server."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+def of_metadata_server(*told: object) -> auth.RefreshError:
+    """As google-auth 2 raises it: without the flag, over the TransportError that holds the answer, if there was one.
+
+    Source: google/auth/compute_engine/credentials.py, _perform_refresh_token; _metadata.py, get (read 2026-11-29).
+    """
+    error = auth.RefreshError()
+    error.__cause__ = auth.TransportError("token s3cret", *told)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (auth.RefreshError("token s3cret", retryable=True), True),
+        (of_metadata_server(), True),
+        (of_metadata_server(Answer(502)), True),
+        (of_metadata_server(Answer(404)), False),
+    ],
+)
+def test_a_sign_in_server_that_fails_in_passing_is_no_lack_of_credentials(
+    error: auth.GoogleAuthError, passes: bool
+) -> None:
+    failure = Failure.of(error)
+    assert failure.passing is passes
+    assert ("credentials" in str(failure)) is not passes
+    assert "s3cret" not in str(failure)
+
+
 def test_a_message_is_bigquerys_own_with_what_to_do() -> None:
     told = str(Failure.of(answered(403, "quotaExceeded", "Quota exceeded:\n too many table updates")))
     assert told.startswith("Quota exceeded: too many table updates (quotaExceeded, 403); a quota of the project")
