@@ -24,9 +24,7 @@ class Fault:
     ``reason`` and ``message``, its work not done · `token`: all tokens given so far expire, then the call is done.
     """
 
-    operation: str = (
-        "*"  # a pattern of operations: "tables.get", "jobs.insert:load", "jobs.*", "token"; tests/bigquery_server/routes.py
-    )
+    operation: str = "*"  # a pattern of operations (routes.py): "tables.get", "jobs.insert:load", "jobs.*"; and "token"
     kind: Kind = "http"
     when: Literal["before", "after"] = "before"  # the call's work; "after" is the lost answer
     calls: tuple[int, ...] = ()  # which of the calls that fit the pattern, from 1; none: each
