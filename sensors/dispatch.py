@@ -26,17 +26,30 @@ from batch_llm.warehouse.base import StatusCounts
 from batch_llm.wiring import Store, open_store
 from resources.settings import SettingsResource
 
-__all__ = ["Decision", "RequestedRun", "SliceRun", "decide", "dispatch_sensor", "interleaved", "requested_records"]
+__all__ = [
+    "Decision",
+    "RequestedRun",
+    "SliceRun",
+    "decide",
+    "dispatch_sensor",
+    "in_turn",
+    "interleaved",
+    "requested_records",
+]
 
 EVERY_S = 5
 QUEUED_MAX = (
     4  # slices waiting in Dagster's queue: enough to keep it busy, few enough that a newcomer's turn comes soon
 )
-RUNS_MAX = 20  # looked at per tick, so that a tick stays far below its 60 s
+RUNS_MAX = 20  # looked at per tick, so that a tick stays far below its 60 s; the next tick goes on with the others
 
 _PARTITION_TAG = "dagster/partition"
 _GOOD_OR_OPEN = frozenset(set(dg.DagsterRunStatus) - {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
 _OPEN = frozenset(_GOOD_OR_OPEN - {dg.DagsterRunStatus.SUCCESS})
+
+
+Wanted = tuple[DeclaredJob, RunRecord]
+"""A run that is to be worked on, with its job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,7 @@ class Decision:
 
 @dataclass(slots=True)
 class _Tick:
+    cursor: str | None
     requests: list[dg.RunRequest] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
@@ -104,6 +118,22 @@ def requested_records(declared: DeclaredJob, records: Iterable[RunRecord]) -> li
     return [record for record in reversed(newest_first) if record.requested and record.state is RunState.PLANNED]
 
 
+def in_turn(wanted: Iterable[Wanted], ended_at: str | None) -> list[Wanted]:
+    """The runs that a tick looks at: oldest first, from where the last tick ended; at most `RUNS_MAX`.
+
+    A run that is halted stays among them until somebody starts it again: it must keep no other from its turn.
+    """
+    ordered = sorted(wanted, key=_place)
+    if len(ordered) <= RUNS_MAX:
+        return ordered
+    begin = next((number for number, one in enumerate(ordered) if _place(one) > (ended_at or "")), 0)
+    return (ordered[begin:] + ordered[:begin])[:RUNS_MAX]
+
+
+def _place(wanted: Wanted) -> str:
+    return f"{wanted[1].created_at.isoformat()} {wanted[1].run_id}"
+
+
 def interleaved(groups: Sequence[Sequence[dg.RunRequest]]) -> Iterator[dg.RunRequest]:
     """One request of each group in turn: nobody's long run keeps another's short one waiting."""
     for turn in zip_longest(*groups):
@@ -122,21 +152,21 @@ def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.Sens
     )
     def dispatch(context: dg.SensorEvaluationContext, settings: SettingsResource) -> dg.SensorResult | dg.SkipReason:
         try:
-            tick = _tick(context.instance, open_store(settings.create()), declared_jobs)
+            tick = _tick(context.instance, open_store(settings.create()), declared_jobs, context.cursor)
         except BatchLLMError as error:
             return dg.SkipReason(f"could not look at the runs: {error}")
-        if not tick.requests:
-            return dg.SkipReason("; ".join(tick.said) or "no run is asked for")
-        return dg.SensorResult(run_requests=tick.requests)
+        reason = None if tick.requests else dg.SkipReason("; ".join(tick.said) or "no run is asked for")
+        return dg.SensorResult(run_requests=tick.requests, cursor=tick.cursor, skip_reason=reason)
 
     return dispatch
 
 
-def _tick(instance: dg.DagsterInstance, store: Store, declared_jobs: DeclaredJobs) -> _Tick:
-    tick = _Tick()
-    slices: list[list[dg.RunRequest]] = []
+def _tick(instance: dg.DagsterInstance, store: Store, declared_jobs: DeclaredJobs, ended_at: str | None) -> _Tick:
     wanted = [(declared, record) for declared in declared_jobs.jobs for record in _records(store, declared)]
-    for declared, record in sorted(wanted, key=lambda one: one[1].created_at)[:RUNS_MAX]:
+    chosen = in_turn(wanted, ended_at)
+    tick = _Tick(_place(chosen[-1]) if chosen else ended_at)
+    slices: list[list[dg.RunRequest]] = []
+    for declared, record in chosen:
         try:
             run = _look(instance, store, declared, record)
         except WarehouseError as error:

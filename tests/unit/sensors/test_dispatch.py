@@ -11,7 +11,16 @@ import dagster as dg
 from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import StatusCounts
-from sensors.dispatch import Decision, RequestedRun, SliceRun, decide, interleaved, requested_records
+from sensors.dispatch import (
+    RUNS_MAX,
+    Decision,
+    RequestedRun,
+    SliceRun,
+    decide,
+    in_turn,
+    interleaved,
+    requested_records,
+)
 
 DONE = StatusCounts(rows=10, ok=9, failed=1)
 OPEN = StatusCounts(rows=10, ok=4, pending=6)
@@ -100,6 +109,23 @@ def test_a_watching_job_works_on_one_run_per_table_oldest_first() -> None:
     watching = job(input={"key": ["id"]}, watch={"tables": "*.csv"})
     newer = replace(RECORD, run_id="tone-2", source="/other.csv")
     assert requested_records(watching, [newer, RECORD]) == [RECORD, newer]
+
+
+def test_more_runs_than_a_tick_looks_at_all_get_their_turn() -> None:
+    """Whatever ended meanwhile; a few runs are looked at from the oldest on."""
+    one = job()
+    runs = [(one, replace(RECORD, run_id=f"tone-{n:03}", created_at=RECORD.created_at)) for n in range(RUNS_MAX + 5)]
+    first = in_turn(reversed(runs), None)
+    assert first == runs[:RUNS_MAX]
+    left = [run for run in runs if run not in first[-3:]]
+    assert in_turn(left, place_of(first[-1][1])) == runs[RUNS_MAX:] + runs[: RUNS_MAX - 5]
+    assert in_turn(runs, place_of(runs[-1][1])) == first
+    assert in_turn(runs[:3], place_of(runs[1][1])) == runs[:3]
+
+
+def place_of(record: RunRecord) -> str:
+    """As the cursor keeps it."""
+    return f"{record.created_at.isoformat()} {record.run_id}"
 
 
 def test_runs_take_turns() -> None:
