@@ -50,13 +50,14 @@ class Seen:
 
 def due_tables(seen: Seen, tables: Iterable[TableInfo], *, on_changed: bool, now: datetime) -> list[TableInfo]:
     """The tables that are to start a run now: new ones, with ``on_changed`` changed ones too; at most `STARTS_MAX`."""
-    due = [
-        table
-        for table in tables
-        if is_settled(table, now)
-        and (table.ref not in seen.versions or (on_changed and seen.versions[table.ref] != table.version))
-    ]
+    due = [table for table in tables if is_settled(table, now) and _is_due(seen, table, on_changed=on_changed)]
     return sorted(due, key=lambda table: table.ref)[:STARTS_MAX]
+
+
+def _is_due(seen: Seen, table: TableInfo, *, on_changed: bool) -> bool:
+    if on_changed:
+        return seen.versions.get(table.ref) != table.version
+    return table.ref not in seen.versions and table.rows != 0  # an empty one is being made: its only run would be of it
 
 
 def is_settled(table: TableInfo, now: datetime) -> bool:
