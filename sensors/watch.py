@@ -135,6 +135,8 @@ def _changed_sensor(declared: DeclaredJob) -> dg.SensorDefinition:
             return dg.SkipReason(f"could not look at {job.input.table}: {error}")
         if not changed_version(seen, table, last.input_version if last is not None else None):
             return dg.SkipReason(f"{job.input.table} has not changed")
+        if table.streaming:
+            return dg.SkipReason(f"{job.input.table}: rows are streamed into it; waiting for the end of that")
         if not is_settled(table, datetime.now(UTC)):
             return dg.SkipReason(f"{job.input.table} changed just now; waiting whether it changes on")
         if not has_versions(store.warehouse, table):

@@ -124,6 +124,34 @@ def test_three_tables_that_appear_start_three_runs_once_each(
     assert len(location.store.runs.all("tone")) == 3
 
 
+def test_a_table_that_is_made_before_it_is_filled_starts_one_run_when_it_has_rows(
+    daemon: Daemon, location: BigQueryLocation
+) -> None:
+    location.job(input={"key": ["id"]}, watch={"tables": "reports_*", "on": "new"})
+    location.sql("CREATE TABLE reports_1 (id INT64, text STRING)")
+    assert daemon.tick("tone_watch") == []
+    assert "nothing new" in str(daemon.skipped)
+    location.sql("INSERT INTO reports_1 (id, text) VALUES (1, 'a')")
+    assert [request.run_key for request in daemon.tick("tone_watch")] == ["reports_1"]
+    assert daemon.tick("tone_watch") == []
+
+
+def test_a_table_that_is_streamed_into_starts_a_run_when_that_is_over(
+    daemon: Daemon, location: BigQueryLocation
+) -> None:
+    """BigQuery estimates what is in its buffer: the version would be another at nearly every look."""
+    location.job(input={"table": "reports", "key": ["id"]})
+    location.sql("CREATE TABLE reports (id INT64, text STRING)")
+    table = location.client.get_table(f"{PROJECT}.{DATASET}.reports")
+    for number in range(2):
+        assert not location.client.insert_rows_json(table, [{"id": number, "text": "a"}])
+        assert daemon.tick("tone_changed") == []
+        assert "streamed into it" in str(daemon.skipped)
+    location.server.advance(2 * 3_600)
+    assert len(daemon.tick("tone_changed")) == 1
+    assert daemon.tick("tone_changed") == []
+
+
 @pytest.mark.parametrize("watched", [True, False])
 def test_of_a_table_that_changed_only_new_and_changed_rows_are_asked(
     daemon: Daemon, location: BigQueryLocation, account: Account, *, watched: bool
