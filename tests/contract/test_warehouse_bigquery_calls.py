@@ -9,8 +9,10 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -165,6 +167,61 @@ def test_a_job_that_failed_for_good_is_said_and_not_repeated(
         publish(warehouse, "r1", 0, {"b": "ok"})
     assert len(loads(bigquery)) == 2
     assert stored(warehouse, "run:r1") == {"a": ("ok", "a")}
+
+
+SERIALIZE = Fault(
+    "jobs.insert:query", kind="job", reason="invalidQuery",
+    message="Could not serialize access to table p:tables.tone due to concurrent update",
+)  # fmt: skip
+
+
+def test_runs_that_change_one_output_at_once_all_come_in(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """BigQuery refuses a statement that found too many before it: here the second of three."""
+    for run_id in ("r1", "r2", "r3"):
+        publish(lab.warehouse, run_id, 0, {run_id: "ok"})
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    bigquery.configure(job_s=0.5, limits={"dml_running_per_table": 1, "dml_queued_per_table": 0})
+    ended: list[int] = []
+    work = [
+        threading.Thread(
+            target=lambda run_id=run_id: ended.append(lab.warehouse.promote(run_id, "tone", KEY, "upsert").rows)
+        )
+        for run_id in ("r1", "r2", "r3")
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert len(ended) == 3
+    assert set(stored(lab.warehouse, "tone")) == {"r1", "r2", "r3"}
+    refused = [job for job in jobs_of(lab) if job.error_result]
+    assert "Too many DML statements outstanding" in refused[0].error_result["message"]
+
+
+def test_a_promotion_that_collides_with_another_is_run_again(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """BigQuery itself has tried three times by then. Another statement's invalidQuery stays what it is."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    bigquery.faults(replace(SERIALIZE, calls=(1, 2)))
+    assert lab.warehouse.promote("r1", "tone", KEY, "upsert").rows == 1
+    bigquery.faults(Fault("jobs.insert:query", kind="job", reason="invalidQuery", message="Unrecognized name: x"))
+    with pytest.raises(WarehouseError, match="Unrecognized name"):
+        lab.warehouse.promote("r1", "tone", KEY, "upsert")
+
+
+def test_an_output_that_is_never_free_is_said_with_the_right_advice(bigquery: BigQueryServer, tmp_path: Path) -> None:
+    lab = BigQueryLab(tmp_path / "home", options=Options(patience=hasty(0.2)))
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.faults(SERIALIZE)
+    with pytest.raises(
+        WarehouseError, match=r"concurrent update .*other statements change the same table.*again later"
+    ):
+        lab.warehouse.promote("r1", "tone", KEY, "upsert")
+
+
+def jobs_of(lab: BigQueryLab) -> list[Any]:
+    with open_client(lab.project) as client:
+        return list(client.list_jobs())
 
 
 def test_a_sign_in_server_that_is_busy_is_asked_again(

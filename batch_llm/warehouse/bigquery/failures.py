@@ -1,7 +1,8 @@
 """What BigQuery's errors mean: which of them pass by themselves, and what a user can do about the others.
 
 Belongs here: the one table of reasons and statuses. Not here: waiting (patience.py), doing it again (jobs.py). A
-failure is judged by its reason and its HTTP status, never by its text.
+failure is judged by its reason and its HTTP status, never by its text; but for statements that collide, which
+BigQuery tells from wrong ones, and from too large ones, by the words alone.
 Source: https://cloud.google.com/bigquery/docs/error-messages (read 2026-11-28)
 """
 
@@ -51,6 +52,13 @@ _ADVICE = {
     "resourcesExceeded": "the statement needs more than BigQuery gives to one: fewer columns, or input.where",
     "stopped": "somebody cancelled the job",
 }
+# Sources (read 2026-11-29): https://github.com/confluentinc/kafka-connect-bigquery/issues/279 (400 invalidQuery, after
+# BigQuery itself has tried three times), https://github.com/m-lab/etl-gardener/issues/293 (more than 20 wait)
+_COLLISIONS = {
+    "invalidQuery": "Could not serialize access to table",
+    "resourcesExceeded": "Too many DML statements outstanding",
+}
+_COLLIDES = "other statements change the same table at this moment"
 _CREDENTIALS = (
     "on your own machine run `gcloud auth application-default login`; on a server give the machine a service account, "
     "or set GOOGLE_APPLICATION_CREDENTIALS to its key file"
@@ -67,6 +75,7 @@ class Failure:
     message: str  # one short line, without addresses and credentials
     advice: str = ""
     passing: bool = False
+    collides: bool = False  # other statements change the same table: what may be repeated succeeds when they have ended
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
@@ -96,7 +105,9 @@ class Failure:
         passing = reason in PASSING_REASONS if reason is not None else status in PASSING_STATUSES
         line = " ".join(message.split())
         line = line if len(line) <= _LONGEST else line[:_LONGEST] + " [..]"
-        return cls(status, reason, line, _ADVICE.get(reason or "", ""), passing)
+        collides = reason in _COLLISIONS and _COLLISIONS[reason] in message
+        advice = _COLLIDES if collides else _ADVICE.get(reason or "", "")
+        return cls(status, reason, line, advice, passing, collides)
 
     def __str__(self) -> str:
         where = ", ".join(str(part) for part in (self.reason, self.status) if part)

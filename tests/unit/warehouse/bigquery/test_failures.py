@@ -102,3 +102,20 @@ def test_a_message_is_bigquerys_own_with_what_to_do() -> None:
     assert "s3cret" not in told
     assert str(Failure.of(answered(503, None))) == "HTTP 503 (503)"
     assert len(str(Failure.of(answered(400, "invalid", "x" * 9999)))) < 600
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "collides"),
+    [
+        ("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update", True),
+        ("resourcesExceeded", "Resources exceeded: Too many DML statements outstanding against table p:d.t", True),
+        ("invalidQuery", "Unrecognized name: x", False),
+        ("resourcesExceeded", "Resources exceeded during query execution: Not enough memory", False),
+    ],
+)
+def test_statements_that_collide_are_told_by_their_words(reason: str, message: str, collides: bool) -> None:
+    """And are no passing failure: only who may repeat a statement runs it again."""
+    failure = Failure.of_job({"reason": reason, "message": message})
+    assert (failure.collides, failure.passing) == (collides, False)
+    assert ("the same table" in str(failure)) is collides
+    assert ("fewer columns" in str(failure)) is (reason == "resourcesExceeded" and not collides)
