@@ -5,6 +5,8 @@ The table has no partitions: a run replaces rows all over it. It is requested wh
 (sensors/dispatch.py), or by hand.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from assets.partitions import table_key
 from assets.promotion import output_metadata, promotable_run, promote
 from assets.slice_assets import enriched_key, owners_of
 from assets.tables import kind_of, place
-from assets.tags import PROMOTED_TAG, RUN_TAG
+from assets.tags import AGAIN_TAG, PROMOTED_TAG, RUN_TAG
+from batch_llm.errors import WarehouseError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.wiring import open_store
 from resources.settings import SettingsResource
@@ -53,7 +56,7 @@ def output_asset(declared: DeclaredJob, root: Path, dataset: str | None = None) 
     def output_table(
         context: dg.AssetExecutionContext, config: OutputConfig, settings: SettingsResource
     ) -> dg.MaterializeResult:
-        with refusals_as_failures():
+        with refusals_as_failures(), _failing_warehouse_noted(context):
             opened = settings.create()
             store = open_store(opened)
             record = promotable_run(store, job.name, config.run_id)
@@ -64,6 +67,16 @@ def output_asset(declared: DeclaredJob, root: Path, dataset: str | None = None) 
             return dg.MaterializeResult(metadata=output_metadata(store, record, summary))
 
     return output_table
+
+
+@contextmanager
+def _failing_warehouse_noted(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """The sensor `dispatch` requests the table again after such a failure, and after no other."""
+    try:
+        yield
+    except WarehouseError:
+        context.instance.add_run_tags(context.run.run_id, {AGAIN_TAG: "true"})
+        raise
 
 
 def output_run_config(declared: DeclaredJob, root: Path, run_id: str) -> dict[str, Any]:

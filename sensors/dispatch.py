@@ -3,10 +3,12 @@
 Belongs here: which slices of which runs are requested next, and when the output table is. Not here: planning
 (assets/start_job.py), asking (assets/slice_assets.py). It spends nothing that nobody asked for, so it ships running.
 
+An output table that the warehouse did not take is requested again, a few times: what was paid for must reach it.
 A run is worked on while every slice of the present request goes well: one that failed or was cancelled halts it until
 somebody starts it again, so that a refused key fails once and not five hundred times, and cancel means cancel.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -18,7 +20,7 @@ import dagster as dg
 from assets.declared import DeclaredJobs
 from assets.output_asset import output_run_config
 from assets.partitions import output_job_name, partition_key, slices_job_name, start_job_name
-from assets.tags import ATTEMPT_TAG, RUN_TAG, START_TAG, run_tags
+from assets.tags import AGAIN_TAG, ATTEMPT_TAG, PROMOTION_TAG, RUN_TAG, START_TAG, run_tags
 from batch_llm.errors import BatchLLMError, WarehouseError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunRecord, RunState
@@ -28,6 +30,7 @@ from resources.settings import SettingsResource
 
 __all__ = [
     "Decision",
+    "OutputRun",
     "RequestedRun",
     "SliceRun",
     "decide",
@@ -42,6 +45,8 @@ QUEUED_MAX = (
     4  # slices waiting in Dagster's queue: enough to keep it busy, few enough that a newcomer's turn comes soon
 )
 RUNS_MAX = 20  # looked at per tick, so that a tick stays far below its 60 s; the next tick goes on with the others
+
+PROMOTE_AGAIN_AFTER_S = (60.0, 600.0, 3600.0)  # the warehouse failed: so long after the first, second, third failure
 
 _PARTITION_TAG = "dagster/partition"
 _GOOD_OR_OPEN = frozenset(set(dg.DagsterRunStatus) - {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
@@ -62,6 +67,14 @@ class SliceRun:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputRun:
+    """A Dagster run that the warehouse failed while it brought a run's rows into the output table."""
+
+    rows: str  # which rows: as in `Decision.promote`
+    ended_s_ago: float
+
+
+@dataclass(frozen=True, slots=True)
 class RequestedRun:
     """A run that somebody asked for, as it stands."""
 
@@ -69,6 +82,7 @@ class RequestedRun:
     attempt: str  # the present request
     counts: Mapping[int, StatusCounts]  # of the published slices
     slice_runs: Sequence[SliceRun]  # newest first
+    failed_outputs: Sequence[OutputRun] = ()  # newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +91,8 @@ class Decision:
 
     slices: tuple[int, ...] = ()
     promote: str | None = None  # a name for exactly these published rows
+    again: int = 0  # so many times bringing these rows in failed
+    waits: str | None = None  # why nothing is requested at the moment
     halted: str | None = None  # why nothing more is requested
 
 
@@ -93,7 +109,7 @@ def decide(run: RequestedRun) -> Decision:
     left = [number for number in numbers if number not in run.counts or run.counts[number].pending]
     if not left:
         ok, failed = (sum(getattr(counts, name) for counts in run.counts.values()) for name in ("ok", "failed"))
-        return Decision(promote=f"{run.attempt}-{ok}-{failed}")
+        return _promotion(f"{run.attempt}-{ok}-{failed}", run.failed_outputs)
     latest: dict[int, SliceRun] = {}
     for slice_run in run.slice_runs:
         if slice_run.attempt == run.attempt:
@@ -104,6 +120,18 @@ def decide(run: RequestedRun) -> Decision:
             status = latest[number].status.value.lower()
             return Decision(halted=f"the run of slice {partition_key(run.record.run_id, number)} ended as {status}")
     return Decision(slices=tuple(number for number in left if number not in working and number not in latest))
+
+
+def _promotion(rows: str, failed_outputs: Sequence[OutputRun]) -> Decision:
+    failed = [one for one in failed_outputs if one.rows == rows]
+    if not failed:
+        return Decision(promote=rows)
+    if len(failed) > len(PROMOTE_AGAIN_AFTER_S):
+        return Decision(halted=f"the warehouse did not take its rows, {len(failed)} times; they are kept")
+    left_s = PROMOTE_AGAIN_AFTER_S[len(failed) - 1] - failed[0].ended_s_ago
+    if left_s > 0:
+        return Decision(waits=f"the warehouse did not take its rows; tried again in {left_s:.0f} s")
+    return Decision(promote=rows, again=len(failed))
 
 
 def requested_records(declared: DeclaredJob, records: Iterable[RunRecord]) -> list[RunRecord]:
@@ -177,8 +205,10 @@ def _tick(instance: dg.DagsterInstance, store: Store, declared_jobs: DeclaredJob
             tick.said.append(
                 f"{record.run_id} is halted: {decision.halted}; start {start_job_name(declared.job.name)} again"
             )
+        if decision.waits is not None:
+            tick.said.append(f"{record.run_id}: {decision.waits}")
         if decision.promote is not None:
-            tick.requests.append(_output_request(declared, declared_jobs.root, run, decision.promote))
+            tick.requests.append(_output_request(declared, declared_jobs.root, run, decision))
         slices.append([_slice_request(declared, run, number) for number in decision.slices])
     tick.requests += list(interleaved(slices))[: max(0, QUEUED_MAX - _queued(instance))]
     return tick
@@ -197,7 +227,21 @@ def _look(instance: dg.DagsterInstance, store: Store, declared: DeclaredJob, rec
         if _PARTITION_TAG in run.tags
     ]
     attempt = starts[0].run_id[:8] if starts else "first"
-    return RequestedRun(record, attempt, store.warehouse.published(record.run_id), slice_runs)
+    counts = store.warehouse.published(record.run_id)
+    return RequestedRun(record, attempt, counts, slice_runs, _failed_outputs(instance, declared, record))
+
+
+def _failed_outputs(instance: dg.DagsterInstance, declared: DeclaredJob, record: RunRecord) -> list[OutputRun]:
+    wanted = dg.RunsFilter(
+        job_name=output_job_name(declared.job.name),
+        tags={RUN_TAG: record.run_id, AGAIN_TAG: "true"},
+        statuses=[dg.DagsterRunStatus.FAILURE],
+    )
+    now_s = time.time()
+    return [
+        OutputRun(each.dagster_run.tags.get(PROMOTION_TAG, ""), now_s - (each.end_time or now_s))
+        for each in instance.get_run_records(wanted)
+    ]
 
 
 def _queued(instance: dg.DagsterInstance) -> int:
@@ -215,10 +259,12 @@ def _slice_request(declared: DeclaredJob, run: RequestedRun, number: int) -> dg.
     )
 
 
-def _output_request(declared: DeclaredJob, root: Path, run: RequestedRun, rows: str) -> dg.RunRequest:
+def _output_request(declared: DeclaredJob, root: Path, run: RequestedRun, decision: Decision) -> dg.RunRequest:
+    rows = str(decision.promote)
+    again = f"-again-{decision.again}" if decision.again else ""
     return dg.RunRequest(
-        run_key=f"{run.record.run_id}-promote-{rows}",
+        run_key=f"{run.record.run_id}-promote-{rows}{again}",
         job_name=output_job_name(declared.job.name),
         run_config=output_run_config(declared, root, run.record.run_id),
-        tags={**run_tags(declared.job, first=True), RUN_TAG: run.record.run_id},
+        tags={**run_tags(declared.job, first=True), RUN_TAG: run.record.run_id, PROMOTION_TAG: rows},
     )

@@ -18,7 +18,7 @@ from google.cloud import bigquery
 
 from resources.bigquery import BigQueryConnection
 from resources.settings import SettingsResource
-from tests.bigquery_server.process import PROJECT, BigQueryServer, bigquery_server
+from tests.bigquery_server.process import PROJECT, BigQueryServer, Fault, bigquery_server
 from tests.integration.dagster_lab import Account, CodeLocation
 from tests.integration.sensor_lab import Daemon
 
@@ -240,6 +240,26 @@ def test_a_run_shows_what_it_read_and_what_it_wrote(
         column.name for column in wrote["dagster/column_schema"].value.columns
     }
     assert "console.cloud.google.com" in wrote["console"].value
+
+
+def test_an_output_that_bigquery_did_not_take_is_requested_again(
+    daemon: Daemon, location: BigQueryLocation, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paid rows reach the table without anybody's doing."""
+    location.make("reports", "GENERATE_ARRAY(1, 7)")
+    location.job(input={"table": "reports", "key": ["id"]})
+    assert location.execute(instance, "tone_run").success
+    for request in daemon.tick("dispatch"):
+        assert daemon.run(request).success
+    (output,) = daemon.tick("dispatch")
+    location.server.faults(Fault("tables.get", reason="quotaExceeded"))
+    assert not daemon.run(output).success
+    location.server.faults()
+    assert daemon.tick("dispatch") == []
+    assert "tried again in" in str(daemon.skipped)
+    monkeypatch.setattr("sensors.dispatch.PROMOTE_AGAIN_AFTER_S", (0.0,))
+    assert daemon.work_off() == ["tone_output"]
+    assert len(location.rows("tone_out")) == 7
 
 
 def test_an_input_is_shown_when_it_has_changed(daemon: Daemon, location: BigQueryLocation) -> None:

@@ -14,6 +14,7 @@ from batch_llm.warehouse.base import StatusCounts
 from sensors.dispatch import (
     RUNS_MAX,
     Decision,
+    OutputRun,
     RequestedRun,
     SliceRun,
     decide,
@@ -80,6 +81,22 @@ def test_the_output_is_requested_once_per_state_of_the_rows() -> None:
     assert decide(run(counts)).promote == first
     better = counts | {2: StatusCounts(rows=10, ok=10)}
     assert decide(run(better)).promote not in (None, first)
+
+
+def test_an_output_that_the_warehouse_did_not_take_is_requested_again_a_few_times() -> None:
+    counts = {0: DONE, 1: DONE, 2: DONE}
+    rows = str(decide(run(counts)).promote)
+
+    def after(*ended_s_ago: float, rows: str = rows) -> Decision:
+        return decide(replace(run(counts), failed_outputs=[OutputRun(rows, each) for each in ended_s_ago]))
+
+    assert after(10.0) == Decision(waits="the warehouse did not take its rows; tried again in 50 s")
+    assert after(61.0) == Decision(promote=rows, again=1)
+    assert after(61.0, 200.0).promote is None
+    assert after(601.0, 900.0) == Decision(promote=rows, again=2)
+    assert after(9e4, 9e4, 9e4) == Decision(promote=rows, again=3)
+    assert "4 times" in str(after(9e4, 9e4, 9e4, 9e4).halted)
+    assert after(1.0, 1.0, rows="of an earlier request") == Decision(promote=rows)
 
 
 def test_everything_published_is_promoted_although_a_slice_failed_on_the_way() -> None:
