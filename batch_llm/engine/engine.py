@@ -125,14 +125,14 @@ class Engine:
         async with self._at_work(record) as stands:
             if not stands and record.state is not RunState.SUPERSEDED:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")
-            counts = await self._published(record)
+            counts = await self._published(record, number)
             meter = Meter(self.parts.clock)
             self._begin(record, resumed=number in counts)
             published = number in counts and self.parts.runs.is_published(record.run_id, number)
             rerun = published and counts[number].pending == 0
             publisher = self._publisher(record)
             below = self._sizes(record, [number]) if rerun else None
-            await self._ask(record, meter, Asking([number], None, below), publisher)
+            await self._ask(record, meter, Asking([number], None, below, alone=True), publisher)
             await asyncio.to_thread(keep_learned, self.parts, record)
             return publisher.event(number)
 
@@ -221,9 +221,10 @@ class Engine:
             pipeline.stop(*self._stop)
         feed = Feed(asking, publisher, partial(self.open_slice, record))
         known = {*asking.numbers, *publisher.stored}
-        elsewhere = [c for n, c in (await self._published(record)).items() if n not in known]
+        counts = {} if asking.alone else await self._published(record)
         ticker = Ticker(self.parts, self.calling, meter, pipeline)
-        ticker.begin(record, elsewhere, publisher)
+        rows = sum(record.slice_rows[number] for number in known) if asking.alone else sum(record.slice_rows)
+        ticker.begin(record, rows, [c for n, c in counts.items() if n not in known], publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
                 await pipeline.run(works, publisher)
@@ -296,8 +297,8 @@ class Engine:
     def _publisher(self, record: RunRecord) -> Publisher:
         return Publisher(self.parts, self.calling, record)
 
-    async def _published(self, record: RunRecord) -> dict[int, StatusCounts]:
-        return await asyncio.to_thread(self.parts.warehouse.published, record.run_id)
+    async def _published(self, record: RunRecord, number: int | None = None) -> dict[int, StatusCounts]:
+        return await asyncio.to_thread(self.parts.warehouse.published, record.run_id, number)
 
     async def _spent_usd(self, record: RunRecord, but_for: AbstractSet[int]) -> dict[int, Decimal]:
         """What each slice of the run cost so far, from its journal."""

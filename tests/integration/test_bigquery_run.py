@@ -108,6 +108,27 @@ async def test_killed_runs_go_on_while_bigquery_fails(lab: BigQueryRunLab, serve
     assert 0 <= stats["answered"] - ROWS <= at_kills
 
 
+async def test_a_slice_by_itself_looks_at_no_other(lab: BigQueryRunLab) -> None:
+    """As each process of Dagster has one: the whole run's counters would be billed by each of them."""
+    lab.dataset(ROWS)
+    async with lab.simulator():
+        async with lab.engine() as engine:
+            record = (await engine.start()).record
+        with open_client(PROJECT) as client:
+            before = {job.job_id for job in client.list_jobs()}
+        for number, rows in enumerate(record.slice_rows):
+            async with lab.engine() as engine:
+                assert (await engine.run_slice(record, number)).ok == rows
+            last = [event for event in lab.events if isinstance(event, Progress)][-1]
+            assert (last.rows, last.ok, last.pending) == (rows, rows, 0)
+    with open_client(PROJECT) as client:
+        asked = [job for job in client.list_jobs() if job.job_id not in before and job.job_type == "query"]
+    counted = [job.query for job in asked if job.labels["batch_llm_operation"] == "published"]
+    assert counted
+    assert all("@number" in query for query in counted)
+    assert [job.labels["batch_llm_operation"] for job in asked].count("live_view") == 1
+
+
 LOADS_REFUSED = Fault("jobs.insert:load", reason="quotaExceeded", status=403)
 
 
