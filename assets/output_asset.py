@@ -20,7 +20,7 @@ from assets.promotion import output_metadata, promotable_run, promote
 from assets.slice_assets import enriched_key, owners_of
 from assets.tables import kind_of, place
 from assets.tags import AGAIN_TAG, PROMOTED_TAG, RUN_TAG
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.job.load import DeclaredJob
 from batch_llm.wiring import open_store
 from resources.settings import SettingsResource
@@ -74,7 +74,9 @@ def _failing_warehouse_noted(context: dg.AssetExecutionContext) -> Iterator[None
     """The sensor `dispatch` requests the table again after such a failure, and after no other."""
     try:
         yield
-    except WarehouseError:
+    except WarehouseError as error:
+        if isinstance(error, WarehouseRefused):  # somebody has to mend it
+            raise
         context.instance.add_run_tags(context.run.run_id, {AGAIN_TAG: "true"})
         raise
 

@@ -29,7 +29,7 @@ from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
-from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy
+from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
@@ -91,8 +91,9 @@ class Engine:
                 counts = await self._published(record)
                 self._begin(record, resumed=started.resumed)
                 numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
-                stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
-                summary = await self._finish(record, meter, stopped, promote_after)
+                async with self._kept(record, meter):
+                    stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
+                    summary = await self._finish(record, meter, stopped, promote_after)
             return self._told(await self._last_word(summary))
 
     async def retry(self) -> RunSummary:
@@ -111,8 +112,9 @@ class Engine:
             with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
             asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
-            stopped = await self._ask(record, meter, asking)
-            summary = await self._finish(record, meter, stopped, promote_after=True)
+            async with self._kept(record, meter):
+                stopped = await self._ask(record, meter, asking)
+                summary = await self._finish(record, meter, stopped, promote_after=True)
         return self._told(await self._last_word(summary))
 
     async def run_slice(self, record: RunRecord, number: int) -> SlicePublished:
@@ -180,6 +182,17 @@ class Engine:
             await asyncio.to_thread(held.enter_context, runs.at_work(record.run_id))
             stored = await asyncio.to_thread(runs.get, record.run_id)
             yield stored.state is not RunState.SUPERSEDED
+
+    @asynccontextmanager
+    async def _kept(self, record: RunRecord, meter: Meter) -> AsyncIterator[None]:
+        """What is paid is kept: a refusal of the warehouse then ends a run that goes on, like its other failures."""
+        try:
+            yield
+        except WarehouseRefused as refused:
+            sizes = await asyncio.to_thread(self._sizes, record, list(range(len(record.slice_rows))))
+            if not meter.requests and not any(sizes.values()):
+                raise
+            raise WarehouseError(str(refused)) from refused
 
     def _begin(self, record: RunRecord, *, resumed: bool) -> None:
         rows, slices = sum(record.slice_rows), len(record.slice_rows)

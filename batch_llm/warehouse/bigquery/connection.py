@@ -14,7 +14,6 @@ from typing import Any
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
 from batch_llm.warehouse.bigquery.patience import Patience
@@ -70,7 +69,7 @@ class Connection:
                 try:
                     self._client = self._make_client()
                 except FAILURES as error:
-                    raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
+                    raise Failure.of(error).error(f"BigQuery dataset {self.dataset}") from None
             return self._client
 
     @property
@@ -151,4 +150,4 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, FAILURES):  # without the original: its text holds addresses of uploads, or tokens
-            raise WarehouseError(f"{self._what}: {Failure.of(error)}") from None
+            raise Failure.of(error).error(self._what) from None

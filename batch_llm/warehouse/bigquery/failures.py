@@ -16,6 +16,8 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
+from batch_llm.errors import WarehouseError, WarehouseRefused
+
 __all__ = ["FAILURES", "PASSING_REASONS", "PASSING_STATUSES", "Failure"]
 
 FAILURES = (api.GoogleAPIError, auth.GoogleAuthError, requests.RequestException, ConnectionError, TimeoutError)
@@ -37,6 +39,9 @@ PASSING_REASONS = frozenset(
     }
 )
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # of an answer without a reason: a proxy's
+
+# no waiting mends these
+_REFUSALS = frozenset({"accessDenied", "authError", "billingNotEnabled", "bytesBilledLimitExceeded", "notFound"})
 
 _ROLES = "roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
 _ADVICE = {
@@ -75,6 +80,7 @@ class Failure:
     message: str  # one short line, without addresses and credentials
     advice: str = ""
     passing: bool = False
+    refused: bool = False  # no waiting mends it
     collides: bool = False  # other statements change the same table: what may be repeated succeeds when they have ended
 
     @classmethod
@@ -83,7 +89,7 @@ class Failure:
         if isinstance(error, auth.GoogleAuthError):
             if _sign_in_passes(error):
                 return cls(None, None, f"the sign-in server does not answer ({type(error).__name__})", passing=True)
-            return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS)
+            return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS, refused=True)
         if isinstance(error, api.GoogleAPICallError):
             return cls._answered(error)
         passing = not isinstance(error, requests.exceptions.SSLError)
@@ -107,7 +113,11 @@ class Failure:
         line = line if len(line) <= _LONGEST else line[:_LONGEST] + " [..]"
         collides = reason in _COLLISIONS and _COLLISIONS[reason] in message
         advice = _COLLIDES if collides else _ADVICE.get(reason or "", "")
-        return cls(status, reason, line, advice, passing, collides)
+        return cls(status, reason, line, advice, passing, reason in _REFUSALS, collides)
+
+    def error(self, what: str) -> WarehouseError:
+        """As an error of the library; ``what`` was tried."""
+        return (WarehouseRefused if self.refused else WarehouseError)(f"{what}: {self}")
 
     def __str__(self) -> str:
         where = ", ".join(str(part) for part in (self.reason, self.status) if part)

@@ -22,7 +22,7 @@ from typing import IO, Any
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection, Statement
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.patience import Wait
@@ -48,6 +48,14 @@ class JobFailed(WarehouseError):
     def __init__(self, message: str, failure: Failure) -> None:
         super().__init__(message)
         self.failure = failure
+
+
+class _JobRefused(JobFailed, WarehouseRefused):
+    """A failure that no waiting mends."""
+
+
+def _failed(what: str, failure: Failure) -> JobFailed:
+    return (_JobRefused if failure.refused else JobFailed)(f"{what}: {failure}", failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +110,7 @@ class Jobs:
             return told.client.query(query.sql, config, location=told.location, timeout=ANSWER_S, **retry)
         except FAILURES as error:
             failure = Failure.of(error)
-            raise JobFailed(f"BigQuery, {query.name}: {failure}", failure) from None
+            raise _failed(f"BigQuery, {query.name}", failure) from None
 
     def load(self, name: str, chain: str | None, file: IO[bytes], target: str, config: bigquery.LoadJobConfig) -> None:
         """Load a file into a table (or ``table$slice``) to its end. Raises `JobFailed`.
@@ -144,7 +152,7 @@ class Jobs:
             else:
                 failure = Failure.of_job(job.error_result)
                 if not failure.passing:
-                    raise JobFailed(f"{what}: {failure}", failure)
+                    raise _failed(what, failure)
                 failing.pause_or_raise(what, failure)
                 number, look_first = number + 1, False
 
@@ -158,7 +166,7 @@ class Jobs:
         except FAILURES as error:
             failure = Failure.of(error)
             if not failure.passing:
-                raise JobFailed(f"{patient.what}: {failure}", failure) from None
+                raise _failed(patient.what, failure) from None
             patient.pause(failure)
             return None
 

@@ -7,6 +7,7 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
+from batch_llm.errors import WarehouseRefused
 from batch_llm.warehouse.bigquery.failures import FAILURES, PASSING_REASONS, Failure
 
 
@@ -119,3 +120,16 @@ def test_statements_that_collide_are_told_by_their_words(reason: str, message: s
     assert (failure.collides, failure.passing) == (collides, False)
     assert ("the same table" in str(failure)) is collides
     assert ("fewer columns" in str(failure)) is (reason == "resourcesExceeded" and not collides)
+
+
+@pytest.mark.parametrize("reason", ["accessDenied", "notFound", "bytesBilledLimitExceeded", "billingNotEnabled"])
+def test_what_no_waiting_mends_is_a_refusal(reason: str) -> None:
+    assert isinstance(Failure.of(answered(403, reason)).error("reading"), WarehouseRefused)
+    assert isinstance(Failure.of(auth.DefaultCredentialsError()).error("reading"), WarehouseRefused)
+
+
+@pytest.mark.parametrize("reason", ["quotaExceeded", "backendError", "stopped", "resourcesExceeded", None])
+def test_what_may_go_well_another_time_is_none(reason: str | None) -> None:
+    error = Failure.of(answered(503, reason, "too many")).error("reading")
+    assert not isinstance(error, WarehouseRefused)
+    assert str(error).startswith("reading: ")
