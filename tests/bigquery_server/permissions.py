@@ -9,9 +9,20 @@ from __future__ import annotations
 from tests.bigquery_server.calls import Call, Reply
 from tests.bigquery_server.catalog import TableRef
 from tests.bigquery_server.errors import ApiError
+from tests.bigquery_server.jobs import Job
 from tests.bigquery_server.state import State
 
-__all__ = ["check", "held", "iam_permissions", "iam_policy", "need_dataset", "need_query", "need_table", "table_of"]
+__all__ = [
+    "check",
+    "held",
+    "iam_permissions",
+    "iam_policy",
+    "need_dataset",
+    "need_job",
+    "need_query",
+    "need_table",
+    "table_of",
+]
 
 # the call's own permission; what a job reads and writes is judged when it runs
 OF_CALL = {
@@ -100,4 +111,13 @@ def need_table(state: State, permission: str, name: str) -> None:
         raise ApiError(
             "accessDenied",
             f"Access Denied: Table {name}: Permission {permission} denied on table {name} (or it may not exist).",
+        )
+
+
+def need_job(state: State, job: Job) -> None:
+    """403 for the job of another account when the permission to see those is missing."""
+    if job.account != state.settings.account and not held(state, "bigquery.jobs.get"):
+        raise ApiError(
+            "accessDenied",
+            f"Access Denied: Job {job.ref}: Permission bigquery.jobs.get denied on job {job.ref}.",
         )

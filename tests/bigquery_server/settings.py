@@ -20,3 +20,4 @@ class Settings:
     default_location: str = "US"
     page_bytes: int = 10_000_000  # a page of rows is not larger than this
     missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"
+    account: str = "tests@bigquery.fake"  # who calls, from now on: jobs belong to who inserted them

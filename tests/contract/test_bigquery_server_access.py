@@ -163,3 +163,15 @@ def test_permissions_can_be_asked_for(bq: BigQueryLab) -> None:
     asked = ["bigquery.tables.getData", "bigquery.tables.updateData"]
     assert bq.client.test_iam_permissions(table, asked) == {"permissions": ["bigquery.tables.getData"]}
     assert list(bq.client.get_iam_policy(table).bindings) == []
+
+
+def test_another_accounts_job_needs_a_permission_and_ones_own_none(bq: BigQueryLab) -> None:
+    """Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29)."""
+    theirs = bq.query("SELECT 1").job_id
+    bq.server.configure(account="other@bigquery.fake", missing_permissions=["bigquery.jobs.get"])
+    own = bq.query("SELECT 2").job_id
+    assert bq.client.get_job(own, location="US").user_email == "other@bigquery.fake"
+    with refused(Forbidden, "accessDenied", "bigquery.jobs.get denied on job"):
+        bq.client.get_job(theirs, location="US")
+    bq.server.configure(missing_permissions=[])
+    assert bq.client.get_job(theirs, location="US").user_email == "tests@bigquery.fake"
