@@ -267,6 +267,20 @@ def test_what_was_published_before_can_be_published_again(warehouse: Warehouse) 
     assert stored(warehouse, "run:r1") == {"a": ("ok", "one")}
 
 
+def test_another_account_that_may_not_see_jobs_is_told_which_right_it_needs(
+    bigquery: BigQueryServer, lab: BigQueryLab
+) -> None:
+    """It must know that the first account's load has ended; what it begins itself it may see."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.configure(account="other@bigquery.fake", missing_permissions=["bigquery.jobs.get"])
+    with pytest.raises(WarehouseError, match=r"another account's: ask for bigquery.jobs.get on the project that pays"):
+        publish(lab.warehouse, "r1", 0, {"a": "ok", "b": "ok"})
+    publish(lab.warehouse, "r2", 0, {"a": "ok"})
+    bigquery.configure(missing_permissions=[])
+    publish(lab.warehouse, "r1", 0, {"a": "ok", "b": "ok"})
+    assert set(stored(lab.warehouse, "run:r1")) == {"a", "b"}
+
+
 def test_a_load_waits_for_the_one_before_it(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
     """Also when that was sent by a process that is gone: it would put older rows in the place of newer ones."""
     publish(lab.warehouse, "r1", 0, {"a": "ok"}, "first")

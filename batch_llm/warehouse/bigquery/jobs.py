@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,6 +34,11 @@ _CALL = "batch_llm_call"  # the label that tells a call its own job
 _OPERATION = "batch_llm_operation"
 _FIRST_LOOK_S = 0.1
 _LONGEST_LOOK_S = 5.0
+# Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29)
+_ANOTHERS = (
+    "an account may always see its own jobs, this one is another account's: ask for bigquery.jobs.get on the project "
+    "that pays (roles/bigquery.resourceAdmin, or a custom role with this right alone); the same command then goes on"
+)
 _NO_RETRY: dict[str, Any] = {"retry": None, "job_retry": None}  # what became of a job, its id tells
 _UPLOAD_S = 300.0  # for one request of an upload: 100 MB on a slow line
 
@@ -177,6 +182,11 @@ class Jobs:
                 return told.client.get_job(job_id, location=told.location, retry=told.retry, timeout=ANSWER_S)
             except api.NotFound:
                 return None
+            except api.Forbidden as error:
+                failure = Failure.of(error)
+                if failure.reason != "accessDenied":
+                    raise
+                raise replace(failure, advice=_ANOTHERS).error(what) from None
 
     def _ended(self, job: Any, what: str) -> Any:
         look_s, told = _FIRST_LOOK_S, self.connection
