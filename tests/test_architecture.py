@@ -50,6 +50,7 @@ NOT_IMPORTED |= dict.fromkeys(("gcsfs", "s3fs"), "an extra that fsspec finds by 
 # imported, not declared: part of the interface of a package that is declared, at the version that one wants
 BORROWED = {
     "google-api-core": "the errors of google-cloud-bigquery",
+    "grpcio": "the channel google-cloud-bigquery-storage takes",
     "google-auth": "the credentials google-cloud-bigquery takes",
     "httpx2": "the transport openai takes",
     "pydantic-core": "the errors of pydantic",
@@ -59,6 +60,7 @@ GOOGLE = {  # one namespace, many distributions
     "google.api_core": "google-api-core",
     **dict.fromkeys(("google.auth", "google.oauth2"), "google-auth"),
     "google.cloud.bigquery": "google-cloud-bigquery",
+    "google.cloud.bigquery_storage_v1": "google-cloud-bigquery-storage",
 }
 
 HEAVY = ("dagster", "google", "duckdb", "pyarrow", "openai")
@@ -227,9 +229,7 @@ def test_every_module_says_what_belongs_in_it() -> None:
     silent = [
         name_of(path)
         for path in python_files(*PRODUCT)
-        if not re.search(
-            r"belongs\s+here.*not\s+here", ast.get_docstring(parsed(path)) or "", re.IGNORECASE | re.DOTALL
-        )
+        if not SAYS_WHAT_BELONGS.search(ast.get_docstring(parsed(path)) or "")
     ]
     assert not silent
 
