@@ -6,6 +6,8 @@ run replaces rows all over it. Only a job with a cadence has the partitions of i
 backfill, such a partition is worked off from its plan on.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,11 @@ from assets.partitions import table_key
 from assets.promotion import error_rate, error_rate_spec, output_metadata, promotable_run, promote
 from assets.slice_assets import enriched_key, owners_of
 from assets.tables import kind_of, place
-from assets.tags import PROMOTED_TAG, RUN_TAG
+from assets.tags import AGAIN_TAG, PROMOTED_TAG, RUN_TAG
 from assets.whole_run import WholeRun
 from batch_llm.config.settings import Settings
 from batch_llm.engine.events import RunSummary
-from batch_llm.errors import ConfigurationError
+from batch_llm.errors import ConfigurationError, WarehouseError, WarehouseRefused
 from batch_llm.job.load import DeclaredJob
 from batch_llm.wiring import open_store
 from resources.settings import SettingsResource
@@ -62,7 +64,7 @@ def output_asset(declared: DeclaredJob, root: Path, dataset: str | None = None) 
     def output_table(
         context: dg.AssetExecutionContext, config: OutputConfig, settings: SettingsResource
     ) -> dg.MaterializeResult:
-        with refusals_as_failures():
+        with refusals_as_failures(), _failing_warehouse_noted(context):
             opened = settings.create()
             day = None if partitions is None else context.partition_key
             if day is not None and config.run_id is None:
@@ -77,6 +79,18 @@ def output_asset(declared: DeclaredJob, root: Path, dataset: str | None = None) 
             return dg.MaterializeResult(metadata=output_metadata(store, record, summary), check_results=checked)
 
     return output_table
+
+
+@contextmanager
+def _failing_warehouse_noted(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """The sensor `dispatch` requests the table again after such a failure, and after no other."""
+    try:
+        yield
+    except WarehouseError as error:
+        if isinstance(error, WarehouseRefused):  # somebody has to mend it
+            raise
+        context.instance.add_run_tags(context.run.run_id, {AGAIN_TAG: "true"})
+        raise
 
 
 def _promoted(context: dg.AssetExecutionContext, settings: Settings, job: str, run_id: str | None) -> RunSummary:

@@ -22,6 +22,7 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
     │   ├── LimiterUnreachable        the store of the limits (Redis) does not answer
     │   └── LimiterStoreError         the store answers with an error, or is of an unsupported version
     ├── WarehouseError
+    │   └── WarehouseRefused          no waiting mends it; exit code 2 while nothing was asked
     ├── JournalError
     │   ├── JournalFull               the disk is full; everything paid before is safe
     │   ├── JournalUnreachable        the journal's store, or the Redis of its leases, does not answer
@@ -60,6 +61,7 @@ __all__ = [
     "SliceBusy",
     "StopRun",
     "WarehouseError",
+    "WarehouseRefused",
 ]
 
 
@@ -214,6 +216,13 @@ class LimiterStoreError(LimiterError):
 
 class WarehouseError(BatchLLMError):
     """The warehouse failed; what is paid stays in the journal and publishing again costs nothing."""
+
+
+class WarehouseRefused(WarehouseError):
+    """The warehouse refuses, and no waiting mends it: credentials, a right, a name or place, a limit of the user's.
+
+    Where answers are paid for already, the engine raises a plain `WarehouseError` in its place: the run can go on.
+    """
 
 
 class JournalError(BatchLLMError):

@@ -50,13 +50,14 @@ class Seen:
 
 def due_tables(seen: Seen, tables: Iterable[TableInfo], *, on_changed: bool, now: datetime) -> list[TableInfo]:
     """The tables that are to start a run now: new ones, with ``on_changed`` changed ones too; at most `STARTS_MAX`."""
-    due = [
-        table
-        for table in tables
-        if is_settled(table, now)
-        and (table.ref not in seen.versions or (on_changed and seen.versions[table.ref] != table.version))
-    ]
+    due = [table for table in tables if is_settled(table, now) and _is_due(seen, table, on_changed=on_changed)]
     return sorted(due, key=lambda table: table.ref)[:STARTS_MAX]
+
+
+def _is_due(seen: Seen, table: TableInfo, *, on_changed: bool) -> bool:
+    if on_changed:
+        return seen.versions.get(table.ref) != table.version
+    return table.ref not in seen.versions and table.rows != 0  # an empty one is being made: its only run would be of it
 
 
 def is_settled(table: TableInfo, now: datetime) -> bool:
@@ -138,6 +139,8 @@ def _changed_sensor(declared: DeclaredJob) -> dg.SensorDefinition:
             return dg.SkipReason(f"could not look at {job.input.table}: {error}")
         if not changed_version(seen, table, last.input_version if last is not None else None):
             return dg.SkipReason(f"{job.input.table} has not changed")
+        if table.streaming:
+            return dg.SkipReason(f"{job.input.table}: rows are streamed into it; waiting for the end of that")
         if not is_settled(table, datetime.now(UTC)):
             return dg.SkipReason(f"{job.input.table} changed just now; waiting whether it changes on")
         if not has_versions(store.warehouse, table):

@@ -19,6 +19,7 @@ from batch_llm.errors import (
     SliceBusy,
     StopRun,
     WarehouseError,
+    WarehouseRefused,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ SAMPLE = "sample"  # RunSummary.stopped of a run that stopped where --limit told
 
 # The run keeps what is paid and the same command goes on: busy, full and silent places, a warehouse that failed
 RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, JournalUnreachable, WarehouseError)
-# The store of the limits could not be used from the start: nothing was sent. Later the limiter waits for it
-UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable)
+# The store of the limits could not be used from the start: nothing was sent. Later the limiter waits for it.
+# A warehouse that refuses: the engine raises this only while nothing is paid, later a plain WarehouseError
+UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable, WarehouseRefused)
 
 
 class Exit(IntEnum):

@@ -30,7 +30,7 @@ from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
-from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy
+from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
@@ -92,8 +92,9 @@ class Engine:
                 counts = await self._published(record)
                 self._begin(record, resumed=started.resumed)
                 numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
-                stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
-                summary = await self._finish(record, meter, stopped, promote_after)
+                async with self._kept(record, meter):
+                    stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
+                    summary = await self._finish(record, meter, stopped, promote_after)
             return self._told(await self._last_word(summary))
 
     async def retry(self) -> RunSummary:
@@ -112,8 +113,9 @@ class Engine:
             with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
             asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
-            stopped = await self._ask(record, meter, asking)
-            summary = await self._finish(record, meter, stopped, promote_after=True)
+            async with self._kept(record, meter):
+                stopped = await self._ask(record, meter, asking)
+                summary = await self._finish(record, meter, stopped, promote_after=True)
         return self._told(await self._last_word(summary))
 
     async def run_slice(self, record: RunRecord, number: int) -> SlicePublished:
@@ -126,14 +128,14 @@ class Engine:
         async with self._at_work(record) as stands:
             if not stands and record.state is not RunState.SUPERSEDED:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")
-            counts = await self._published(record)
+            counts = await self._published(record, number)
             meter = Meter(self.parts.clock)
             self._begin(record, resumed=number in counts)
             published = number in counts and self.parts.runs.is_published(record.run_id, number)
             rerun = published and counts[number].pending == 0
             publisher = self._publisher(record)
             below = self._sizes(record, [number]) if rerun else None
-            await self._ask(record, meter, Asking([number], None, below), publisher)
+            await self._ask(record, meter, Asking([number], None, below, alone=True), publisher)
             await asyncio.to_thread(keep_learned, self.parts, record)
             return publisher.event(number)
 
@@ -182,6 +184,17 @@ class Engine:
             stored = await asyncio.to_thread(runs.get, record.run_id)
             yield stored.state is not RunState.SUPERSEDED
 
+    @asynccontextmanager
+    async def _kept(self, record: RunRecord, meter: Meter) -> AsyncIterator[None]:
+        """What is paid is kept: a refusal of the warehouse then ends a run that goes on, like its other failures."""
+        try:
+            yield
+        except WarehouseRefused as refused:
+            sizes = await asyncio.to_thread(self._sizes, record, list(range(len(record.slice_rows))))
+            if not meter.requests and not any(sizes.values()):
+                raise
+            raise WarehouseError(str(refused)) from refused
+
     def _begin(self, record: RunRecord, *, resumed: bool) -> None:
         rows, slices = sum(record.slice_rows), len(record.slice_rows)
         job = self.parts.declared.job
@@ -222,9 +235,10 @@ class Engine:
             pipeline.stop(*self._stop)
         feed = Feed(asking, publisher, partial(self.open_slice, record))
         known = {*asking.numbers, *publisher.stored}
-        elsewhere = [c for n, c in (await self._published(record)).items() if n not in known]
+        counts = {} if asking.alone else await self._published(record)
         ticker = Ticker(self.parts, self.calling, meter, pipeline)
-        ticker.begin(record, elsewhere, publisher)
+        rows = sum(record.slice_rows[number] for number in known) if asking.alone else sum(record.slice_rows)
+        ticker.begin(record, rows, [c for n, c in counts.items() if n not in known], publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
                 await pipeline.run(works, publisher)
@@ -297,8 +311,8 @@ class Engine:
     def _publisher(self, record: RunRecord) -> Publisher:
         return Publisher(self.parts, self.calling, record)
 
-    async def _published(self, record: RunRecord) -> dict[int, StatusCounts]:
-        return await asyncio.to_thread(self.parts.warehouse.published, record.run_id)
+    async def _published(self, record: RunRecord, number: int | None = None) -> dict[int, StatusCounts]:
+        return await asyncio.to_thread(self.parts.warehouse.published, record.run_id, number)
 
     async def _spent_usd(self, record: RunRecord, but_for: AbstractSet[int]) -> dict[int, Decimal]:
         """What each slice of the run cost so far, from its journal."""

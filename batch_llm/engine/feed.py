@@ -27,6 +27,7 @@ class Asking:
     numbers: list[int]
     limit: int | None = None
     reopen_below: Mapping[int, int] | None = None  # slice: journal bytes when the command came; see SliceWork.open
+    alone: bool = False  # these slices only: what became of the run's others is neither looked up nor told
 
     def reopens(self, number: int) -> int | None:
         """What `SliceWork.open` is told for this slice."""

@@ -49,9 +49,13 @@ class Ticker:
         self._task: asyncio.Task[None] | None = None
         self._stalled = False
 
-    def begin(self, record: RunRecord, elsewhere: Iterable[StatusCounts], publisher: Publisher) -> None:
-        """``elsewhere``: slices that are published and not worked on now; ``publisher`` knows the others."""
+    def begin(self, record: RunRecord, rows: int, elsewhere: Iterable[StatusCounts], publisher: Publisher) -> None:
+        """Of how many ``rows`` to tell: those of ``elsewhere`` are published and not worked on now.
+
+        ``publisher`` knows the others.
+        """
         self._record = record
+        self._rows = rows
         self._elsewhere = total(elsewhere)
         self._publisher = publisher
 
@@ -86,14 +90,13 @@ class Ticker:
     def _progress(self) -> Progress:
         meter, limits = self._meter, self._parts.limits
         counts = self._counts()
-        rows = sum(self._record.slice_rows)
         requests, tokens = meter.rates_per_minute()
         state = self._calling.limiter.state()
         return Progress(
             run_id=self._record.run_id,
             at=self._parts.clock.now(),
             elapsed_s=meter.elapsed_s(),
-            rows=rows,
+            rows=self._rows,
             ok=counts.ok,
             failed=counts.failed,
             cached=counts.cached,
@@ -108,7 +111,7 @@ class Ticker:
             limit_requests_per_minute=state.requests_per_minute or limits.requests_per_minute,
             limit_tokens_per_minute=state.tokens_per_minute or limits.tokens_per_minute,
             holding_back=self._holding_back(),
-            eta_s=self._eta_s(rows - counts.ok - counts.failed, requests),
+            eta_s=self._eta_s(self._rows - counts.ok - counts.failed, requests),
             errors=dict(meter.errors),
         )
 

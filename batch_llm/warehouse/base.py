@@ -71,6 +71,7 @@ class TableInfo:
     size_bytes: int | None
     modified_at: datetime | None
     schema: pa.Schema | None
+    streaming: bool = False  # rows are being added that can only be estimated yet: the version does not settle
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,7 @@ class Fault:
     Over gRPC an `http` is the status code of its reason, `body` and `reset` are UNAVAILABLE.
     """
 
-    operation: str = (
-        "*"  # a pattern of operations: "tables.get", "jobs.insert:load", "jobs.*"; tests/bigquery_server/routes.py
-    )
+    operation: str = "*"  # a pattern of operations (routes.py): "tables.get", "jobs.insert:load", "jobs.*"; and "token"
     kind: Kind = "http"
     when: Literal["before", "after"] = "before"  # the call's work; "after" is the lost answer
     calls: tuple[int, ...] = ()  # which of the calls that fit the pattern, from 1; none: each

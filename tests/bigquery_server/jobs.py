@@ -67,6 +67,7 @@ class Job:
     totals: dict[str, Any] = field(default_factory=dict)  # totalBytesProcessed, totalSlotMs
     result: Result | None = None
     planned_error: ApiError | None = None  # an injected one
+    account: str = ""  # whose it is
     changes: str | None = None  # the table that its UPDATE, DELETE or MERGE is of
 
     @property
@@ -103,7 +104,7 @@ class Job:
             "configuration": {"jobType": self.kind.upper(), **self.configuration},
             "status": status,
             "statistics": statistics,
-            "user_email": "tests@bigquery.fake",
+            "user_email": self.account,
         }
 
 

@@ -13,6 +13,7 @@ from tests.bigquery_server.calls import Call, Reply
 from tests.bigquery_server.errors import ApiError, invalid
 from tests.bigquery_server.jobs import Job
 from tests.bigquery_server.paging import paged, read_token, token_of
+from tests.bigquery_server.permissions import need_job
 from tests.bigquery_server.rows_api import Page, rows_of
 from tests.bigquery_server.running import JobOrder
 from tests.bigquery_server.schema import schema_to_json
@@ -41,8 +42,12 @@ def _job(state: State, call: Call) -> Job:
 
 
 def get(state: State, call: Call) -> Reply:
-    """jobs.get: 200 also when the job failed."""
+    """jobs.get: 200 also when the job failed. Of another account's job it needs a permission.
+
+    Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29).
+    """
     job = _job(state, call)
+    need_job(state, job)
     return Reply(job.to_json(), job_id=job.ref.job_id)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from tests.bigquery_server.calls import Call, Reply
 from tests.bigquery_server.catalog import TableRef
 from tests.bigquery_server.errors import ApiError
+from tests.bigquery_server.jobs import Job
 from tests.bigquery_server.state import State
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "iam_policy",
     "need_all_rows",
     "need_dataset",
+    "need_job",
     "need_query",
     "need_table",
     "table_of",
@@ -128,4 +130,13 @@ def need_table(state: State, permission: str, name: str) -> None:
         raise ApiError(
             "accessDenied",
             f"Access Denied: Table {name}: Permission {permission} denied on table {name} (or it may not exist).",
+        )
+
+
+def need_job(state: State, job: Job) -> None:
+    """403 for the job of another account when the permission to see those is missing."""
+    if job.account != state.settings.account and not held(state, "bigquery.jobs.get"):
+        raise ApiError(
+            "accessDenied",
+            f"Access Denied: Job {job.ref}: Permission bigquery.jobs.get denied on job {job.ref}.",
         )

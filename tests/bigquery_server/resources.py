@@ -37,6 +37,7 @@ DATASET_PROPERTIES = (
 )  # fmt: skip
 
 
+BUFFERED_MS = 90 * 60 * 1000
 MAX_DESCRIPTION_CHARS = 16_384  # Source: https://cloud.google.com/bigquery/quotas#table_limits (read 2026-11-28)
 MAX_LABELS = 64
 
@@ -86,8 +87,13 @@ def dataset_item(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def table_json(table: Table) -> dict[str, Any]:
-    """As tables.get shows it."""
+def table_json(table: Table, now_ms: int) -> dict[str, Any]:
+    """As tables.get shows it.
+
+    Sources (read 2026-11-29): streamed rows are in a buffer for up to 90 minutes,
+    https://cloud.google.com/bigquery/docs/data-manipulation-language#dml-limitations; streamingBuffer is absent when
+    that is empty, https://cloud.google.com/bigquery/docs/reference/rest/v2/tables#Table
+    """
     told: dict[str, Any] = {
         "kind": "bigquery#table",
         "etag": table.etag,
@@ -99,7 +105,7 @@ def table_json(table: Table) -> dict[str, Any]:
     }
     if told["type"] == "TABLE":
         told |= {"numRows": str(table.now.rows), "numBytes": str(table.now.bytes), "numLongTermBytes": "0"}
-    if table.streamed_ms is not None:
+    if table.streamed_ms is not None and now_ms < table.streamed_ms + BUFFERED_MS:
         told["streamingBuffer"] = {"estimatedRows": "1", "oldestEntryTime": str(table.streamed_ms)}
     return told
 

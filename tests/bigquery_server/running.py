@@ -63,6 +63,7 @@ def insert(state: State, order: JobOrder) -> Job:
     job = Job(
         JobRef(project, str(reference.get("location") or ""), job_id), configuration, now_ms,
         now_ms + round(state.settings.job_s * 1000), order.data, planned_error=order.error,
+        account=state.settings.account,
     )  # fmt: skip
     if configuration.get("dryRun"):
         return _dry(state, job)

@@ -157,6 +157,8 @@ class Server:
     # ---- beside the API
 
     async def _token(self, request: web.Request) -> web.Response:
+        for fault in self.faults.of("token"):
+            return web.json_response({"error": fault.reason}, status=fault.status or 503)
         form = await request.post()
         if not form.get("assertion"):
             return web.json_response({"error": "invalid_request"}, status=400)

@@ -23,3 +23,4 @@ class Settings:
     read_streams: int = 2  # of a session that leaves their number to the server
     secured_tables: tuple[str, ...] = ()  # "dataset.table": with row access policies, all of its rows for the caller
     missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"
+    account: str = "tests@bigquery.fake"  # who calls, from now on: jobs belong to who inserted them

@@ -58,7 +58,7 @@ def insert(state: State, call: Call) -> Reply:
     now_ms = state.clock.now_ms()
     version = Version(state.clock.now_us(), schema)
     made = Table(ref, dataset.location, now_ms, now_ms, (version,), partitioning, clustering, properties, view)
-    return Reply(table_json(state.catalog.add_table(made)))
+    return _reply(state, state.catalog.add_table(made))
 
 
 def _view_schema(state: State, ref: TableRef, location: str, query: str) -> Schema:
@@ -81,7 +81,7 @@ def _check_expiration(state: State, properties: Mapping[str, Any]) -> None:
 
 def get(state: State, call: Call) -> Reply:
     """tables.get."""
-    return Reply(table_json(state.catalog.table(ref_of(call))))
+    return _reply(state, state.catalog.table(ref_of(call)))
 
 
 def list_all(state: State, call: Call) -> Reply:
@@ -115,11 +115,11 @@ def patch(state: State, call: Call) -> Reply:
     if table.view is not None and body.get("view"):
         query = body["view"]["query"]
         schema = _view_schema(state, table.ref, table.location, query)
-        return Reply(table_json(state.catalog.commit(replace(changed, view=query), (), schema, frozenset())))
+        return _reply(state, state.catalog.commit(replace(changed, view=query), (), schema, frozenset()))
     if body.get("schema") is None or table.view is not None:
-        return Reply(table_json(state.catalog.put(changed)))
+        return _reply(state, state.catalog.put(changed))
     schema = _grown(table, schema_from_json(body["schema"]))
-    return Reply(table_json(state.catalog.commit(changed, table.now.parts, schema, frozenset())))
+    return _reply(state, state.catalog.commit(changed, table.now.parts, schema, frozenset()))
 
 
 def _grown(table: Table, given: Schema) -> Schema:
@@ -164,3 +164,7 @@ def delete(state: State, call: Call) -> Reply:
     table.partitioning.check(ref.partition, str(ref.whole))
     state.catalog.commit(table, table.now.without(ref.partition), table.schema, frozenset({ref.partition}))
     return Reply(status=204)
+
+
+def _reply(state: State, table: Table) -> Reply:
+    return Reply(table_json(table, state.clock.now_ms()))

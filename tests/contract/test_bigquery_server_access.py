@@ -10,7 +10,7 @@ import pytest
 import requests
 from google.api_core.exceptions import Forbidden
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import InvalidOperation
+from google.auth.exceptions import InvalidOperation, RefreshError
 from google.cloud import bigquery
 from google.oauth2 import service_account
 
@@ -63,6 +63,20 @@ def test_an_expired_token_is_refused_and_a_new_one_fetched(bq: BigQueryLab) -> N
             401,
             200,
         ]
+
+
+def test_a_sign_in_that_fails_in_passing(bq: BigQueryLab) -> None:
+    """google-auth asks three times, then says that it may be tried again.
+
+    Source: google/oauth2/_client.py, _can_retry; google/auth/_exponential_backoff.py (read 2026-11-29).
+    """
+    bq.server.configure(require_token=True)
+    bq.server.faults(Fault("token", status=503, calls=(1, 2, 3)))
+    with with_service_account(bq) as client:
+        with pytest.raises(RefreshError) as raised:
+            client.get_dataset(DATASET, retry=None)
+        assert raised.value.retryable
+        assert client.get_dataset(DATASET).dataset_id == DATASET
 
 
 def test_a_token_is_good_for_an_hour(bq: BigQueryLab) -> None:
@@ -181,3 +195,15 @@ def test_permissions_can_be_asked_for(bq: BigQueryLab) -> None:
     asked = ["bigquery.tables.getData", "bigquery.tables.updateData"]
     assert bq.client.test_iam_permissions(table, asked) == {"permissions": ["bigquery.tables.getData"]}
     assert list(bq.client.get_iam_policy(table).bindings) == []
+
+
+def test_another_accounts_job_needs_a_permission_and_ones_own_none(bq: BigQueryLab) -> None:
+    """Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29)."""
+    theirs = bq.query("SELECT 1").job_id
+    bq.server.configure(account="other@bigquery.fake", missing_permissions=["bigquery.jobs.get"])
+    own = bq.query("SELECT 2").job_id
+    assert bq.client.get_job(own, location="US").user_email == "other@bigquery.fake"
+    with refused(Forbidden, "accessDenied", "bigquery.jobs.get denied on job"):
+        bq.client.get_job(theirs, location="US")
+    bq.server.configure(missing_permissions=[])
+    assert bq.client.get_job(theirs, location="US").user_email == "tests@bigquery.fake"

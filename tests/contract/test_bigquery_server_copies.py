@@ -101,3 +101,11 @@ def test_streamed_rows_hold_up_dml_for_half_an_hour(bq: BigQueryLab) -> None:
     bq.server.advance(31 * 60)
     bq.query("DELETE FROM d.t WHERE id = 1")
     assert bq.rows("t") == []
+
+
+def test_streamed_rows_are_in_a_buffer_for_ninety_minutes(bq: BigQueryLab) -> None:
+    bq.create("t", "id INT64")
+    bq.client.insert_rows_json(bq.ref("t"), [{"id": 1}])
+    assert bq.client.get_table(bq.ref("t")).streaming_buffer is not None
+    bq.server.advance(91 * 60)
+    assert bq.client.get_table(bq.ref("t")).streaming_buffer is None

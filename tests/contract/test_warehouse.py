@@ -1,8 +1,8 @@
 """The Warehouse protocol: one suite for every implementation.
 
 Belongs here: what every warehouse promises of slices and outputs. Not here: inputs (test_warehouse_inputs.py),
-reading what is stored (test_warehouse_rows.py), crashes, repetition, memory (test_warehouse_durability.py), what only one implementation can do
-(tests/unit/warehouse/).
+reading what is stored (test_warehouse_rows.py), crashes, repetition, memory (test_warehouse_durability.py), what only
+one implementation can do (tests/unit/warehouse/).
 """
 
 from __future__ import annotations

@@ -9,12 +9,15 @@ from __future__ import annotations
 import threading
 import time
 import traceback
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 
 from batch_llm.errors import WarehouseError
 from batch_llm.statement_costs import StatementCost
@@ -23,6 +26,7 @@ from batch_llm.warehouse.bigquery import Options, open_client
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.listing import Listing, standing_rows
 from batch_llm.warehouse.bigquery.names import Dataset
+from batch_llm.warehouse.bigquery.patience import Patience
 from batch_llm.warehouse.bigquery.publishing import required_out
 from tests.bigquery_server.process import BigQueryServer, Fault
 from tests.contract.bigquery_warehouse_lab import hasty, incompressible, read_all
@@ -122,6 +126,38 @@ def test_a_job_that_failed_in_passing_runs_again_under_the_next_number(
     assert stored(warehouse, "tone") == {"a": ("ok", "a")}
 
 
+def test_a_statement_that_works_longer_than_the_patience_may_fail_once(
+    bigquery: BigQueryServer, tmp_path: Path
+) -> None:
+    """Six minutes between two looks at it: working is no failing, nor is what came before the job was taken."""
+    minutes = Minutes()
+    patience = Patience(600.0, monotonic=minutes.monotonic, sleep=minutes.sleep)
+    lab = BigQueryLab(tmp_path / "home", options=Options(patience=patience))
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.configure(job_s=0.3)
+    bigquery.faults(
+        Fault("jobs.insert:query", reason="backendError", calls=(1, 3)),
+        Fault("jobs.insert:query", kind="job", reason="jobBackendError", calls=(2,)),
+    )
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    assert stored(lab.warehouse, "tone") == {"a": ("ok", "a")}
+    assert minutes.now_s > 600.0
+
+
+class Minutes:
+    """A clock on which each pause takes six minutes."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def sleep(self, delay_s: float) -> None:
+        self.now_s += 360.0
+        time.sleep(min(delay_s, 0.05))
+
+
 @pytest.mark.parametrize("reason", ["quotaExceeded", "invalid", "stopped"])
 def test_a_job_that_failed_for_good_is_said_and_not_repeated(
     bigquery: BigQueryServer, warehouse: Warehouse, reason: str
@@ -133,6 +169,73 @@ def test_a_job_that_failed_for_good_is_said_and_not_repeated(
         publish(warehouse, "r1", 0, {"b": "ok"})
     assert len(loads(bigquery)) == 2
     assert stored(warehouse, "run:r1") == {"a": ("ok", "a")}
+
+
+SERIALIZE = Fault(
+    "jobs.insert:query", kind="job", reason="invalidQuery",
+    message="Could not serialize access to table p:tables.tone due to concurrent update",
+)  # fmt: skip
+
+
+def test_runs_that_change_one_output_at_once_all_come_in(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """BigQuery refuses a statement that found too many before it: here the second of three."""
+    for run_id in ("r1", "r2", "r3"):
+        publish(lab.warehouse, run_id, 0, {run_id: "ok"})
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    bigquery.configure(job_s=0.5, limits={"dml_running_per_table": 1, "dml_queued_per_table": 0})
+    ended: list[int] = []
+    work = [
+        threading.Thread(
+            target=lambda run_id=run_id: ended.append(lab.warehouse.promote(run_id, "tone", KEY, "upsert").rows)
+        )
+        for run_id in ("r1", "r2", "r3")
+    ]
+    for thread in work:
+        thread.start()
+    for thread in work:
+        thread.join()
+    assert len(ended) == 3
+    assert set(stored(lab.warehouse, "tone")) == {"r1", "r2", "r3"}
+    refused = [job for job in jobs_of(lab) if job.error_result]
+    assert "Too many DML statements outstanding" in refused[0].error_result["message"]
+
+
+def test_a_promotion_that_collides_with_another_is_run_again(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
+    """BigQuery itself has tried three times by then. Another statement's invalidQuery stays what it is."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "tone", KEY, "upsert")
+    bigquery.faults(replace(SERIALIZE, calls=(1, 2)))
+    assert lab.warehouse.promote("r1", "tone", KEY, "upsert").rows == 1
+    bigquery.faults(Fault("jobs.insert:query", kind="job", reason="invalidQuery", message="Unrecognized name: x"))
+    with pytest.raises(WarehouseError, match="Unrecognized name"):
+        lab.warehouse.promote("r1", "tone", KEY, "upsert")
+
+
+def test_an_output_that_is_never_free_is_said_with_the_right_advice(bigquery: BigQueryServer, tmp_path: Path) -> None:
+    lab = BigQueryLab(tmp_path / "home", options=Options(patience=hasty(0.2)))
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.faults(SERIALIZE)
+    with pytest.raises(
+        WarehouseError, match=r"concurrent update .*other statements change the same table.*again later"
+    ):
+        lab.warehouse.promote("r1", "tone", KEY, "upsert")
+
+
+def jobs_of(lab: BigQueryLab) -> list[Any]:
+    with open_client(lab.project) as client:
+        return list(client.list_jobs())
+
+
+def test_a_sign_in_server_that_is_busy_is_asked_again(
+    bigquery: BigQueryServer, lab: BigQueryLab, tmp_path: Path
+) -> None:
+    """Three 503 in a row are what google-auth itself bears; then the call fails, and is made again."""
+    bigquery.configure(require_token=True)
+    key = SecretStr(bigquery.service_account.read_text("utf-8"))
+    client = partial(open_client, lab.project, credentials=key)
+    connection = Connection(Dataset(lab.project, "tables"), client, lab.options)
+    bigquery.faults(Fault("token", status=503, calls=(1, 2, 3)))
+    assert connection.table(connection.dataset.named("none", WarehouseError)) is None
 
 
 def test_an_upload_that_is_too_fast_is_tried_again(bigquery: BigQueryServer, warehouse: Warehouse) -> None:
@@ -164,6 +267,20 @@ def test_what_was_published_before_can_be_published_again(warehouse: Warehouse) 
     warehouse.unpublish("r1")
     publish(warehouse, "r1", 0, {"a": "ok"}, "one")
     assert stored(warehouse, "run:r1") == {"a": ("ok", "one")}
+
+
+def test_another_account_that_may_not_see_jobs_is_told_which_right_it_needs(
+    bigquery: BigQueryServer, lab: BigQueryLab
+) -> None:
+    """It must know that the first account's load has ended; what it begins itself it may see."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    bigquery.configure(account="other@bigquery.fake", missing_permissions=["bigquery.jobs.get"])
+    with pytest.raises(WarehouseError, match=r"another account's: ask for bigquery.jobs.get on the project that pays"):
+        publish(lab.warehouse, "r1", 0, {"a": "ok", "b": "ok"})
+    publish(lab.warehouse, "r2", 0, {"a": "ok"})
+    bigquery.configure(missing_permissions=[])
+    publish(lab.warehouse, "r1", 0, {"a": "ok", "b": "ok"})
+    assert set(stored(lab.warehouse, "run:r1")) == {"a", "b"}
 
 
 def test_a_load_waits_for_the_one_before_it(bigquery: BigQueryServer, lab: BigQueryLab) -> None:

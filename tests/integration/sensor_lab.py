@@ -45,6 +45,7 @@ class Daemon:
         if isinstance(result, dg.SkipReason):
             self.skipped = result.skip_message
             return []
+        self.skipped = result.skip_reason.skip_message if result.skip_reason is not None else None
         self.shown = [event.asset_key for event in result.asset_events]
         if result.cursor is not None:
             self.cursors[name] = result.cursor

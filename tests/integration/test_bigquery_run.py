@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,27 @@ async def test_killed_runs_go_on_while_bigquery_fails(
     assert 0 <= stats["answered"] - ROWS <= at_kills
 
 
+async def test_a_slice_by_itself_looks_at_no_other(lab: BigQueryRunLab) -> None:
+    """As each process of Dagster has one: the whole run's counters would be billed by each of them."""
+    lab.dataset(ROWS)
+    async with lab.simulator():
+        async with lab.engine() as engine:
+            record = (await engine.start()).record
+        with open_client(PROJECT) as client:
+            before = {job.job_id for job in client.list_jobs()}
+        for number, rows in enumerate(record.slice_rows):
+            async with lab.engine() as engine:
+                assert (await engine.run_slice(record, number)).ok == rows
+            last = [event for event in lab.events if isinstance(event, Progress)][-1]
+            assert (last.rows, last.ok, last.pending) == (rows, rows, 0)
+    with open_client(PROJECT) as client:
+        asked = [job for job in client.list_jobs() if job.job_id not in before and job.job_type == "query"]
+    counted = [job.query for job in asked if job.labels["batch_llm_operation"] == "published"]
+    assert counted
+    assert all("@number" in query for query in counted)
+    assert [job.labels["batch_llm_operation"] for job in asked].count("live_view") == 1
+
+
 LOADS_REFUSED = Fault("jobs.insert:load", reason="quotaExceeded", status=403)
 
 
@@ -135,6 +157,46 @@ async def test_a_quota_that_is_used_up_stops_no_asking(lab: BigQueryRunLab, serv
         summary = await lab.run(job)
         assert simulator.stats()["answered"] == ROWS
     assert (summary.ok, summary.requests, len(lab.rows())) == (ROWS, 0, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "words"),
+    [
+        ({"missing_permissions": ["bigquery.tables.getData"]}, {}, "accessDenied"),
+        ({"require_token": True}, {}, "no usable Google credentials"),
+        ({}, {"BATCH_LLM_BIGQUERY_LOCATION": "EU"}, "BATCH_LLM_BIGQUERY_LOCATION"),
+        ({}, {"BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED": "1000"}, "BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED"),
+    ],
+)
+async def test_a_refusal_before_anything_was_asked_is_a_matter_of_configuration(
+    lab: BigQueryRunLab, server: BigQueryServer, settings: dict[str, Any], where: dict[str, str], words: str
+) -> None:
+    lab.dataset(5)
+    server.configure(**settings)
+    cli = CommandLine(lab, {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables"} | where)
+    async with lab.simulator() as simulator:
+        said = await cli.run("run", cli.job_file(), "--yes")
+        assert (said.code, simulator.stats()["answered"]) == (2, 0), said.err
+    assert words in said.err
+
+
+async def test_a_refusal_when_answers_are_paid_for_is_a_run_that_goes_on(
+    lab: BigQueryRunLab, server: BigQueryServer
+) -> None:
+    """Also of the next command, which asks nothing and cannot publish either; and a statement that needs waiting."""
+    lab.dataset(5)
+    cli = CommandLine(lab, {"BATCH_LLM_WAREHOUSE": f"bigquery:{PROJECT}.tables"})
+    async with lab.simulator() as simulator:
+        server.faults(Fault("jobs.insert:query", reason="quotaExceeded", status=403))
+        assert (await cli.run("run", cli.job_file(), "--yes")).code == 3
+        server.faults(Fault("jobs.insert:load", reason="accessDenied", status=403))
+        for _ in range(2):
+            said = await cli.run("run", "lab.yaml", "--yes")
+            assert (said.code, simulator.stats()["answered"]) == (3, 5), said.err
+            assert "accessDenied" in said.err
+        server.faults()
+        said = await cli.run("run", "lab.yaml", "--yes")
+        assert (said.code, simulator.stats()["answered"]) == (0, 5), said.err
 
 
 async def test_what_could_not_be_published_is_at_the_end(lab: BigQueryRunLab, server: BigQueryServer) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from tests.bigquery_server.process import PROJECT, BigQueryServer, bigquery_server
+from tests.bigquery_server.process import PROJECT, BigQueryServer, Fault, bigquery_server
 from tests.integration.bigquery_location import DATASET, BigQueryLocation
 from tests.integration.dagster_lab import Account
 from tests.integration.sensor_lab import Daemon
@@ -82,6 +82,34 @@ def test_three_tables_that_appear_start_three_runs_once_each(
     assert {row["llm_status"] for row in rows} == {"ok"}
     assert account.stats()["accepted"] == 30
     assert len(location.store.runs.all("tone")) == 3
+
+
+def test_a_table_that_is_made_before_it_is_filled_starts_one_run_when_it_has_rows(
+    daemon: Daemon, location: BigQueryLocation
+) -> None:
+    location.job(input={"key": ["id"]}, watch={"tables": "reports_*", "on": "new"})
+    location.sql("CREATE TABLE reports_1 (id INT64, text STRING)")
+    assert daemon.tick("tone_watch") == []
+    assert "nothing new" in str(daemon.skipped)
+    location.sql("INSERT INTO reports_1 (id, text) VALUES (1, 'a')")
+    assert [request.run_key for request in daemon.tick("tone_watch")] == ["reports_1"]
+    assert daemon.tick("tone_watch") == []
+
+
+def test_a_table_that_is_streamed_into_starts_a_run_when_that_is_over(
+    daemon: Daemon, location: BigQueryLocation
+) -> None:
+    """BigQuery estimates what is in its buffer: the version would be another at nearly every look."""
+    location.job(input={"table": "reports", "key": ["id"]})
+    location.sql("CREATE TABLE reports (id INT64, text STRING)")
+    table = location.client.get_table(f"{PROJECT}.{DATASET}.reports")
+    for number in range(2):
+        assert not location.client.insert_rows_json(table, [{"id": number, "text": "a"}])
+        assert daemon.tick("tone_changed") == []
+        assert "streamed into it" in str(daemon.skipped)
+    location.server.advance(2 * 3_600)
+    assert len(daemon.tick("tone_changed")) == 1
+    assert daemon.tick("tone_changed") == []
 
 
 @pytest.mark.parametrize("watched", [True, False])
@@ -195,6 +223,26 @@ def test_a_run_is_counted_when_it_may_be_whole_only(
     # each slice but the first when it begins, the last one at its end; then the sensor, and promoting twice, which ask
     # the same again (it is billed here only: BigQuery has the answer in its cache)
     assert len(billed) == 6 + 1 + 3, billed
+
+
+def test_an_output_that_bigquery_did_not_take_is_requested_again(
+    daemon: Daemon, location: BigQueryLocation, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paid rows reach the table without anybody's doing."""
+    location.make("reports", "GENERATE_ARRAY(1, 7)")
+    location.job(input={"table": "reports", "key": ["id"]})
+    assert location.execute(instance, "tone_run").success
+    for request in daemon.tick("dispatch"):
+        assert daemon.run(request).success
+    (output,) = daemon.tick("dispatch")
+    location.server.faults(Fault("tables.get", reason="quotaExceeded"))
+    assert not daemon.run(output).success
+    location.server.faults()
+    assert daemon.tick("dispatch") == []
+    assert "tried again in" in str(daemon.skipped)
+    monkeypatch.setattr("sensors.dispatch.PROMOTE_AGAIN_AFTER_S", (0.0,))
+    assert daemon.work_off() == ["tone_output"]
+    assert len(location.rows("tone_out")) == 7
 
 
 def test_an_input_is_shown_when_it_has_changed(daemon: Daemon, location: BigQueryLocation) -> None:

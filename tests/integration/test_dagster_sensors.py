@@ -74,6 +74,31 @@ def test_a_failed_slice_halts_its_run_until_somebody_starts_it_again(
     assert len(location.rows("tone_out")) == 100
 
 
+def test_halted_runs_keep_no_other_run_waiting(
+    daemon: Daemon,
+    location: CodeLocation,
+    instance: dg.DagsterInstance,
+    account: Account,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many halted runs as one tick looks at, all older than the run that has something to do."""
+    monkeypatch.setattr("sensors.dispatch.RUNS_MAX", 2)
+    location.job("seen", input={"key": ["id"]}, watch={"tables": "reports_*.parquet"}, slices={"rows": 30})
+    account.configure(quota_requests=0)
+    for number in range(2):
+        table = location.table(f"reports_{number}.parquet", 5)
+        start(location, instance, "seen", table=str(table))
+    assert daemon.work_off() == ["seen_slices"] * 2
+    account.configure(quota_requests=None)
+    location.job(slices={"rows": 30})
+    start(location, instance)
+    ran = [daemon.run(request).success for _ in range(4) for request in daemon.tick("dispatch")]
+    assert ran == [True, True]
+    assert len(location.rows("tone_out")) == 25
+    daemon.tick("dispatch")
+    assert "is halted" in str(daemon.skipped)
+
+
 def test_rerunning_a_partition_of_a_finished_run_brings_its_new_answers_into_the_output(
     daemon: Daemon, location: CodeLocation, instance: dg.DagsterInstance, account: Account
 ) -> None:

@@ -16,7 +16,7 @@ from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from batch_llm.config.settings import Settings
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.statement_costs import StatementCost
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
@@ -39,6 +39,10 @@ class CallFailed(WarehouseError):
     def __init__(self, message: str, failure: Failure) -> None:
         super().__init__(message)
         self.failure = failure
+
+
+class _CallRefused(CallFailed, WarehouseRefused):
+    """A failure that no waiting mends."""
 
 
 OnStatement = Callable[[str, StatementCost], None]
@@ -94,7 +98,7 @@ class Connection:
                 try:
                     self._client = self._make_client()
                 except FAILURES as error:
-                    raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
+                    raise Failure.of(error).error(f"BigQuery dataset {self.dataset}") from None
             return self._client
 
     @property
@@ -105,7 +109,7 @@ class Connection:
                 try:
                     self._reader = self._make_reader()
                 except FAILURES as error:
-                    raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
+                    raise Failure.of(error).error(f"BigQuery dataset {self.dataset}") from None
                 self._make_reader = None
             return self._reader
 
@@ -217,4 +221,4 @@ class _Told:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, FAILURES):  # without the original: its text holds addresses of uploads, or tokens
             failure = Failure.of(error)
-            raise CallFailed(f"{self._what}: {failure}", failure) from None
+            raise (_CallRefused if failure.refused else CallFailed)(f"{self._what}: {failure}", failure) from None

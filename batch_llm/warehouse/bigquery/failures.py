@@ -1,7 +1,8 @@
 """What BigQuery's errors mean: which of them pass by themselves, and what a user can do about the others.
 
 Belongs here: the one table of reasons and statuses. Not here: waiting (patience.py), doing it again (jobs.py). A
-failure is judged by its reason and its HTTP status, never by its text.
+failure is judged by its reason and its HTTP status, never by its text; but for statements that collide, which
+BigQuery tells from wrong ones, and from too large ones, by the words alone.
 Source: https://cloud.google.com/bigquery/docs/error-messages (read 2026-11-28)
 """
 
@@ -14,6 +15,8 @@ from typing import Any
 import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
+
+from batch_llm.errors import WarehouseError, WarehouseRefused
 
 __all__ = ["FAILURES", "PASSING_REASONS", "PASSING_STATUSES", "Failure"]
 
@@ -36,6 +39,9 @@ PASSING_REASONS = frozenset(
     }
 )
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # of an answer without a reason: a proxy's
+
+# no waiting mends these
+_REFUSALS = frozenset({"accessDenied", "authError", "billingNotEnabled", "bytesBilledLimitExceeded", "notFound"})
 
 # gRPC has status codes only; each in BigQuery's word for the same. A session that has expired (FAILED_PRECONDITION) and
 # what is not here do not pass.
@@ -67,6 +73,13 @@ _ADVICE = {
     "resourcesExceeded": "the statement needs more than BigQuery gives to one: fewer columns, or input.where",
     "stopped": "somebody cancelled the job",
 }
+# Sources (read 2026-11-29): https://github.com/confluentinc/kafka-connect-bigquery/issues/279 (400 invalidQuery, after
+# BigQuery itself has tried three times), https://github.com/m-lab/etl-gardener/issues/293 (more than 20 wait)
+_COLLISIONS = {
+    "invalidQuery": "Could not serialize access to table",
+    "resourcesExceeded": "Too many DML statements outstanding",
+}
+_COLLIDES = "other statements change the same table at this moment"
 _CREDENTIALS = (
     "on your own machine run `gcloud auth application-default login`; on a server give the machine a service account, "
     "or set GOOGLE_APPLICATION_CREDENTIALS to its key file"
@@ -83,14 +96,16 @@ class Failure:
     message: str  # one short line, without addresses and credentials
     advice: str = ""
     passing: bool = False
+    refused: bool = False  # no waiting mends it
+    collides: bool = False  # other statements change the same table: what may be repeated succeeds when they have ended
 
     @classmethod
     def of(cls, error: Exception) -> Failure:
         """What an exception of the client says. Never its whole text: that holds addresses of uploads, or tokens."""
-        if isinstance(error, auth.TransportError):
-            return cls(None, None, f"the sign-in server could not be reached ({type(error).__name__})", passing=True)
         if isinstance(error, auth.GoogleAuthError):
-            return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS)
+            if _sign_in_passes(error):
+                return cls(None, None, f"the sign-in server does not answer ({type(error).__name__})", passing=True)
+            return cls(None, None, f"no usable Google credentials ({type(error).__name__})", _CREDENTIALS, refused=True)
         if isinstance(error, api.GoogleAPICallError):
             return cls._answered(error)
         passing = not isinstance(error, requests.exceptions.SSLError)
@@ -115,9 +130,29 @@ class Failure:
         passing = reason in PASSING_REASONS if reason is not None else status in PASSING_STATUSES
         line = " ".join(message.split())
         line = line if len(line) <= _LONGEST else line[:_LONGEST] + " [..]"
-        return cls(status, reason, line, _ADVICE.get(reason or "", ""), passing)
+        collides = reason in _COLLISIONS and _COLLISIONS[reason] in message
+        advice = _COLLIDES if collides else _ADVICE.get(reason or "", "")
+        return cls(status, reason, line, advice, passing, reason in _REFUSALS, collides)
+
+    def error(self, what: str) -> WarehouseError:
+        """As an error of the library; ``what`` was tried."""
+        return (WarehouseRefused if self.refused else WarehouseError)(f"{what}: {self}")
 
     def __str__(self) -> str:
         where = ", ".join(str(part) for part in (self.reason, self.status) if part)
         line = f"{self.message} ({where})" if where else self.message
         return f"{line}; {self.advice}" if self.advice else line
+
+
+def _sign_in_passes(error: auth.GoogleAuthError) -> bool:
+    """Whether the server that gives tokens is to blame, not the credentials.
+
+    An OAuth server's failure carries google-auth's own judgement; one of a machine's metadata server is a RefreshError
+    without it, over the TransportError that tells: with the answer, or without when there was none after five tries.
+    Source: google/auth/compute_engine/credentials.py and _metadata.py of google-auth 2 (read 2026-11-29)
+    """
+    told = error if isinstance(error, auth.TransportError) else error.__cause__
+    if not isinstance(told, auth.TransportError):
+        return bool(error.retryable)
+    statuses = [arg.status for arg in told.args if isinstance(getattr(arg, "status", None), int)]
+    return all(status in PASSING_STATUSES for status in statuses)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import IO, Any
@@ -23,7 +23,7 @@ from typing import IO, Any
 from google.api_core import exceptions as api
 from google.cloud import bigquery
 
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.statement_costs import StatementCost
 from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
 from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
@@ -36,6 +36,11 @@ _CALL = "batch_llm_call"  # the label that tells a call its own job
 _OPERATION = "batch_llm_operation"
 _FIRST_LOOK_S = 0.1
 _LONGEST_LOOK_S = 5.0
+# Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29)
+_ANOTHERS = (
+    "an account may always see its own jobs, this one is another account's: ask for bigquery.jobs.get on the project "
+    "that pays (roles/bigquery.resourceAdmin, or a custom role with this right alone); the same command then goes on"
+)
 _NO_RETRY: dict[str, Any] = {"retry": None, "job_retry": None}  # what became of a job, its id tells
 TIB = 1 << 40  # bytes, as BigQuery bills them
 _COST_STEP = Decimal("1e-9")  # as far as a cost is told
@@ -52,6 +57,14 @@ class JobFailed(WarehouseError):
     def __init__(self, message: str, failure: Failure) -> None:
         super().__init__(message)
         self.failure = failure
+
+
+class _JobRefused(JobFailed, WarehouseRefused):
+    """A failure that no waiting mends."""
+
+
+def _failed(what: str, failure: Failure) -> JobFailed:
+    return (_JobRefused if failure.refused else JobFailed)(f"{what}: {failure}", failure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +132,7 @@ class Jobs:
             return told.client.query(query.sql, config, location=told.location, timeout=ANSWER_S, **retry)
         except FAILURES as error:
             failure = Failure.of(error)
-            raise JobFailed(f"BigQuery, {query.name}: {failure}", failure) from None
+            raise _failed(f"BigQuery, {query.name}", failure) from None
 
     def load(self, name: str, chain: str | None, file: IO[bytes], target: str, config: bigquery.LoadJobConfig) -> None:
         """Load a file into a table (or ``table$slice``) to its end. Raises `JobFailed`.
@@ -164,18 +177,18 @@ class Jobs:
 
         ``tell`` hears of each job of the chain that ended well, and whether it is this call's own.
         """
-        call, wait = uuid.uuid4().hex, self.connection.patience.begin()
-        what = f"BigQuery, {name}"
+        call, patience, what = uuid.uuid4().hex, self.connection.patience, f"BigQuery, {name}"
+        failing, sending = patience.begin(), patience.begin()
         stem = f"batch_llm-{self.connection.dataset.dataset}-{chain or call}"
         number, look_first = self._numbers.get(stem, 1), chain is not None
         while True:
             job_id = f"{stem}-{number}"
             job = self._existing(job_id, what) if look_first else None
             if job is None:
-                job, look_first = self._begun(job_id, call, begin, _Patient(what, wait)), True
+                job, look_first = self._begun(job_id, call, begin, _Patient(what, sending)), True
                 if job is None:
                     continue
-            job = self._ended(job, what)
+            job, sending = self._ended(job, what), patience.begin()
             self._remember(stem, number)
             own = job.labels.get(_CALL) == call
             if job.error_result is None:
@@ -187,8 +200,8 @@ class Jobs:
             else:
                 failure = Failure.of_job(job.error_result)
                 if not failure.passing:
-                    raise JobFailed(f"{what}: {failure}", failure)
-                wait.pause_or_raise(what, failure)
+                    raise _failed(what, failure)
+                failing.pause_or_raise(what, failure)
                 number, look_first = number + 1, False
 
     def _begun(self, job_id: str, call: str, begin: Callable[[str, str], Job], patient: _Patient) -> Job | None:
@@ -201,7 +214,7 @@ class Jobs:
         except FAILURES as error:
             failure = Failure.of(error)
             if not failure.passing:
-                raise JobFailed(f"{patient.what}: {failure}", failure) from None
+                raise _failed(patient.what, failure) from None
             patient.pause(failure)
             return None
 
@@ -212,6 +225,11 @@ class Jobs:
                 return told.client.get_job(job_id, location=told.location, retry=told.retry, timeout=ANSWER_S)
             except api.NotFound:
                 return None
+            except api.Forbidden as error:
+                failure = Failure.of(error)
+                if failure.reason != "accessDenied":
+                    raise
+                raise replace(failure, advice=_ANOTHERS).error(what) from None
 
     def _ended(self, job: Any, what: str) -> Any:
         look_s, told = _FIRST_LOOK_S, self.connection

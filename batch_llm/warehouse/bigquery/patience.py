@@ -53,21 +53,27 @@ class Patience:
         return patient
 
     def begin(self) -> Wait:
-        """Pauses for one piece of work, from now on."""
+        """Pauses for one piece of work; the time counts from the first."""
         return Wait(self)
 
 
 class Wait:
-    """Growing pauses, with jitter, until the patience is used up."""
+    """Growing pauses, with jitter, until the patience is used up: so long after the first failure, not after the start.
+
+    Work may take hours; only failing is limited.
+    """
 
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
-        self._ends_at = patience.monotonic() + patience.limit_s
+        self._ends_at_s: float | None = None
         self._pause_s = _FIRST_PAUSE_S
 
     def pause(self) -> bool:
         """Sleep a while; False, at once, when it has been long enough."""
-        left_s = self._ends_at - self._patience.monotonic()
+        now_s = self._patience.monotonic()
+        if self._ends_at_s is None:
+            self._ends_at_s = now_s + self._patience.limit_s
+        left_s = self._ends_at_s - now_s
         if left_s <= 0:
             return False
         self._patience.sleep(min(left_s, self._pause_s * random.uniform(0.5, 1.0)))

@@ -13,7 +13,7 @@ from google.cloud import bigquery
 
 from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
-from batch_llm.warehouse.bigquery.jobs import Jobs, Query
+from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs, Query
 from batch_llm.warehouse.bigquery.marks import mark
 from batch_llm.warehouse.bigquery.names import TableName, quoted
 from batch_llm.warehouse.bigquery.outputs import fitted
@@ -46,7 +46,7 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
         connection.keep(present)
     parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
     sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
-    jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote", run=(run_id, None)))
+    _merge(jobs, Query(f"promote_{mode}", sql, chain=f"{run_id}-promote", run=(run_id, None)))
     promoted = connection.table(name)
     if promoted is None:
         raise _dropped(name)
@@ -54,6 +54,20 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
 
 
 _OTHERS = "WHEN NOT MATCHED BY SOURCE THEN DELETE"  # replace: the output holds exactly the run's keys
+
+
+def _merge(jobs: Jobs, query: Query) -> None:
+    """Run it, again while it collides with the promotions of other runs: repeated, it changes nothing more."""
+    colliding = jobs.connection.patience.begin()
+    while True:
+        try:
+            jobs.run(query)
+        except JobFailed as error:
+            if not error.failure.collides:
+                raise
+            colliding.pause_or_raise(f"BigQuery, {query.name}", error.failure)
+        else:
+            return
 
 
 def _dropped(name: TableName) -> WarehouseError:

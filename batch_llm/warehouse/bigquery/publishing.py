@@ -139,6 +139,8 @@ def live_view(jobs: Jobs, run_id: str, table: str) -> str:
     taken = connection.table(view)
     if taken is not None and taken.table_type != "VIEW":
         raise OutputError(f"the table {view.path} stands where the view of what is done would be; rename it")
+    if taken is not None and viewed_run(taken) == run_id:  # it stays until the run's rows are dropped
+        return connection.dataset.ref(view)
     _remember_view(connection, run_id, view)  # first: a view that nobody knows of would never be dropped
     parts = {"view": view.sql, "mark": literal(mark(live=run_id)), "table": out.sql}
     jobs.run(Query("live_view", statement("live_view", **parts), chain=f"{run_id}-live"))

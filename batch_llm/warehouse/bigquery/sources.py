@@ -228,6 +228,7 @@ def describe(jobs: Jobs, ref: str) -> TableInfo:
         size_bytes=source.table.num_bytes if is_table else None,
         modified_at=source.table.modified,
         schema=arrow_schema(without_sizes(source.fields)),
+        streaming=source.table.streaming_buffer is not None,
     )
 
 

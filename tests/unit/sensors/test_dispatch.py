@@ -12,7 +12,18 @@ from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.warehouse.base import StatusCounts
-from sensors.dispatch import Decision, RequestedRun, SliceRun, decide, interleaved, requested_records, worth_asking
+from sensors.dispatch import (
+    RUNS_MAX,
+    Decision,
+    OutputRun,
+    RequestedRun,
+    SliceRun,
+    decide,
+    in_turn,
+    interleaved,
+    requested_records,
+    worth_asking,
+)
 
 DONE = StatusCounts(rows=10, ok=9, failed=1)
 OPEN = StatusCounts(rows=10, ok=4, pending=6)
@@ -74,6 +85,22 @@ def test_the_output_is_requested_once_per_state_of_the_rows() -> None:
     assert decide(run(better)).promote not in (None, first)
 
 
+def test_an_output_that_the_warehouse_did_not_take_is_requested_again_a_few_times() -> None:
+    counts = {0: DONE, 1: DONE, 2: DONE}
+    rows = str(decide(run(counts)).promote)
+
+    def after(*ended_s_ago: float, rows: str = rows) -> Decision:
+        return decide(replace(run(counts), failed_outputs=[OutputRun(rows, each) for each in ended_s_ago]))
+
+    assert after(10.0) == Decision(waits="the warehouse did not take its rows; tried again in 50 s")
+    assert after(61.0) == Decision(promote=rows, again=1)
+    assert after(61.0, 200.0).promote is None
+    assert after(601.0, 900.0) == Decision(promote=rows, again=2)
+    assert after(9e4, 9e4, 9e4) == Decision(promote=rows, again=3)
+    assert "4 times" in str(after(9e4, 9e4, 9e4, 9e4).halted)
+    assert after(1.0, 1.0, rows="of an earlier request") == Decision(promote=rows)
+
+
 def test_everything_published_is_promoted_although_a_slice_failed_on_the_way() -> None:
     """Somebody reran the failed partition by hand."""
     assert decide(run({0: DONE, 1: DONE, 2: DONE}, SliceRun(0, "b", FAILURE))).promote is not None
@@ -101,6 +128,23 @@ def test_a_watching_job_works_on_one_run_per_table_oldest_first() -> None:
     watching = job(input={"key": ["id"]}, watch={"tables": "*.csv"})
     newer = replace(RECORD, run_id="tone-2", source="/other.csv")
     assert requested_records(watching, [newer, RECORD]) == [RECORD, newer]
+
+
+def test_more_runs_than_a_tick_looks_at_all_get_their_turn() -> None:
+    """Whatever ended meanwhile; a few runs are looked at from the oldest on."""
+    one = job()
+    runs = [(one, replace(RECORD, run_id=f"tone-{n:03}", created_at=RECORD.created_at)) for n in range(RUNS_MAX + 5)]
+    first = in_turn(reversed(runs), None)
+    assert first == runs[:RUNS_MAX]
+    left = [run for run in runs if run not in first[-3:]]
+    assert in_turn(left, place_of(first[-1][1])) == runs[RUNS_MAX:] + runs[: RUNS_MAX - 5]
+    assert in_turn(runs, place_of(runs[-1][1])) == first
+    assert in_turn(runs[:3], place_of(runs[1][1])) == runs[:3]
+
+
+def place_of(record: RunRecord) -> str:
+    """As the cursor keeps it."""
+    return f"{record.created_at.isoformat()} {record.run_id}"
 
 
 def test_a_job_with_date_partitions_works_on_one_run_per_partition_oldest_first() -> None:

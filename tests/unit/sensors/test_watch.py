@@ -10,8 +10,8 @@ from sensors.watch import STARTS_MAX, Seen, changed_version, due_tables, is_sett
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def table(ref: str, version: str = "1", age_s: float = 60) -> TableInfo:
-    return TableInfo(ref, version, None, None, NOW - timedelta(seconds=age_s), None)
+def table(ref: str, version: str = "1", age_s: float = 60, rows: int | None = None) -> TableInfo:
+    return TableInfo(ref, version, rows, None, NOW - timedelta(seconds=age_s), None)
 
 
 def refs(seen: Seen, tables: list[TableInfo], *, on_changed: bool = False) -> list[str]:
@@ -28,6 +28,13 @@ def test_a_changed_table_counts_only_where_asked_for() -> None:
     seen = Seen({"raw.a": "1"})
     assert refs(seen, [table("raw.a", "2")]) == []
     assert refs(seen, [table("raw.a", "2")], on_changed=True) == ["raw.a"]
+
+
+def test_a_new_table_waits_for_its_first_rows() -> None:
+    """It would start a run over nothing, and with on: new never again; a change to nothing is a change."""
+    assert refs(Seen({}), [table("raw.a", rows=0)]) == []
+    assert refs(Seen({}), [table("raw.a", rows=1)]) == ["raw.a"]
+    assert refs(Seen({"raw.a": "1"}), [table("raw.a", "2", rows=0)], on_changed=True) == ["raw.a"]
 
 
 def test_a_file_that_is_still_written_waits() -> None:

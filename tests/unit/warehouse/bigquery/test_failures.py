@@ -8,6 +8,7 @@ import requests
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
+from batch_llm.errors import WarehouseRefused
 from batch_llm.warehouse.bigquery.failures import FAILURES, PASSING_REASONS, Failure
 
 
@@ -62,12 +63,77 @@ def test_no_answer_passes_and_no_credentials_do_not(error: Exception, passes: bo
     assert "s3cret" not in str(failure)
 
 
+class Answer:
+    """What google-auth hands on of an answer of the metadata server."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+def of_metadata_server(*told: object) -> auth.RefreshError:
+    """As google-auth 2 raises it: without the flag, over the TransportError that holds the answer, if there was one.
+
+    Source: google/auth/compute_engine/credentials.py, _perform_refresh_token; _metadata.py, get (read 2026-11-29).
+    """
+    error = auth.RefreshError()
+    error.__cause__ = auth.TransportError("token s3cret", *told)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "passes"),
+    [
+        (auth.RefreshError("token s3cret", retryable=True), True),
+        (of_metadata_server(), True),
+        (of_metadata_server(Answer(502)), True),
+        (of_metadata_server(Answer(404)), False),
+    ],
+)
+def test_a_sign_in_server_that_fails_in_passing_is_no_lack_of_credentials(
+    error: auth.GoogleAuthError, passes: bool
+) -> None:
+    failure = Failure.of(error)
+    assert failure.passing is passes
+    assert ("credentials" in str(failure)) is not passes
+    assert "s3cret" not in str(failure)
+
+
 def test_a_message_is_bigquerys_own_with_what_to_do() -> None:
     told = str(Failure.of(answered(403, "quotaExceeded", "Quota exceeded:\n too many table updates")))
     assert told.startswith("Quota exceeded: too many table updates (quotaExceeded, 403); a quota of the project")
     assert "s3cret" not in told
     assert str(Failure.of(answered(503, None))) == "HTTP 503 (503)"
     assert len(str(Failure.of(answered(400, "invalid", "x" * 9999)))) < 600
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "collides"),
+    [
+        ("invalidQuery", "Could not serialize access to table p:d.t due to concurrent update", True),
+        ("resourcesExceeded", "Resources exceeded: Too many DML statements outstanding against table p:d.t", True),
+        ("invalidQuery", "Unrecognized name: x", False),
+        ("resourcesExceeded", "Resources exceeded during query execution: Not enough memory", False),
+    ],
+)
+def test_statements_that_collide_are_told_by_their_words(reason: str, message: str, collides: bool) -> None:
+    """And are no passing failure: only who may repeat a statement runs it again."""
+    failure = Failure.of_job({"reason": reason, "message": message})
+    assert (failure.collides, failure.passing) == (collides, False)
+    assert ("the same table" in str(failure)) is collides
+    assert ("fewer columns" in str(failure)) is (reason == "resourcesExceeded" and not collides)
+
+
+@pytest.mark.parametrize("reason", ["accessDenied", "notFound", "bytesBilledLimitExceeded", "billingNotEnabled"])
+def test_what_no_waiting_mends_is_a_refusal(reason: str) -> None:
+    assert isinstance(Failure.of(answered(403, reason)).error("reading"), WarehouseRefused)
+    assert isinstance(Failure.of(auth.DefaultCredentialsError()).error("reading"), WarehouseRefused)
+
+
+@pytest.mark.parametrize("reason", ["quotaExceeded", "backendError", "stopped", "resourcesExceeded", None])
+def test_what_may_go_well_another_time_is_none(reason: str | None) -> None:
+    error = Failure.of(answered(503, reason, "too many")).error("reading")
+    assert not isinstance(error, WarehouseRefused)
+    assert str(error).startswith("reading: ")
 
 
 class Rpc(grpc.RpcError, grpc.Call):

@@ -71,3 +71,12 @@ def test_a_wait_that_is_over_says_so() -> None:
         wait.pause_or_raise("publish", failure)
     with pytest.raises(WarehouseError, match=r"publish: still failing after 5 s: HTTP 502 .*the same command again"):
         wait.pause_or_raise("publish", failure)
+
+
+def test_work_that_takes_long_uses_up_no_patience() -> None:
+    """Only failing does: the time counts from the first failure."""
+    time = Time()
+    wait = time.patience(5.0).begin()
+    time.now_s += 720.0
+    wait.pause_or_raise("promote", Failure.of(api.BadGateway("b")))
+    assert time.now_s > 820.0
