@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from batch_llm.config.problems import did_you_mean, error_for, explain
-from batch_llm.config.providers_model import LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
+from batch_llm.config.provider_kinds import kind_named
+from batch_llm.config.providers_model import Debit, LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
 from batch_llm.config.secrets import mask, resolve
 from batch_llm.config.yaml_source import Place, Problem, YamlProblem, parse_yaml, read_text
 from batch_llm.errors import JobFileError, NotYetAvailable, ProvidersFileError, SecretError
@@ -27,6 +28,7 @@ __all__ = [
     "ProvidersFile",
     "api_key_of",
     "base_url_of",
+    "debit_of",
     "find_pool",
     "headers_of",
     "idempotency_header_of",
@@ -55,7 +57,6 @@ providers:
 
 NAMED_SIMULATOR = "simulator"
 ANY_MODEL = "*"
-_NOT_YET_KINDS = ("azure", "google", "anthropic")
 
 
 def load_providers(path: Path | None) -> ProvidersFile:
@@ -114,7 +115,7 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
         )
     where = file.source.where
     path: Place = ("providers", provider_name)
-    if provider.kind in _NOT_YET_KINDS:
+    if not kind_named(provider.kind).has_landed:
         raise NotYetAvailable(f"{where((*path, 'kind'))}: providers of kind {provider.kind!r} are not yet available")
     number = _pool_number(provider, model_name)
     if number is None:
@@ -128,18 +129,23 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
-    """The pool's URL, else the provider's; None: the kind's own."""
-    return pool.base_url or provider.base_url
+    """The pool's URL, else the provider's, else the kind's own; None: it has none."""
+    return pool.base_url or provider.base_url or kind_named(provider.kind).base_url
 
 
 def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
     """Whose rate-limit headers this pool's answers carry: a word that `limiter.headers.HeaderReader` knows."""
-    return pool.headers or provider.kind
+    return pool.headers or kind_named(provider.kind).headers
+
+
+def debit_of(provider: ProviderSpec, pool: PoolSpec) -> Debit:
+    """What the provider takes off this pool's limit when a request comes in."""
+    return pool.debit or kind_named(provider.kind).debit
 
 
 def structure_of(provider: ProviderSpec, pool: PoolSpec) -> str:
     """How this pool's models are told the answer's schema: json_schema | json_object | prompt."""
-    return pool.structured_output or provider.structured_output or "json_schema"
+    return pool.structured_output or provider.structured_output or kind_named(provider.kind).structure
 
 
 def idempotency_header_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
@@ -202,23 +208,28 @@ def _kind_rules(name: str, provider: ProviderSpec, path: Place) -> list[Problem]
                 "answers unless its model says simulator/",
             )
         )
-    if simulated and any(part.api_key for part in (provider, *provider.pools)):
-        problems.append(Problem((*path, "api_key"), "the simulator takes no key; remove it"))
     if provider.simulator is not None and (not simulated or provider.base_url):
         problems.append(
             Problem(
                 (*path, "simulator"), "these settings are for kind simulator without base_url, which is started here"
             )
         )
-    if provider.kind == "openai" and not all(pool.api_key or provider.api_key for pool in provider.pools):
-        problems.append(Problem((*path, "api_key"), "is required for kind openai: api_key: ${env:OPENAI_API_KEY}"))
-    if provider.kind == "openai_compatible" and not all(base_url_of(provider, pool) for pool in provider.pools):
-        problems.append(
-            Problem((*path, "base_url"), "is required for kind openai_compatible: base_url: http://host/v1")
-        )
-    if provider.kind != "azure" and any(part.deployment for part in (provider, *provider.pools)):
-        problems.append(Problem((*path, "deployment"), "only kind azure has deployments; remove it"))
-    return problems
+    return [*problems, *_endpoint_rules(provider, path)]
+
+
+def _endpoint_rules(provider: ProviderSpec, path: Place) -> Iterator[Problem]:
+    """What the kind wants and does not want on the provider and its pools."""
+    rules, parts = kind_named(provider.kind), (provider, *provider.pools)
+    if rules.api_key == "refused" and any(part.api_key for part in parts):
+        yield Problem((*path, "api_key"), f"kind {rules.name} takes no key; remove it")
+    if rules.api_key == "required" and not all(pool.api_key or provider.api_key for pool in provider.pools):
+        variable = f"{rules.name.upper()}_API_KEY"
+        yield Problem((*path, "api_key"), f"is required for kind {rules.name}: api_key: ${{env:{variable}}}")
+    if rules.base_url_example and not all(base_url_of(provider, pool) for pool in provider.pools):
+        yield Problem((*path, "base_url"), f"is required for kind {rules.name}: base_url: {rules.base_url_example}")
+    for key, plural in (("deployment", "deployments"),):
+        if key not in rules.own_keys and any(getattr(part, key) for part in parts):
+            yield Problem((*path, key), f"only kind azure has {plural}; remove it")
 
 
 def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:

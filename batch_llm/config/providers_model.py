@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -21,12 +22,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from batch_llm.config.problems import did_you_mean, nearest
+from batch_llm.config.provider_kinds import kind_names
 from batch_llm.config.secrets import SecretReference, mask
 from batch_llm.config.yaml_source import Source
 
-__all__ = ["LimitsSpec", "PoolSpec", "PricesSpec", "ProviderSpec", "ProvidersFile"]
+__all__ = ["Debit", "LimitsSpec", "PoolSpec", "PricesSpec", "ProviderSpec", "ProvidersFile"]
 
 # What a limit may count and per what; the short names are those of the providers' pages.
 _COUNTED = ("requests", "tokens", "input_tokens", "output_tokens")
@@ -44,6 +47,7 @@ _SHORT_NAMES = {
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"  # RFC 9110, section 5.6.2
 _OUR_HEADERS = ("authorization", "host", "content-length", "content-type", "transfer-encoding", "connection", "accept")
 
+Debit = Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -179,8 +183,8 @@ class PoolSpec(_Endpoint):
     window_s: float | None = Field(
         default=None, gt=0, description="Length in seconds of the provider's fixed windows, if it counts in windows."
     )
-    debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
-        default="actual", description="What the provider subtracts when a request comes in."
+    debit: Debit | None = Field(
+        default=None, description="What the provider subtracts when a request comes in; absent: as its kind does."
     )
     day_resets: str | None = Field(
         default=None,
@@ -220,11 +224,18 @@ class PoolSpec(_Endpoint):
         return name
 
 
+def _a_known_kind(name: str) -> str:
+    names = kind_names()
+    if name not in names:
+        raise PydanticCustomError("literal_error", "{expected}", {"expected": ", ".join(map(repr, names))})
+    return name
+
+
 class ProviderSpec(_Endpoint):
     """One provider: an API, a key, and pools."""
 
-    kind: Literal["openai", "azure", "google", "anthropic", "openai_compatible", "simulator"] = Field(
-        description="Which API it speaks."
+    kind: Annotated[str, AfterValidator(_a_known_kind)] = Field(
+        description="Which API it speaks.", json_schema_extra=lambda schema: schema.update(enum=[*kind_names()])
     )
     pools: list[PoolSpec] = Field(min_length=1, description="At least one pool with `models` and `limits`.")
     simulator: dict[str, Any] | None = Field(

@@ -1,7 +1,7 @@
 """What it means when an OpenAI-compatible endpoint answers with an error.
 
 Belongs here: status, codes and wordings onto our errors; which limit a 429 is about and how long to wait. Not here:
-sending (openai_http.py), what is done about it (engine/retry.py, limiter).
+sending (transport.py), what is done about it (engine/retry.py, limiter).
 
 The kinds of 429: a rate (wait, slow down) | a day's limit (wait for its end) | larger than the limit itself (never) |
 credit used up (stop) | no room right now (overload: fewer at once).
