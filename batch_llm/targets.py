@@ -21,7 +21,9 @@ from batch_llm.config.provider_kinds import kind_named
 from batch_llm.config.providers_file import (
     PoolSpec,
     ProviderSpec,
+    api_version_of,
     base_url_of,
+    deployment_of,
     find_pool,
     idempotency_header_of,
     load_providers,
@@ -88,12 +90,15 @@ class Target:
 
     def account(self, api_key: SecretStr | None = None, base_url: str | None = None) -> Account:
         """What the kind's providers are made of; ``base_url``: in the place of the file's."""
+        deployment = deployment_of(self.provider, self.pool) or self.model_name
         return Account(
             self.provider_name,
             base_url or base_url_of(self.provider, self.pool) or "",
             api_key,
             self.structure,
             idempotency_header_of(self.provider, self.pool),
+            deployment if "deployment" in self.kind.own_keys else None,
+            api_version_of(self.provider, self.pool),
         )
 
 

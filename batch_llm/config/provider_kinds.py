@@ -22,7 +22,7 @@ __all__ = ["ENTRY_POINTS", "KindRules", "kind_named", "kind_names"]
 ENTRY_POINTS = "batch_llm.providers"  # the group in which a package names its kinds
 _OURS = {
     "openai": "batch_llm.providers.kinds.openai:KIND",
-    "azure": "batch_llm.config.provider_kinds:AZURE",
+    "azure": "batch_llm.providers.kinds.azure:KIND",
     "google": "batch_llm.config.provider_kinds:GOOGLE",
     "anthropic": "batch_llm.config.provider_kinds:ANTHROPIC",
     "openai_compatible": "batch_llm.providers.kinds.openai_compatible:KIND",
@@ -36,6 +36,7 @@ class KindRules:
 
     name: str
     api_key: Literal["required", "optional", "refused"] = "optional"
+    without_key: str = "needs none"  # what holds where the file names no key
     base_url: str | None = None  # the API's own
     base_url_example: str | None = None  # given: the file must name the URL
     own_keys: frozenset[str] = frozenset()  # of `deployment` and `api_version`, those that it has
@@ -46,7 +47,6 @@ class KindRules:
     has_landed: bool = True
 
 
-AZURE = KindRules(name="azure", own_keys=frozenset({"deployment"}), headers="azure", has_landed=False)
 GOOGLE = KindRules(name="google", has_landed=False)
 ANTHROPIC = KindRules(name="anthropic", headers="anthropic", has_landed=False)
 

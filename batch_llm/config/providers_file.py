@@ -27,8 +27,10 @@ __all__ = [
     "ProviderSpec",
     "ProvidersFile",
     "api_key_of",
+    "api_version_of",
     "base_url_of",
     "debit_of",
+    "deployment_of",
     "find_pool",
     "headers_of",
     "idempotency_header_of",
@@ -153,6 +155,16 @@ def idempotency_header_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
     return pool.idempotency_header or provider.idempotency_header
 
 
+def deployment_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The deployment that answers for the pool's model; None: it is called as the model is."""
+    return pool.deployment or provider.deployment
+
+
+def api_version_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The version of the API; None: the kind's own way of asking without one."""
+    return pool.api_version or provider.api_version
+
+
 def api_key_of(
     provider_name: str, provider: ProviderSpec, pool: PoolSpec, environ: Mapping[str, str]
 ) -> SecretStr | None:
@@ -227,9 +239,12 @@ def _endpoint_rules(provider: ProviderSpec, path: Place) -> Iterator[Problem]:
         yield Problem((*path, "api_key"), f"is required for kind {rules.name}: api_key: ${{env:{variable}}}")
     if rules.base_url_example and not all(base_url_of(provider, pool) for pool in provider.pools):
         yield Problem((*path, "base_url"), f"is required for kind {rules.name}: base_url: {rules.base_url_example}")
-    for key, plural in (("deployment", "deployments"),):
+    for key, plural in (("deployment", "deployments"), ("api_version", "versions of its API")):
         if key not in rules.own_keys and any(getattr(part, key) for part in parts):
             yield Problem((*path, key), f"only kind azure has {plural}; remove it")
+    for number, pool in enumerate(provider.pools):
+        if deployment_of(provider, pool) and (len(pool.models) > 1 or ANY_MODEL in pool.models):
+            yield Problem((*path, "pools", number, "models"), "a deployment is of one model: name that one")
 
 
 def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:

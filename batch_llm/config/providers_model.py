@@ -45,7 +45,12 @@ _SHORT_NAMES = {
 }
 
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"  # RFC 9110, section 5.6.2
-_OUR_HEADERS = ("authorization", "host", "content-length", "content-type", "transfer-encoding", "connection", "accept")
+_DEPLOYMENT = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # it stands in the address
+_API_VERSION = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$"
+_OUR_HEADERS = (
+    *("authorization", "api-key", "host", "content-length", "content-type"),
+    *("transfer-encoding", "connection", "accept"),
+)
 
 Debit = Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -129,7 +134,14 @@ class _Endpoint(_Part):
 
     base_url: str | None = Field(default=None, description="Where the API is: http(s)://host/v1.")
     api_key: SecretReference | None = Field(default=None, description="A reference: ${env:NAME}; never the key itself.")
-    deployment: str | None = Field(default=None, min_length=1, description="Azure's deployment name (kind azure).")
+    deployment: Annotated[str, Field(pattern=_DEPLOYMENT)] | None = Field(
+        default=None, description="Azure's deployment name (kind azure); absent: the model's name."
+    )
+    api_version: Annotated[str, Field(pattern=_API_VERSION)] | None = Field(
+        default=None,
+        description="The dated version of Azure's API (kind azure), such as 2024-10-21; absent: the v1 API, which has "
+        "none.",
+    )
 
     structured_output: Literal["json_schema", "json_object", "prompt"] | None = Field(
         default=None,

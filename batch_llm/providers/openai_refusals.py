@@ -40,9 +40,10 @@ CONTEXT_WORDS = ("maximum input length is", "maximum context length is")
 # 429s (and Groq's own 498) that say: no room now, whatever the limits.
 # Source: https://developers.openai.com/api/docs/guides/flex-processing (429 Resource Unavailable),
 # https://console.groq.com/docs/flex-processing (498 capacity_exceeded),
-# https://github.com/continuedev/continue/issues/6185 (Mistral) (read 2026-11-21).
+# https://github.com/continuedev/continue/issues/6185 (Mistral) (read 2026-11-21),
+# https://github.com/pollinations/pollinations/issues/6260 (Azure's peak load) (read 2026-11-28).
 CAPACITY_CODES = {"resource_unavailable", "capacity_exceeded"}
-CAPACITY_WORDS = ("resource unavailable", "service tier capacity exceeded")
+CAPACITY_WORDS = ("resource unavailable", "service tier capacity exceeded", "usage size allowed during peak load")
 
 # A prompt that a filter stopped, beside Azure's code `content_filter`: OpenAI's reasoning models call it invalid.
 # Source: https://github.com/BeehiveInnovations/pal-mcp-server/issues/178 (code invalid_prompt),
@@ -98,6 +99,7 @@ class _Said:
     code: str = ""
     kind: str = ""
     message: str = ""
+    inner: str = ""  # Azure's code of what is behind the code
     quotas: tuple[str, ...] = ()  # Google's names of the limits that were met
 
 
@@ -120,7 +122,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=retry_after_s(headers))
     if status == 413 or _is_too_long(status, said):
         return ProviderError(ErrorClass.TOO_LARGE, shown)
-    if {said.code, said.kind} & FILTER_CODES or FLAGGED_WORDS in said.message:
+    if {said.code, said.kind, said.inner} & FILTER_CODES or FLAGGED_WORDS in said.message:
         return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     return ProviderError(ErrorClass.INVALID_REQUEST, shown)
 
@@ -211,7 +213,9 @@ def _read(body: bytes) -> _Said:
     if not isinstance(error, dict):
         return _Said()
     code, kind, message = (_text(error.get(name)) for name in ("code", "type", "message"))
-    return _Said(code, kind, message, tuple(_quotas(error.get("details"))))
+    behind = error.get("innererror")
+    inner = _text(behind.get("code")) if isinstance(behind, dict) else ""
+    return _Said(code, kind, message, inner, tuple(_quotas(error.get("details"))))
 
 
 def _text(value: object) -> str:

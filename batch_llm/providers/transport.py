@@ -39,7 +39,12 @@ class Connection:
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
     async def __aenter__(self) -> Connection:
-        """Open the connection pool; calls in flight are bounded by the engine, not here."""
+        """Open the connection pool; calls in flight are bounded by the engine, not here.
+
+        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked.
+        """
+        if self._signing is not None:
+            await self._signing()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
             cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call

@@ -141,6 +141,11 @@ class Gate:
             shares[name] = round(self._taken[name] / possible, 6) if possible > 0 else None
         return shares
 
+    def left(self, name: str, now_s: float) -> tuple[float, float] | None:
+        """What one window of this limit admits, and what of it is left; None where there is no such limit."""
+        meter = self._meters.get(name)
+        return None if meter is None else (meter.window, meter.free(float(name.startswith("requests")), now_s))
+
     def headers(self, now_s: float) -> dict[str, str]:
         """The x-ratelimit headers; a limit that is not set has none.
 
@@ -170,8 +175,9 @@ def _meter(name: str, limit: float, config: SimulatorConfig, times_s: tuple[floa
         if config.day_resets_s is None:
             return Bucket(limit, DAY_S, DAY_S)
         return FixedWindow(limit, DAY_S, DAY_S, now_s - (unix_s - config.day_resets_s) % DAY_S)
-    if config.window_s is not None:
-        return FixedWindow(limit, MINUTE_S, config.window_s, now_s)
+    window_s = config.window_s if name.startswith("requests") else config.token_window_s or config.window_s
+    if window_s is not None:
+        return FixedWindow(limit, MINUTE_S, window_s, now_s)
     return Bucket(limit, MINUTE_S, config.burst_s)
 
 

@@ -1,7 +1,7 @@
 """The simulator's web server: its life, its endpoints, `batch-llm simulator`.
 
 Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py),
-embeddings (embeddings.py).
+embeddings (embeddings.py), what is spoken as Azure does (azure.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from batch_llm.clock import Clock, SystemClock
 from batch_llm.simulator.account import Account
+from batch_llm.simulator.azure import ROOT, AzureEndpoints
 from batch_llm.simulator.bodies import model_list
 from batch_llm.simulator.chat import ChatEndpoint
 from batch_llm.simulator.config import SimulatorConfig
@@ -40,6 +41,7 @@ class Simulator:
 
     Attributes:
         base_url: What to give the openai SDK, ``http://127.0.0.1:<port>/v1``; known once it is open.
+        azure_endpoint: What to give it as `azure_endpoint`, ``http://127.0.0.1:<port>``; likewise.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class Simulator:
         port: int = 0,
     ) -> None:
         """``port`` 0: any free one. Limits, latencies and retry-after run on ``clock``."""
-        self.base_url = ""
+        self.base_url = self.azure_endpoint = ""
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
@@ -61,6 +63,7 @@ class Simulator:
             "/v1/chat/completions": ChatEndpoint(self._account).answer,
             "/v1/embeddings": EmbeddingsEndpoint(self._account).answer,
         }
+        self._azure = AzureEndpoints(self._account)
         self._runner: web.ServerRunner | None = None
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/v1/models"): self._models,
@@ -86,7 +89,8 @@ class Simulator:
             raise
         self._port = self._runner.addresses[0][1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.base_url = f"http://{shown}:{self._port}/v1"
+        self.azure_endpoint = f"http://{shown}:{self._port}"
+        self.base_url = f"{self.azure_endpoint}/v1"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -117,6 +121,8 @@ class Simulator:
             endpoint = self._endpoints.get((request.method, request.path))
             if endpoint is not None:
                 return await endpoint(request)
+            if request.path.startswith(ROOT):
+                return await self._azure.answer(request, request_id)
             if request.method == "GET" and request.path.startswith("/v1/models/"):
                 return self._model(request)
             raise unknown_url(request.method, request.path)

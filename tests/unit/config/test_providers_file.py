@@ -18,7 +18,10 @@ from batch_llm.config.providers_file import (
     ProvidersFile,
     ProviderSpec,
     api_key_of,
+    api_version_of,
     base_url_of,
+    debit_of,
+    deployment_of,
     find_pool,
     idempotency_header_of,
     load_providers,
@@ -175,6 +178,7 @@ def test_the_default_file_has_openai_adapting_and_the_simulator_limited() -> Non
         ("{models: [a], limits: unknown, prices: {input: 1}}", "prices.output: is required"),
         ("{models: [a], limits: unknown, prices: {input: -1, output: 1}}", "prices.input: must be at least 0, got -1"),
         ("{models: [a], limits: unknown, deployment: d}", "only kind azure has deployments"),
+        ("{models: [a], limits: unknown, api_version: 2024-10-21-preview}", "only kind azure has versions of its API"),
         ("{models: [a], limits: unknown, name: 'a b'}", "'a b' does not fit: Unique in its provider"),
     ],
 )
@@ -270,13 +274,55 @@ def test_unknown_providers_and_models_name_the_nearest() -> None:
         find_pool(full(), "openai", "gpt-4.1-mni")
 
 
-@pytest.mark.parametrize("kind", ["azure", "google", "anthropic"])
+@pytest.mark.parametrize("kind", ["google", "anthropic"])
 def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
     file = parse_providers(pool("{models: [m], limits: unknown}", kind=kind), "p.yaml")
     with pytest.raises(
         NotYetAvailable, match=f"p.yaml:3: providers.x.kind: providers of kind '{kind}' are not yet available"
     ):
         find_pool(file, "x", "m")
+
+
+AZURE = """\
+providers:
+  west:
+    kind: azure
+    base_url: https://west.openai.azure.com
+    pools:
+      - models: ["*"]
+        limits: unknown
+      - name: mini
+        models: [gpt-4.1-mini]
+        deployment: my-mini
+        api_version: 2024-10-21
+        limits: {tokens_per_minute: 200000}
+"""
+
+
+def test_azures_deployments_and_versions() -> None:
+    file = parse_providers(AZURE, "p.yaml")
+    anything, mini = (find_pool(file, "west", model) for model in ("gpt-5", "gpt-4.1-mini"))
+    assert (deployment_of(*anything), api_version_of(*anything)) == (None, None)
+    assert (deployment_of(*mini), api_version_of(*mini)) == ("my-mini", "2024-10-21")
+    assert (debit_of(*mini), structure_of(*mini)) == ("input_plus_max_tokens", "json_schema")
+    assert api_key_of("west", *mini, {}) is None  # it signs in
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "    base_url: https://west.openai.azure.com\n",
+            "",
+            "base_url: is required for kind azure: base_url: https://N",
+        ),
+        ("my-mini", "my/mini", "deployment: 'my/mini' does not fit: Azure's deployment name"),
+        ("2024-10-21", "latest", "api_version: 'latest' does not fit: The dated version of Azure's API"),
+        ("[gpt-4.1-mini]", "[gpt-4.1-mini, gpt-4.1]", "pools[1].models: a deployment is of one model: name that one"),
+    ],
+)
+def test_what_azure_does_not_take_is_told(old: str, new: str, said: str) -> None:
+    assert said in refused(AZURE.replace(old, new))
 
 
 LEAVES = [
@@ -298,6 +344,7 @@ LEAVES = [
     "providers: {x: {kind: openai, base_url: QQ, pools: [{models: [m], limits: unknown}]}}",
     "providers: {x: {kind: openai, base_url: 'http://QQ@h/', pools: [{models: [m], limits: unknown}]}}",
     "providers: {x: {kind: openai, base_url: 'http://h/?key=QQ', pools: [{models: [m], limits: unknown}]}}",
+    "providers: {x: {kind: azure, pools: [{models: [m], limits: unknown, deployment: QQ, api_version: QQ}]}}",
     "providers: {x: {kind: openai, prices: {input: QQ}, pools: []}}",
     "providers: {x: {kind: openai, api_key: QQ: QQ}}",
     "providers: {x: {kind: openai, api_key: 'QQ",
@@ -338,5 +385,6 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     assert blocks[0] == DEFAULT_PROVIDERS
     assert find_pool(parse_providers(blocks[1], "page"), "openai", "gpt-4.1-mini")[1].prices is not None
     assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
+    assert find_pool(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page

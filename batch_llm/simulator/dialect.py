@@ -1,0 +1,26 @@
+"""What one vendor puts around an answer that another does not.
+
+Belongs here: the record, OpenAI's own. Not here: another vendor's addresses, keys and refusals (azure.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from batch_llm.simulator.limits import Gate
+
+__all__ = ["OPENAI", "Dialect"]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a vendor tells what is left of the limits, and what it adds to a whole completion."""
+
+    headers: Callable[[Gate, float], dict[str, str]]
+    completion: Mapping[str, Any] = field(default_factory=dict)
+    choice: Mapping[str, Any] = field(default_factory=dict)
+
+
+OPENAI = Dialect(headers=Gate.headers)
