@@ -27,6 +27,8 @@ from batch_llm.config.providers_file import (
     find_pool,
     idempotency_header_of,
     load_providers,
+    location_of,
+    project_of,
     structure_of,
 )
 from batch_llm.config.settings import Settings
@@ -99,6 +101,8 @@ class Target:
             idempotency_header_of(self.provider, self.pool),
             deployment if "deployment" in self.kind.own_keys else None,
             api_version_of(self.provider, self.pool),
+            project_of(self.provider, self.pool),
+            location_of(self.provider, self.pool),
         )
 
 
@@ -113,17 +117,19 @@ def job_target(settings: Settings, declared: DeclaredJob) -> Target:
     """Where a job's model is asked. Raises `JobFileError` for what its kind of provider cannot do, with its line."""
     file = load_providers(settings.providers_path)
     target = Target(declared.job.provider_name, declared.job.model_name, *declared.pool(file), file.source)
-    problems = list(_kind_problems(target.kind, declared.job))
+    problems = list(_kind_problems(target, declared.job))
     if problems:
         raise JobFileError(declared.source.message(problems))
     return target
 
 
-def _kind_problems(kind: ProviderKind, job: Job) -> Iterator[Problem]:
+def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     """What the job asks for and the kind of provider that its model names cannot do."""
+    kind = target.kind
     if job.is_embedding and kind.embeddings is None:
         yield Problem(("model",), f"provider {job.provider_name!r} (kind {kind.name}) has no embeddings")
-    for name, why in kind.cannot.items():
+    cannot = {**kind.cannot, **kind.cannot_for(target.model_name, job.params.model_dump(exclude_none=True))}
+    for name, why in cannot.items():
         if getattr(job.params, name) is not None:
             yield Problem(
                 ("params", name), f"provider {job.provider_name!r} (kind {kind.name}) cannot do this: {why}; remove it"

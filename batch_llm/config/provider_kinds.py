@@ -9,7 +9,7 @@ and no other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -23,7 +23,7 @@ ENTRY_POINTS = "batch_llm.providers"  # the group in which a package names its k
 _OURS = {
     "openai": "batch_llm.providers.kinds.openai:KIND",
     "azure": "batch_llm.providers.kinds.azure:KIND",
-    "google": "batch_llm.config.provider_kinds:GOOGLE",
+    "google": "batch_llm.providers.kinds.google:KIND",
     "anthropic": "batch_llm.config.provider_kinds:ANTHROPIC",
     "openai_compatible": "batch_llm.providers.kinds.openai_compatible:KIND",
     "simulator": "batch_llm.providers.kinds.simulator:KIND",
@@ -36,18 +36,20 @@ class KindRules:
 
     name: str
     api_key: Literal["required", "optional", "refused"] = "optional"
+    project_for_key: bool = False  # a `project`, whose credentials sign in, may stand in the place of a key
     without_key: str = "needs none"  # what holds where the file names no key
     base_url: str | None = None  # the API's own
+    base_url_at: Callable[[str], str] | None = None  # the API's own in a `location`
     base_url_example: str | None = None  # given: the file must name the URL
-    own_keys: frozenset[str] = frozenset()  # of `deployment` and `api_version`, those that it has
+    own_keys: frozenset[str] = frozenset()  # of OWN_KEYS, those that it has
     headers: str = "none"  # whose rate-limit headers its answers carry, see limiter/headers.py
+    day_resets: str | None = None  # the time zone at whose midnight the limits per day begin anew
     structure: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = "actual"
     cannot: Mapping[str, str] = field(default_factory=dict)  # parameter of a job: why this kind does not take it
     has_landed: bool = True
 
 
-GOOGLE = KindRules(name="google", has_landed=False)
 ANTHROPIC = KindRules(name="anthropic", headers="anthropic", has_landed=False)
 
 

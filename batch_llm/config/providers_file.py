@@ -29,13 +29,16 @@ __all__ = [
     "api_key_of",
     "api_version_of",
     "base_url_of",
+    "day_resets_of",
     "debit_of",
     "deployment_of",
     "find_pool",
     "headers_of",
     "idempotency_header_of",
     "load_providers",
+    "location_of",
     "parse_providers",
+    "project_of",
     "providers_json_schema",
     "structure_of",
 ]
@@ -59,6 +62,13 @@ providers:
 
 NAMED_SIMULATOR = "simulator"
 ANY_MODEL = "*"
+# keys that one kind only has, and what they say
+OWN_KEYS = {
+    "deployment": ("azure", "deployments"),
+    "api_version": ("azure", "versions of its API"),
+    "project": ("google", "projects"),
+    "location": ("google", "locations"),
+}
 
 
 def load_providers(path: Path | None) -> ProvidersFile:
@@ -132,7 +142,9 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
     """The pool's URL, else the provider's, else the kind's own; None: it has none."""
-    return pool.base_url or provider.base_url or kind_named(provider.kind).base_url
+    rules, location = kind_named(provider.kind), location_of(provider, pool)
+    own = rules.base_url_at(location) if rules.base_url_at and location else rules.base_url
+    return pool.base_url or provider.base_url or own
 
 
 def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
@@ -143,6 +155,11 @@ def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
 def debit_of(provider: ProviderSpec, pool: PoolSpec) -> Debit:
     """What the provider takes off this pool's limit when a request comes in."""
     return pool.debit or kind_named(provider.kind).debit
+
+
+def day_resets_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The time zone at whose midnight this pool's limits per day begin anew; None: they refill evenly."""
+    return pool.day_resets or kind_named(provider.kind).day_resets
 
 
 def structure_of(provider: ProviderSpec, pool: PoolSpec) -> str:
@@ -163,6 +180,16 @@ def deployment_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
 def api_version_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
     """The version of the API; None: the kind's own way of asking without one."""
     return pool.api_version or provider.api_version
+
+
+def project_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The Google Cloud project that is asked; None: none is."""
+    return pool.project or provider.project
+
+
+def location_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """Where the project is asked."""
+    return pool.location or provider.location
 
 
 def api_key_of(
@@ -234,17 +261,32 @@ def _endpoint_rules(provider: ProviderSpec, path: Place) -> Iterator[Problem]:
     rules, parts = kind_named(provider.kind), (provider, *provider.pools)
     if rules.api_key == "refused" and any(part.api_key for part in parts):
         yield Problem((*path, "api_key"), f"kind {rules.name} takes no key; remove it")
-    if rules.api_key == "required" and not all(pool.api_key or provider.api_key for pool in provider.pools):
+    keyless = (pool for pool in provider.pools if not (rules.project_for_key and project_of(provider, pool)))
+    if rules.api_key == "required" and not all(pool.api_key or provider.api_key for pool in keyless):
         variable = f"{rules.name.upper()}_API_KEY"
         yield Problem((*path, "api_key"), f"is required for kind {rules.name}: api_key: ${{env:{variable}}}")
     if rules.base_url_example and not all(base_url_of(provider, pool) for pool in provider.pools):
         yield Problem((*path, "base_url"), f"is required for kind {rules.name}: base_url: {rules.base_url_example}")
-    for key, plural in (("deployment", "deployments"), ("api_version", "versions of its API")):
+    for key, (kind, plural) in OWN_KEYS.items():
         if key not in rules.own_keys and any(getattr(part, key) for part in parts):
-            yield Problem((*path, key), f"only kind azure has {plural}; remove it")
+            yield Problem((*path, key), f"only kind {kind} has {plural}; remove it")
     for number, pool in enumerate(provider.pools):
+        yield from _project_rules(provider, pool, path)
         if deployment_of(provider, pool) and (len(pool.models) > 1 or ANY_MODEL in pool.models):
             yield Problem((*path, "pools", number, "models"), "a deployment is of one model: name that one")
+
+
+def _project_rules(provider: ProviderSpec, pool: PoolSpec, path: Place) -> Iterator[Problem]:
+    """A project is asked somewhere, and signs in itself."""
+    project, location = project_of(provider, pool), location_of(provider, pool)
+    if project and not location:
+        yield Problem((*path, "location"), "is required beside `project`: location: global")
+    if location and not project:
+        yield Problem((*path, "project"), "is required beside `location`: the id of a Google Cloud project")
+    if project and (pool.api_key or provider.api_key):
+        yield Problem(
+            (*path, "api_key"), "Vertex AI (`project`) signs in with application-default credentials; remove the key"
+        )
 
 
 def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:

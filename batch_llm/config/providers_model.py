@@ -46,9 +46,11 @@ _SHORT_NAMES = {
 
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"  # RFC 9110, section 5.6.2
 _DEPLOYMENT = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # it stands in the address
+_PROJECT = r"^[a-z0-9][a-z0-9.:-]{1,61}[a-z0-9]$"  # these two stand in the address as well
+_LOCATION = r"^[a-z]+(-[a-z0-9]+)*$"
 _API_VERSION = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$"
 _OUR_HEADERS = (
-    *("authorization", "api-key", "host", "content-length", "content-type"),
+    *("authorization", "api-key", "x-goog-api-key", "host", "content-length", "content-type"),
     *("transfer-encoding", "connection", "accept"),
 )
 
@@ -141,6 +143,15 @@ class _Endpoint(_Part):
         default=None,
         description="The dated version of Azure's API (kind azure), such as 2024-10-21; absent: the v1 API, which has "
         "none.",
+    )
+
+    project: Annotated[str, Field(pattern=_PROJECT)] | None = Field(
+        default=None,
+        description="A Google Cloud project's id (kind google): its Vertex AI is asked, in `location`; absent: the "
+        "Gemini API.",
+    )
+    location: Annotated[str, Field(pattern=_LOCATION)] | None = Field(
+        default=None, description="Where Vertex AI is asked (kind google): global, us-central1, europe-west4, .."
     )
 
     structured_output: Literal["json_schema", "json_object", "prompt"] | None = Field(

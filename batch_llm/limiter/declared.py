@@ -7,7 +7,7 @@ Belongs here: from a pool of the file to `Limits`, finding a pool by what a pers
 from __future__ import annotations
 
 from batch_llm.config.problems import did_you_mean
-from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpec, debit_of
+from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpec, day_resets_of, debit_of
 from batch_llm.config.secrets import mask
 from batch_llm.errors import ConfigurationError
 from batch_llm.limiter.base import Limits
@@ -32,7 +32,7 @@ def limits_of(provider_name: str, provider: ProviderSpec, pool: PoolSpec) -> Lim
             tokens_per_minute=GUESSED_TOKENS_PER_MINUTE,
             burst_s=_usable_s(pool.burst_s),
             window_s=pool.window_s,
-            day_resets=pool.day_resets,
+            day_resets=day_resets_of(provider, pool),
             debit=debit_of(provider, pool),
             unknown=True,
         )
@@ -48,7 +48,7 @@ def limits_of(provider_name: str, provider: ProviderSpec, pool: PoolSpec) -> Lim
         enqueued_tokens=declared.enqueued_tokens,
         burst_s=_usable_s(pool.burst_s),
         window_s=pool.window_s,
-        day_resets=pool.day_resets,
+        day_resets=day_resets_of(provider, pool),
         debit=debit_of(provider, pool),
     )
 

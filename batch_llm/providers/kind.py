@@ -6,8 +6,9 @@ one by its name (config/provider_kinds.py), which kind a job uses (wiring.py).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -30,6 +31,12 @@ class Account:
     idempotency_header: str | None = None  # which header names an attempt; None: none does
     deployment: str | None = None  # only of kinds that have it
     api_version: str | None = None  # only of kinds that have it
+    project: str | None = None  # only of kinds that have it
+    location: str | None = None  # where the project is asked
+
+
+def _nothing(_model: str, _params: Mapping[str, Any]) -> Mapping[str, str]:
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +45,6 @@ class ProviderKind(KindRules):
 
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
+    # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
+    cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
     openai_endpoint: Callable[[Account], OpenAIEndpoint] | None = None  # for the openai SDK; None: it cannot send there

@@ -54,7 +54,9 @@ class Completed:
     dialect: Dialect = OPENAI
 
     def whole(self) -> bytes:
-        """The chat.completion object."""
+        """The chat.completion object, or another vendor's."""
+        if self.dialect.body is not None:
+            return self.dialect.body(self)
         message: dict[str, Any] = {"role": "assistant", "content": self.answer.text, "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.answer.finish_reason}
         dialect = self.dialect

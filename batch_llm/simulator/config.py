@@ -89,7 +89,8 @@ class SimulatorConfig(BaseModel):
     )
 
     filtered_words: tuple[str, ...] = Field(
-        default=(), description="Spoken to as Azure: a prompt with one of these words is stopped by the content filter."
+        default=(),
+        description="Spoken to as Azure or Google: a prompt with one of these words is stopped by its filter.",
     )
 
     context_tokens: int = Field(default=128_000, ge=1, description="Prompt and completion together.")

@@ -1,7 +1,7 @@
 """The simulator's web server: its life, its endpoints, `batch-llm simulator`.
 
 Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py),
-embeddings (embeddings.py), what is spoken as Azure does (azure.py).
+embeddings (embeddings.py), what is spoken as Azure and Google do (azure.py, google.py).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from batch_llm.simulator.bodies import model_list
 from batch_llm.simulator.chat import ChatEndpoint
 from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.embeddings import EmbeddingsEndpoint
+from batch_llm.simulator.google import GoogleEndpoints, is_googles
 from batch_llm.simulator.refusals import INJECTED, Refused, bad_request, model_not_found, unknown_url
 
 __all__ = ["Simulator", "serve"]
@@ -42,6 +43,7 @@ class Simulator:
     Attributes:
         base_url: What to give the openai SDK, ``http://127.0.0.1:<port>/v1``; known once it is open.
         azure_endpoint: What to give it as `azure_endpoint`, ``http://127.0.0.1:<port>``; likewise.
+        google_endpoint: What to give google-genai as `base_url`; likewise.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Simulator:
         port: int = 0,
     ) -> None:
         """``port`` 0: any free one. Limits, latencies and retry-after run on ``clock``."""
-        self.base_url = self.azure_endpoint = ""
+        self.base_url = self.azure_endpoint = self.google_endpoint = ""
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
@@ -64,6 +66,7 @@ class Simulator:
             "/v1/embeddings": EmbeddingsEndpoint(self._account).answer,
         }
         self._azure = AzureEndpoints(self._account)
+        self._google = GoogleEndpoints(self._account)
         self._runner: web.ServerRunner | None = None
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/v1/models"): self._models,
@@ -89,7 +92,7 @@ class Simulator:
             raise
         self._port = self._runner.addresses[0][1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.azure_endpoint = f"http://{shown}:{self._port}"
+        self.azure_endpoint = self.google_endpoint = f"http://{shown}:{self._port}"
         self.base_url = f"{self.azure_endpoint}/v1"
         return self
 
@@ -123,6 +126,8 @@ class Simulator:
                 return await endpoint(request)
             if request.path.startswith(ROOT):
                 return await self._azure.answer(request, request_id)
+            if is_googles(request.path):
+                return await self._google.answer(request, request_id)
             if request.method == "GET" and request.path.startswith("/v1/models/"):
                 return self._model(request)
             raise unknown_url(request.method, request.path)

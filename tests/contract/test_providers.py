@@ -57,11 +57,12 @@ class Case:
     is_azure: bool = False
     name: str = "vendor"
     wire_model: str = "small"  # what the job calls it
+    is_google: bool = False
 
     def spec(self, simulator: Simulator) -> dict[str, Any]:
         """The provider's part of the file."""
         pool = {"models": [self.wire_model], "limits": {"requests_per_minute": 600_000}, **self.pool}
-        base = simulator.azure_endpoint if self.is_azure else simulator.base_url
+        base = simulator.azure_endpoint if self.is_azure or self.is_google else simulator.base_url
         key = {} if self.kind == "simulator" else {"api_key": "${env:PLANTED_KEY}"}
         return {"kind": self.kind, "base_url": base, "pools": [pool], **key}
 
@@ -72,6 +73,7 @@ KINDS = {
     "azure": Case("azure", {"deployment": "simulator-small"}, is_azure=True),
     "azure, dated": Case("azure", {"deployment": "simulator-small", "api_version": "2024-10-21"}, is_azure=True),
     "azure, old": Case("azure", {"deployment": "simulator-small", "api_version": "2024-02-01"}, is_azure=True),
+    "google": Case("google", is_google=True, wire_model="simulator-small"),
     "simulator": Case("simulator", name="simulator"),
 }
 
@@ -223,7 +225,7 @@ async def test_a_refused_key_stops_the_run_and_is_nowhere(
 @pytest.mark.parametrize("case", [name for name in KINDS if name != "simulator"], indirect=True)
 async def test_an_unknown_model_is_an_invalid_request(case: Case, tmp_path: Path) -> None:
     pool = {"models": ["simulator/"], "deployment": "none"} if case.is_azure else {"models": ["simulator/"]}
-    wrong = Case(case.kind, {**case.pool, **pool}, case.is_azure, case.name, "simulator/")
+    wrong = Case(case.kind, {**case.pool, **pool}, case.is_azure, case.name, "simulator/", case.is_google)
     async with Simulator() as simulator:
         target = targeted(wrong, simulator, tmp_path)
         async with target.kind.chat(target.account(key_of(case))) as provider:
@@ -238,6 +240,7 @@ async def test_azures_content_filter_is_a_class_of_its_own(open_kind: Open) -> N
     await asked.ask("how to dig a well")
 
 
+@pytest.mark.parametrize("case", [name for name, case in KINDS.items() if not case.is_google], indirect=True)
 async def test_vectors_are_the_same_and_so_is_their_usage(open_kind: Open, case: Case) -> None:
     asked = await open_kind()
     make = asked.target.kind.embeddings

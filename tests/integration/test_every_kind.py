@@ -10,7 +10,7 @@ import yaml
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed
+from batch_llm.errors import AuthenticationFailed, JobFileError
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "openai_compatible": {"models": ["simulator/small"]},
     "azure": {"models": ["small"], "deployment": "simulator-small"},
     "azure, dated": {"models": ["small"], "deployment": "simulator-small", "api_version": "2024-10-21"},
+    "google": {"models": ["simulator-small"]},
 }
 # what a row is asked and answered, and what it costs; not who answered it
 SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tokens", "llm_cost_usd", "llm_attempts")
@@ -31,7 +32,7 @@ SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tok
 def declared(lab: Lab, simulator: Simulator, kind: str) -> str:
     """Write the providers file for this kind; the job's model."""
     name, pool = kind.split(",", maxsplit=1)[0], {**POOL, **KINDS[kind]}
-    base = simulator.azure_endpoint if name == "azure" else simulator.base_url
+    base = simulator.azure_endpoint if name in ("azure", "google") else simulator.base_url
     spec = {"kind": name, "base_url": base, "api_key": "${env:PLANTED_KEY}", "pools": [pool]}
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
     return f"vendor/{pool['models'][0]}"
@@ -94,7 +95,7 @@ async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", [name for name in KINDS if name != "google"])  # it does not speak as OpenAI
 async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, kind: str) -> None:
     async with Simulator(SimulatorConfig()) as simulator:
         model = declared(lab, simulator, kind)
@@ -106,6 +107,18 @@ async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, k
         ours = await calls.complete("hello")
     assert answer.choices[0].message.content == ours.text
     assert scrub(KEY) != KEY
+
+
+def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(lab: Lab) -> None:
+    """With the line of the parameter, the model and the provider."""
+    spec = {"kind": "google", "api_key": "${env:PLANTED_KEY}", "pools": [{"models": ["*"], "limits": "unknown"}]}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    params = {"reasoning_effort": "low"}
+    wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.5-flash", params=params))
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.0-flash", params=params))
+    said = "params.reasoning_effort: provider 'vendor' (kind google) cannot do this: gemini-2.0-flash does not think"
+    assert said in str(error.value)
 
 
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,7 @@ from batch_llm.config.providers_file import (
     ProvidersFile,
     ProviderSpec,
     api_key_of,
-    api_version_of,
     base_url_of,
-    debit_of,
-    deployment_of,
     find_pool,
     idempotency_header_of,
     load_providers,
@@ -179,6 +176,7 @@ def test_the_default_file_has_openai_adapting_and_the_simulator_limited() -> Non
         ("{models: [a], limits: unknown, prices: {input: -1, output: 1}}", "prices.input: must be at least 0, got -1"),
         ("{models: [a], limits: unknown, deployment: d}", "only kind azure has deployments"),
         ("{models: [a], limits: unknown, api_version: 2024-10-21-preview}", "only kind azure has versions of its API"),
+        ("{models: [a], limits: unknown, project: my-project}", "only kind google has projects"),
         ("{models: [a], limits: unknown, name: 'a b'}", "'a b' does not fit: Unique in its provider"),
     ],
 )
@@ -274,7 +272,7 @@ def test_unknown_providers_and_models_name_the_nearest() -> None:
         find_pool(full(), "openai", "gpt-4.1-mni")
 
 
-@pytest.mark.parametrize("kind", ["google", "anthropic"])
+@pytest.mark.parametrize("kind", ["anthropic"])
 def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
     file = parse_providers(pool("{models: [m], limits: unknown}", kind=kind), "p.yaml")
     with pytest.raises(
@@ -283,49 +281,8 @@ def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
         find_pool(file, "x", "m")
 
 
-AZURE = """\
-providers:
-  west:
-    kind: azure
-    base_url: https://west.openai.azure.com
-    pools:
-      - models: ["*"]
-        limits: unknown
-      - name: mini
-        models: [gpt-4.1-mini]
-        deployment: my-mini
-        api_version: 2024-10-21
-        limits: {tokens_per_minute: 200000}
-"""
-
-
-def test_azures_deployments_and_versions() -> None:
-    file = parse_providers(AZURE, "p.yaml")
-    anything, mini = (find_pool(file, "west", model) for model in ("gpt-5", "gpt-4.1-mini"))
-    assert (deployment_of(*anything), api_version_of(*anything)) == (None, None)
-    assert (deployment_of(*mini), api_version_of(*mini)) == ("my-mini", "2024-10-21")
-    assert (debit_of(*mini), structure_of(*mini)) == ("input_plus_max_tokens", "json_schema")
-    assert api_key_of("west", *mini, {}) is None  # it signs in
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            "    base_url: https://west.openai.azure.com\n",
-            "",
-            "base_url: is required for kind azure: base_url: https://N",
-        ),
-        ("my-mini", "my/mini", "deployment: 'my/mini' does not fit: Azure's deployment name"),
-        ("2024-10-21", "latest", "api_version: 'latest' does not fit: The dated version of Azure's API"),
-        ("[gpt-4.1-mini]", "[gpt-4.1-mini, gpt-4.1]", "pools[1].models: a deployment is of one model: name that one"),
-    ],
-)
-def test_what_azure_does_not_take_is_told(old: str, new: str, said: str) -> None:
-    assert said in refused(AZURE.replace(old, new))
-
-
 LEAVES = [
+    "providers: {x: {kind: google, pools: [{models: [m], limits: unknown, project: QQ, location: QQ}]}}",
     "providers: QQ",
     "providers: {QQ: QQ}",
     "QQ: {}",
@@ -386,5 +343,6 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     assert find_pool(parse_providers(blocks[1], "page"), "openai", "gpt-4.1-mini")[1].prices is not None
     assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
     assert find_pool(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
+    assert find_pool(parse_providers(blocks[4], "page"), "google", "gemini-2.5-pro")[1].project == "my-project"
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page
