@@ -1,7 +1,4 @@
-"""Application-default credentials through google-auth itself, with a token endpoint on this machine.
-
-Source: https://developers.google.com/identity/protocols/oauth2/service-account (the answer's fields; read 2026-11-29).
-"""
+"""Application-default credentials through google-auth itself, with a token endpoint on this machine."""
 
 from __future__ import annotations
 
@@ -11,45 +8,20 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
 from batch_llm.config.secrets import scrub
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError
 from batch_llm.providers.google_token import GoogleToken
 from tests.bigquery_server.service_account import write_service_account
-
-
-class TokenEndpoint:
-    """Gives out numbered tokens that are good for an hour, to whoever brings a signed assertion."""
-
-    def __init__(self) -> None:
-        self.given = 0
-        self.refuses = False
-
-    async def answer(self, request: web.Request) -> web.Response:
-        form = await request.post()
-        if self.refuses or not form.get("assertion"):
-            return web.json_response({"error": "invalid_grant", "error_description": "no such account"}, status=400)
-        self.given += 1
-        given = {"access_token": f"token-number-{self.given}", "expires_in": 3_600, "token_type": "Bearer"}
-        return web.json_response(given)
+from tests.contract.google_lab import TokenEndpoint, token_endpoint
 
 
 @pytest.fixture
 async def endpoint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[TokenEndpoint]:
     """A service account's file in the environment."""
-    served = TokenEndpoint()
-    app = web.Application()
-    app.router.add_post("/token", served.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    path = tmp_path / "account.json"
-    write_service_account(path, "my-project", f"http://127.0.0.1:{runner.addresses[0][1]}/token")
-    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
-    yield served
-    await runner.cleanup()
+    async with token_endpoint(tmp_path / "account.json") as served:
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+        yield served
 
 
 async def test_the_token_is_kept_and_fetched_again_before_it_expires(endpoint: TokenEndpoint) -> None:

@@ -28,6 +28,7 @@ from batch_llm.providers.kind import ProviderKind
 from batch_llm.simulator import Simulator, SimulatorConfig
 from batch_llm.simulator.vectors import unit_vector
 from batch_llm.targets import Target, target_of
+from tests.contract.google_lab import TOKEN, token_endpoint
 
 KEY = "sk-" + "planted-0123456789-abcdefghij"
 PARAMS = {
@@ -59,11 +60,16 @@ class Case:
     wire_model: str = "small"  # what the job calls it
     is_google: bool = False
 
+    @property
+    def has_key(self) -> bool:
+        """Whether it is asked with a key."""
+        return self.kind != "simulator" and "project" not in self.pool
+
     def spec(self, simulator: Simulator) -> dict[str, Any]:
         """The provider's part of the file."""
         pool = {"models": [self.wire_model], "limits": {"requests_per_minute": 600_000}, **self.pool}
         base = simulator.azure_endpoint if self.is_azure or self.is_google else simulator.base_url
-        key = {} if self.kind == "simulator" else {"api_key": "${env:PLANTED_KEY}"}
+        key = {"api_key": "${env:PLANTED_KEY}"} if self.has_key else {}
         return {"kind": self.kind, "base_url": base, "pools": [pool], **key}
 
 
@@ -74,6 +80,9 @@ KINDS = {
     "azure, dated": Case("azure", {"deployment": "simulator-small", "api_version": "2024-10-21"}, is_azure=True),
     "azure, old": Case("azure", {"deployment": "simulator-small", "api_version": "2024-02-01"}, is_azure=True),
     "google": Case("google", is_google=True, wire_model="simulator-small"),
+    "google, vertex": Case(
+        "google", {"project": "my-project", "location": "global"}, is_google=True, wire_model="simulator-small"
+    ),
     "simulator": Case("simulator", name="simulator"),
 }
 
@@ -101,10 +110,16 @@ Open = Callable[..., Awaitable[Asked]]
 
 
 @pytest.fixture(params=list(KINDS))
-def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Case:
-    """Each kind in turn; its key is in the environment."""
+async def case(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Case]:
+    """Each kind in turn; its key is in the environment, or what signs it in."""
     monkeypatch.setenv("PLANTED_KEY", KEY)
-    return KINDS[request.param]
+    found = KINDS[request.param]
+    if "project" not in found.pool:
+        yield found
+        return
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    async with token_endpoint(tmp_path / "account.json"):
+        yield found
 
 
 @pytest.fixture
@@ -132,7 +147,7 @@ def targeted(case: Case, simulator: Simulator, folder: Path) -> Target:
 
 def key_of(case: Case) -> SecretStr | None:
     """The key, as wiring hands it over."""
-    return None if case.kind == "simulator" else SecretStr(KEY)
+    return SecretStr(KEY) if case.has_key else None
 
 
 def test_every_kind_that_a_job_can_use_is_judged_here() -> None:
@@ -219,6 +234,7 @@ async def test_a_refused_key_stops_the_run_and_is_nowhere(
     with pytest.raises(AuthenticationFailed) as error:
         await (await open_kind(api_key="another key")).ask()
     assert KEY not in str(error.value) + caplog.text
+    assert TOKEN not in str(error.value) + caplog.text
     assert error.value.__cause__ is None
 
 
