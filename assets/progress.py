@@ -15,6 +15,7 @@ from batch_llm.engine.events import (
     BudgetMark,
     Event,
     FirstFailure,
+    NotPublished,
     Progress,
     RunStarted,
     SlicePublished,
@@ -65,7 +66,7 @@ class ProgressLog:
         elif isinstance(event, Stopping):
             self.stopped = event.reason
             self._log.warning(_sentence(event))
-        elif isinstance(event, FirstFailure | Stalled | BudgetMark):
+        elif isinstance(event, FirstFailure | Stalled | BudgetMark | NotPublished):
             self._log.warning(_sentence(event))
         elif isinstance(event, RunStarted | Waiting):
             self._log.info(_sentence(event))
@@ -126,6 +127,8 @@ def _sentence(event: Event) -> str:
         return f"first row that failed with {event.error_class}: {where}: {event.message}"
     if isinstance(event, Stalled):
         return f"no answer for {event.for_s:.0f} s: {event.reason}"
+    if isinstance(event, NotPublished):
+        return f"slice {event.slice_number} is not published, its answers are in the journal: {event.reason}"
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget are spent: {event.spent_usd:.4f} of {event.cap_usd} USD"
     if isinstance(event, Stopping):

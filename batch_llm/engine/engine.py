@@ -228,6 +228,9 @@ class Engine:
             async with ticker, publisher, aclosing(feed.works()) as works:
                 await pipeline.run(works, publisher)
                 await feed.settle()
+            if pipeline.stopped is None and publisher.failed:
+                again = partial(self.open_slice, record, reopen_below=None)
+                await publisher.publish_rest(sorted(publisher.failed), again, Pending.because(None))
             if pipeline.stopped is None and not feed.cut_short:
                 return None, replace(asking, numbers=feed.busy, limit=feed.left)
             rest = [number for number in asking.numbers if number not in publisher.stored]

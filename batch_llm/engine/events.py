@@ -16,6 +16,7 @@ __all__ = [
     "Event",
     "FirstFailure",
     "Listener",
+    "NotPublished",
     "PlanFigures",
     "Progress",
     "RunFinished",
@@ -130,6 +131,14 @@ class SlicePublished:
 
 
 @dataclass(frozen=True, slots=True)
+class NotPublished:
+    """The warehouse did not take a slice's rows: its answers are in the journal, the rest is asked all the same."""
+
+    slice_number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlanFigures:
     """What a whole run was planned to take (engine/planned.py); money is None when the price is unknown."""
 
@@ -178,5 +187,16 @@ class RunFinished:
     summary: RunSummary
 
 
-Event = RunStarted | Waiting | Progress | FirstFailure | Stalled | BudgetMark | Stopping | SlicePublished | RunFinished
+Event = (
+    RunStarted
+    | Waiting
+    | Progress
+    | FirstFailure
+    | Stalled
+    | BudgetMark
+    | Stopping
+    | SlicePublished
+    | NotPublished
+    | RunFinished
+)
 Listener = Callable[[Event], None]

@@ -79,12 +79,9 @@ class Ticker:
 
     def _counts(self) -> StatusCounts:
         """Stored rows of published slices, and what the journals of open ones say so far."""
-        live = []
-        for work in self._publisher.open_slices.values():
-            carried = work.carried_ok + work.carried_failed
-            ok, failed = work.rows.ok + work.carried_ok, work.rows.failed_count + work.carried_failed
-            live.append(StatusCounts(ok=ok, failed=failed, cached=carried + work.rows.cached))
-        return total([self._elsewhere, *self._publisher.stored.values(), *live])
+        publisher = self._publisher
+        live = [work.counts() for work in publisher.open_slices.values()]
+        return total([self._elsewhere, *publisher.stored.values(), *publisher.failed.values(), *live])
 
     def _progress(self) -> Progress:
         meter, limits = self._meter, self._parts.limits
@@ -138,7 +135,8 @@ class Ticker:
         if window.is_shrunk and self._meter.in_flight >= window.size():
             return f"the provider, which is overloaded: {window.size():,} calls at once"
         if not self._meter.in_flight:
-            return "reading and rendering rows"
+            waiting = self._publisher.waiting
+            return f"publishing ({waiting} slices of answers)" if waiting else "reading and rendering rows"
         oldest_s, phase = pipeline.oldest_call()
         return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from batch_llm.engine.events import SlicePublished
+from batch_llm.engine.events import NotPublished, SlicePublished
 from batch_llm.engine.parts import Calling, JobParts, frozen_input
 from batch_llm.engine.publish import Pending, output_batches
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.errors import JournalBusy
+from batch_llm.errors import JournalBusy, JournalError, WarehouseError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["Publisher", "publish_slice"]
 
 OPEN_SLICES_MAX = 8  # each keeps a journal open and the state of its rows in memory
+GIVEN_UP_AFTER = 2  # failures in a row
 
 
 def publish_slice(work: SliceWork, pending: Pending) -> None:
@@ -33,7 +34,11 @@ def publish_slice(work: SliceWork, pending: Pending) -> None:
 
 
 class Publisher:
-    """Publishes a run's slices in the background, one at a time; ``async with`` waits for all of them."""
+    """Publishes a run's slices in the background, one at a time; ``async with`` waits for all of them.
+
+    A warehouse that fails does not keep rows from being asked: their answers are in the journal. Such a slice is closed
+    and stands in ``failed``; publish it with `publish_rest` when all is asked.
+    """
 
     def __init__(self, parts: JobParts, calling: Calling, record: RunRecord) -> None:
         """``record``: the run whose slices these are."""
@@ -45,7 +50,10 @@ class Publisher:
         self._seen_live = False
         self.on_room: Callable[[], None] = lambda: None
         self.open_slices: dict[int, SliceWork] = {}
+        self.waiting = 0  # slices whose rows all ended and that are not published yet
         self.stored: dict[int, StatusCounts] = {}  # of the slices published here, or found published
+        self.failed: dict[int, StatusCounts] = {}  # of the slices that could not be published, by their journals
+        self._told_failure = ""
 
     async def __aenter__(self) -> Publisher:
         return self
@@ -63,8 +71,8 @@ class Publisher:
 
     def idle(self, work: SliceWork) -> None:
         """All rows of this slice ended: publish it in the background."""
-        task = asyncio.create_task(self._publish(work, Pending.because(None)))
-        self._tasks.add(task)
+        self.waiting += 1
+        self._tasks.add(asyncio.create_task(self._publish_behind(work)))
 
     def has_room(self) -> bool:
         """Whether another slice may be opened: publishing must keep up with asking."""
@@ -73,26 +81,33 @@ class Publisher:
     def found(self, number: int, counts: StatusCounts) -> None:
         """Another process published this slice, and nothing of it is left to ask."""
         self.stored[number] = counts
+        self.failed.pop(number, None)
 
     async def publish_rest(
         self, numbers: list[int], open_slice: Callable[[int], SliceWork | StatusCounts], pending: Pending
     ) -> None:
-        """Publish slices that were not asked, or not wholly: the rows without a result are pending.
+        """Publish slices that were not asked, not wholly, or in vain: the rows without a result are pending.
 
-        Those that another process works on are its own to publish.
+        Those that another process works on are its own to publish. One that cannot be published does not keep the
+        next from it; two in a row are a warehouse that fails. Raises the first failure.
         """
+        failures: list[WarehouseError] = []
+        in_a_row = 0
         for number in numbers:
-            work = self.open_slices.get(number)
+            work = await self._opened_again(number, open_slice)
             if work is None:
-                try:
-                    opened = await asyncio.to_thread(open_slice, number)
-                except JournalBusy:
-                    continue
-                if not isinstance(opened, SliceWork):
-                    self.found(number, opened)
-                    continue
-                self.opened(work := opened)
-            await self._publish(work, pending)
+                continue
+            try:
+                await self._publish(work, pending)
+            except WarehouseError as failure:
+                failures.append(failure)
+                in_a_row += 1
+                if in_a_row == GIVEN_UP_AFTER:
+                    break
+            else:
+                in_a_row = 0
+        if failures:
+            raise failures[0]
 
     def event(self, number: int) -> SlicePublished:
         """What the stored rows of a slice say; one that another process still works on is pending."""
@@ -117,15 +132,46 @@ class Publisher:
             work.close()
         self.open_slices.clear()
 
+    async def _opened_again(
+        self, number: int, open_slice: Callable[[int], SliceWork | StatusCounts]
+    ) -> SliceWork | None:
+        """The slice, open; None when there is nothing to publish here."""
+        if number in self.open_slices:
+            return self.open_slices[number]
+        try:
+            opened = await asyncio.to_thread(open_slice, number)
+        except JournalBusy:
+            return None
+        if isinstance(opened, SliceWork):
+            self.opened(opened)
+            return opened
+        self.found(number, opened)
+        return None
+
+    async def _publish_behind(self, work: SliceWork) -> None:
+        """Publish while others are asked; a failure is told, once as long as it stays the same."""
+        try:
+            await self._publish(work, Pending.because(None))
+        except (WarehouseError, JournalError) as failure:
+            self.failed[work.number] = work.counts()
+            if str(failure) != self._told_failure:
+                self._told_failure = str(failure)
+                self._calling.tell(NotPublished(work.number, str(failure)))
+        finally:
+            self.waiting -= 1
+            self.on_room()
+
     async def _publish(self, work: SliceWork, pending: Pending) -> None:
         async with self._turn:
-            await asyncio.to_thread(publish_slice, work, pending)
-            if not self._seen_live:
-                self._seen_live = True
-                await asyncio.to_thread(self._parts.warehouse.live_view, self._record.run_id, self._parts.output)
-            counts = await asyncio.to_thread(self._parts.warehouse.published, self._record.run_id, work.number)
-            self.stored[work.number] = counts[work.number]
-            self.open_slices.pop(work.number, None)
-            await asyncio.to_thread(work.close)
-        self.on_room()
+            try:
+                await asyncio.to_thread(publish_slice, work, pending)
+                if not self._seen_live:
+                    self._seen_live = True
+                    await asyncio.to_thread(self._parts.warehouse.live_view, self._record.run_id, self._parts.output)
+                counts = await asyncio.to_thread(self._parts.warehouse.published, self._record.run_id, work.number)
+                self.stored[work.number] = counts[work.number]
+                self.failed.pop(work.number, None)
+            finally:
+                self.open_slices.pop(work.number, None)
+                await asyncio.to_thread(work.close)
         self._calling.tell(self.event(work.number))

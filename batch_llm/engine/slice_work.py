@@ -26,6 +26,7 @@ from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
 from batch_llm.journal.answer_index import Slice
 from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
+from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["SliceWork"]
 
@@ -95,6 +96,12 @@ class SliceWork:
                 if entry.kind is EntryKind.ANSWER and self.rows.good_place(entry.row) == entry.place
             )
         return reuse
+
+    def counts(self) -> StatusCounts:
+        """How its rows stand, by the journal; also when it is closed."""
+        carried = self.carried_ok + self.carried_failed
+        ok, failed = self.rows.ok + self.carried_ok, self.rows.failed_count + self.carried_failed
+        return StatusCounts(ok=ok, failed=failed, cached=carried + self.rows.cached)
 
     def sync(self) -> None:
         """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""

@@ -13,6 +13,7 @@ from batch_llm.engine.events import (
     BudgetMark,
     Event,
     FirstFailure,
+    NotPublished,
     Progress,
     RunFinished,
     RunStarted,
@@ -149,6 +150,11 @@ def remark(event: Event) -> str | None:
         return f"first row that failed with {event.error_class} ({place}): {one_line(event.message, 300)}"
     if isinstance(event, Stalled):
         return f"no answer for {duration(event.for_s)}: {event.reason}"
+    if isinstance(event, NotPublished):
+        return (
+            f"slice {event.slice_number} is not published yet, its answers are in the journal; asking goes on, and it "
+            f"is published at the end: {one_line(event.reason, 500)}"
+        )
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
     if isinstance(event, Stopping):

@@ -217,6 +217,11 @@ def test_a_dead_promotion_to_a_file_leaves_nothing_behind(lab: BigQueryLab, tmp_
     assert files.published("r1") == {}
 
 
+def test_a_missing_dataset_is_said(lab: BigQueryLab) -> None:
+    with pytest.raises(InputError, match=r"no table 'nowhere\.texts': there is no BigQuery dataset .*\.nowhere"):
+        lab.warehouse.source("nowhere.texts")
+
+
 def test_a_missing_right_names_it(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
     lab.put("raw.texts", input_table(2))
     bigquery.configure(missing_permissions=["bigquery.jobs.create"])

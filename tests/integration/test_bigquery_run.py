@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from batch_llm import wiring
+from batch_llm.engine.events import NotPublished, Progress
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery import open_client
 from tests.bigquery_server.process import BigQueryServer, Fault, bigquery_server
@@ -105,6 +106,36 @@ async def test_killed_runs_go_on_while_bigquery_fails(lab: BigQueryRunLab, serve
     assert {row["llm_status"] for row in rows} == {"ok"}
     assert stats["duplicates"]["prompts"] == ROWS
     assert 0 <= stats["answered"] - ROWS <= at_kills
+
+
+LOADS_REFUSED = Fault("jobs.insert:load", reason="quotaExceeded", status=403)
+
+
+async def test_a_quota_that_is_used_up_stops_no_asking(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """All is asked, though no slice can be published; then the run says why it stops. The same again costs nothing."""
+    lab.dataset(ROWS)
+    job = lab.job(slices={"rows": 10})
+    server.faults(LOADS_REFUSED)
+    async with lab.simulator() as simulator:
+        with pytest.raises(WarehouseError, match=r"quotaExceeded.*run the same command again"):
+            await lab.run(job)
+        assert simulator.stats()["answered"] == ROWS
+        assert [event for event in lab.events if isinstance(event, Progress)][-1].ok == ROWS
+        (told,) = [event for event in lab.events if isinstance(event, NotPublished)]
+        assert "quotaExceeded" in told.reason
+        server.faults()
+        summary = await lab.run(job)
+        assert simulator.stats()["answered"] == ROWS
+    assert (summary.ok, summary.requests, len(lab.rows())) == (ROWS, 0, ROWS)
+
+
+async def test_what_could_not_be_published_is_at_the_end(lab: BigQueryRunLab, server: BigQueryServer) -> None:
+    """A quota of some minutes."""
+    lab.dataset(ROWS)
+    server.faults(replace(LOADS_REFUSED, calls=tuple(range(1, 13))))
+    async with lab.simulator():
+        summary = await lab.run(lab.job(slices={"rows": 10}))
+    assert (summary.ok, summary.pending, len(lab.rows())) == (ROWS, 0, ROWS)
 
 
 async def test_what_a_file_holds_can_be_asked_into_bigquery(lab: BigQueryRunLab, tmp_path: Path) -> None:

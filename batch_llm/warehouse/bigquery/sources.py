@@ -87,6 +87,11 @@ def opened(jobs: Jobs, ref: str) -> Source:
     name = connection.dataset.named(ref, InputError)
     table = connection.table(name)
     if table is None:
+        if not connection.has_dataset(name):
+            raise InputError(
+                f"no table {ref!r}: there is no BigQuery dataset {name.project}.{name.dataset}; is its name right "
+                "(BATCH_LLM_WAREHOUSE, input.table), and may this account see it?"
+            )
         there = [connection.dataset.ref(found) for found in connection.names(name.project, name.dataset)]
         raise InputError(
             f"no table {ref!r} in the warehouse {name.project}.{name.dataset}{nearest(ref, there)}; tables there: "
