@@ -45,6 +45,7 @@ class ProviderKind(KindRules):
 
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
+    call_texts: int | None = None  # the most texts of one call for vectors; None: as many as OpenAI takes
     # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
     cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
     openai_endpoint: Callable[[Account], OpenAIEndpoint] | None = None  # for the openai SDK; None: it cannot send there

@@ -55,8 +55,8 @@ class Completed:
 
     def whole(self) -> bytes:
         """The chat.completion object, or another vendor's."""
-        if self.dialect.body is not None:
-            return self.dialect.body(self)
+        if self.dialect.whole is not None:
+            return self.dialect.whole(self)
         message: dict[str, Any] = {"role": "assistant", "content": self.answer.text, "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.answer.finish_reason}
         dialect = self.dialect

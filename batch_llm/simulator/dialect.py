@@ -24,7 +24,8 @@ class Dialect:
     headers: Callable[[Gate, float], dict[str, str]]
     completion: Mapping[str, Any] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
-    body: Callable[[Completed], bytes] | None = None  # in the place of OpenAI's object
+    whole: Callable[[Completed], bytes] | None = None  # a completion in a form of its own
+    vectors: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # its form of OpenAI's list of vectors
 
 
 OPENAI = Dialect(headers=Gate.headers)

@@ -77,8 +77,10 @@ class EmbeddingsEndpoint:
         if fault not in UNBILLED:
             account.stats.bill(wanted.tokens, 0)
         gap_s = account.config.drip_s / DRIP_PIECES if fault is FaultKind.DRIP else 0.0
-        body = _body(wanted, account.config.seed, fault, variant)
-        outgoing = Outgoing([body], headers, streamed=False, gap_s=gap_s, fault=fault, variant=variant)
+        listed = _body(wanted, account.config.seed, fault, variant)
+        body = listed if self._dialect.vectors is None else self._dialect.vectors(listed)
+        written = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        outgoing = Outgoing([written], headers, streamed=False, gap_s=gap_s, fault=fault, variant=variant)
         response = await deliver(request, outgoing, account.clock)
         if fault in STILL_GOOD:
             for prompt in wanted.prompts:
@@ -86,7 +88,7 @@ class EmbeddingsEndpoint:
         return response
 
 
-def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant: int) -> bytes:
+def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant: int) -> dict[str, Any]:
     """The list of vectors; a fault that cuts or empties a chat's text leaves half of them, or none."""
     kept = {FaultKind.LENGTH: len(wanted.contents) // 2, FaultKind.EMPTY: 0}
     contents = wanted.contents[: kept[fault]] if fault in kept else wanted.contents
@@ -101,7 +103,7 @@ def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant
     usage = _usage(wanted.tokens, fault, variant)
     if usage is not None:
         body["usage"] = usage
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return body
 
 
 def _written(content: bytes, wanted: EmbeddingsRequest, seed: int) -> Any:

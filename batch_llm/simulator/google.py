@@ -18,7 +18,9 @@ from batch_llm.simulator.account import Account
 from batch_llm.simulator.chat import ChatEndpoint
 from batch_llm.simulator.chat_request import token_count
 from batch_llm.simulator.dialect import Dialect
-from batch_llm.simulator.google_bodies import blocked, generated
+from batch_llm.simulator.embeddings import EmbeddingsEndpoint
+from batch_llm.simulator.google_bodies import blocked, embedded, generated
+from batch_llm.simulator.google_embedding_request import as_openai_embeddings
 from batch_llm.simulator.google_refusals import (
     as_google,
     keyless_project,
@@ -28,7 +30,7 @@ from batch_llm.simulator.google_refusals import (
     wrong_key,
     wrong_token,
 )
-from batch_llm.simulator.google_request import PREFIX, as_openai, read_object, texts_of
+from batch_llm.simulator.google_request import PREFIX, as_openai, read_json, read_object, texts_of
 from batch_llm.simulator.refusals import Refused
 
 __all__ = ["GoogleEndpoints", "is_googles"]
@@ -40,9 +42,9 @@ _VERTEX = re.compile(
     r"/(?P<version>v1|v1beta1)/(?P<place>projects/[^/]+/locations/[^/]+/publishers/google/models/(?P<model>[^/:]+))"
     r":(?P<method>[A-Za-z]+)"
 )
-GENERATE = "generateContent"
+GENERATE, EMBED = "generateContent", "batchEmbedContents"
 ROOTS = ("/v1beta/", "/v1beta1/", "/v1/projects/")  # nobody else's
-GOOGLE = Dialect(headers=lambda _gate, _now_s: {}, body=generated)  # no header says what is left
+GOOGLE = Dialect(headers=lambda _gate, _now_s: {}, whole=generated, vectors=embedded)  # no header says what is left
 
 
 def is_googles(path: str) -> bool:
@@ -75,13 +77,26 @@ class GoogleEndpoints:
         """``account``: whose limits, faults and statistics hold."""
         self._account = account
         self._chat = ChatEndpoint(account, GOOGLE)
+        self._embeddings = EmbeddingsEndpoint(account, GOOGLE)
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""
         called = _called(request)
         self._check_key(request, called)
-        if called.method != GENERATE or not called.model.startswith(PREFIX) or called.model == PREFIX:
+        methods = (GENERATE, EMBED) if called.place is None else (GENERATE,)
+        if called.method not in methods or not called.model.startswith(PREFIX) or called.model == PREFIX:
             raise called.not_found()
+        answering = self._generate if called.method == GENERATE else self._embed
+        return await answering(request, called, request_id)
+
+    async def _embed(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
+        asked = as_openai_embeddings(read_json(await request.read()), called.model)
+        try:
+            return await self._embeddings.answer_body(request, orjson.dumps(asked), request_id)
+        except Refused as refused:
+            raise as_google(refused, 0, self._account.config) from None
+
+    async def _generate(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
         config = self._account.config
         asked = as_openai(read_object(await request.read()), called.model)
         texts = texts_of(asked)

@@ -13,7 +13,7 @@ import orjson
 
 from batch_llm.simulator.bodies import Completed
 
-__all__ = ["blocked", "generated"]
+__all__ = ["blocked", "embedded", "generated"]
 
 FINISH_REASONS = {"stop": "STOP", "length": "MAX_TOKENS"}
 
@@ -45,6 +45,18 @@ def blocked(model: str, response_id: str, prompt_tokens: int) -> bytes:
     """
     body = {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": _usage(prompt_tokens, 0)}
     return orjson.dumps({**body, **_signed(model, response_id)})
+
+
+def embedded(body: dict[str, Any]) -> dict[str, Any]:
+    """A BatchEmbedContentsResponse, made of OpenAI's list.
+
+    Source: google-genai 3.6.1, types.py, EmbedContentResponse (embeddings in the order of the requests; usage_metadata)
+    (read 2026-11-29).
+    """
+    made: dict[str, Any] = {"embeddings": [{"values": each["embedding"]} for each in body["data"]]}
+    if "usage" in body:
+        made["usageMetadata"] = _usage(body["usage"]["prompt_tokens"], 0)
+    return made
 
 
 def _signed(model: str, response_id: str) -> dict[str, str]:

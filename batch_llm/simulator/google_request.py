@@ -16,7 +16,7 @@ import orjson
 from batch_llm.simulator.chat_request import JSON_OBJECT
 from batch_llm.simulator.google_refusals import invalid, not_imitated, unknown_names
 
-__all__ = ["PREFIX", "as_openai", "read_object", "texts_of"]
+__all__ = ["PREFIX", "as_openai", "camel", "check_names", "content_of", "read_json", "read_object", "texts_of"]
 
 PREFIX = "simulator-"  # of models; a slash cannot stand in an address
 ROLES = {"user": "user", "model": "assistant"}
@@ -46,18 +46,23 @@ _UNDERSCORE = re.compile(r"_([a-z])")
 THINKING = frozenset(["includeThoughts", "thinkingBudget", "thinkingLevel"])
 
 
-def read_object(raw: bytes) -> dict[str, Any]:
-    """The body's JSON object, with no other names at its top than the API has."""
+def read_json(raw: bytes) -> dict[str, Any]:
+    """The body's JSON object, its own names in camel case."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError:
         body = None
     if not isinstance(body, dict):
         raise invalid("Invalid JSON payload received. Expected an object.")
-    body = dict(_camel(body))
-    config = body["generationConfig"] = _camel(body.get("generationConfig") or {})
+    return dict(camel(body))
+
+
+def read_object(raw: bytes) -> dict[str, Any]:
+    """The body's JSON object, with no other names at its top than the API has."""
+    body = read_json(raw)
+    config = body["generationConfig"] = camel(body.get("generationConfig") or {})
     config_names = frozenset(CONFIG) | READ_CONFIG
-    _check_names([(body, "", TOP, OTHER_TOP), (config, "generation_config", config_names, OTHER_CONFIG)])
+    check_names([(body, "", TOP, OTHER_TOP), (config, "generation_config", config_names, OTHER_CONFIG)])
     return body
 
 
@@ -86,7 +91,7 @@ def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     https://github.com/the-open-agent/openagent/issues/1666 (roles) (read 2026-11-29).
     """
     if body.get("systemInstruction") is not None:
-        yield {"role": "system", "content": _content(body["systemInstruction"], "system_instruction")}
+        yield {"role": "system", "content": content_of(body["systemInstruction"], "system_instruction")}
     contents = body.get("contents")
     if not isinstance(contents, list) or not contents:
         raise invalid("* GenerateContentRequest.contents: contents is not specified\n")
@@ -94,10 +99,10 @@ def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         role = each.get("role", "user") if isinstance(each, dict) else None
         if role not in ROLES:
             raise invalid("Please use a valid role: user, model.")
-        yield {"role": ROLES[role], "content": _content(each, f"contents[{number}]")}
+        yield {"role": ROLES[role], "content": content_of(each, f"contents[{number}]")}
 
 
-def _content(content: Any, place: str) -> str | list[dict[str, str]]:
+def content_of(content: Any, place: str) -> str | list[dict[str, str]]:
     """One text as it is, several as parts.
 
     Source: https://github.com/egoist/chatwise-releases/issues/250 (no parts),
@@ -109,8 +114,8 @@ def _content(content: Any, place: str) -> str | list[dict[str, str]]:
     texts = []
     for number, part in enumerate(parts):
         here = f"{place}.parts[{number}]"
-        part = _camel(part)
-        _check_names([(part, here, PARTS, OTHER_PARTS)])
+        part = camel(part)
+        check_names([(part, here, PARTS, OTHER_PARTS)])
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             where = f"* GenerateContentRequest.{here}.data"
             raise invalid(f"{where}: required oneof field 'data' must have one initialized field\n")
@@ -122,8 +127,8 @@ def _check_thinking(thinking: Any) -> None:
     """Source: https://github.com/sterlp/eclipse-peon-ai/issues/115 (both; read 2026-11-29)."""
     if thinking is None:
         return
-    thinking = _camel(thinking)
-    _check_names([(thinking, "generation_config.thinking_config", THINKING, frozenset())])
+    thinking = camel(thinking)
+    check_names([(thinking, "generation_config.thinking_config", THINKING, frozenset())])
     if "thinkingBudget" in thinking and "thinkingLevel" in thinking:
         raise invalid("You can only set only one of thinking budget and thinking level.")
 
@@ -145,7 +150,7 @@ def _response_format(config: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": declared}
 
 
-def _camel(message: Any) -> Any:
+def camel(message: Any) -> Any:
     """A message with its own names in camel case: both are taken, and google-genai sends some in snake case.
 
     Source: https://protobuf.dev/programming-guides/json (read 2026-11-29).
@@ -155,7 +160,7 @@ def _camel(message: Any) -> Any:
     return {_UNDERSCORE.sub(lambda found: found[1].upper(), name): value for name, value in message.items()}
 
 
-def _check_names(messages: list[tuple[Any, str, frozenset[str], frozenset[str]]]) -> None:
+def check_names(messages: list[tuple[Any, str, frozenset[str], frozenset[str]]]) -> None:
     """Each message with its path, the names that are read and those that are not imitated."""
     unknown = []
     for message, path, known, others in messages:

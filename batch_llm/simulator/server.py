@@ -43,7 +43,7 @@ class Simulator:
     Attributes:
         base_url: What to give the openai SDK, ``http://127.0.0.1:<port>/v1``; known once it is open.
         azure_endpoint: What to give it as `azure_endpoint`, ``http://127.0.0.1:<port>``; likewise.
-        google_endpoint: What to give google-genai as `base_url`; likewise.
+        origin: The same, what to give google-genai as `base_url`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Simulator:
         port: int = 0,
     ) -> None:
         """``port`` 0: any free one. Limits, latencies and retry-after run on ``clock``."""
-        self.base_url = self.azure_endpoint = self.google_endpoint = ""
+        self.base_url = self.azure_endpoint = self.origin = ""
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
@@ -92,7 +92,7 @@ class Simulator:
             raise
         self._port = self._runner.addresses[0][1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.azure_endpoint = self.google_endpoint = f"http://{shown}:{self._port}"
+        self.azure_endpoint = self.origin = f"http://{shown}:{self._port}"
         self.base_url = f"{self.azure_endpoint}/v1"
         return self
 

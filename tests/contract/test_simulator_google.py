@@ -7,15 +7,17 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
+import numpy as np
 import openai
 import pytest
 from google.genai import Client
 from google.genai.errors import APIError, ClientError, ServerError
-from google.genai.types import GenerateContentConfig, HttpOptions, ThinkingConfig
+from google.genai.types import EmbedContentConfig, GenerateContentConfig, HttpOptions, ThinkingConfig
 from google.oauth2.credentials import Credentials
 
 from batch_llm.clock import ManualClock
 from batch_llm.simulator import Simulator, SimulatorConfig
+from batch_llm.simulator.vectors import unit_vector
 from tests.contract.simulator_lab import messages
 
 pytestmark = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")
@@ -38,7 +40,7 @@ async def open_simulator() -> AsyncIterator[Open]:
             **config: Any,
         ) -> tuple[Simulator, Any]:
             simulator = await stack.enter_async_context(Simulator(SimulatorConfig(**config), clock=clock))
-            options = HttpOptions(base_url=simulator.google_endpoint, api_version=version)
+            options = HttpOptions(base_url=simulator.origin, api_version=version)
             if token is None:
                 client = Client(api_key=key, http_options=options)
             else:
@@ -71,7 +73,7 @@ async def posted(simulator: Simulator, body: Any, path: str = f"/v1beta/models/{
     """What a body gets that google-genai would not send."""
     async with (
         aiohttp.ClientSession(headers={"x-goog-api-key": "key"}) as session,
-        session.post(simulator.google_endpoint + path, json=body) as response,
+        session.post(simulator.origin + path, json=body) as response,
     ):
         return response.status, (await response.json())["error"]
 
@@ -123,7 +125,7 @@ async def test_only_the_accounts_key_is_taken_and_it_is_not_repeated(open_simula
 
 async def test_a_request_without_a_key_is_nobodys_even_if_one_is_in_its_address(open_simulator: Open) -> None:
     simulator, _ = await open_simulator()
-    url = f"{simulator.google_endpoint}/v1beta/models/{MODEL}:generateContent?key=key"
+    url = f"{simulator.origin}/v1beta/models/{MODEL}:generateContent?key=key"
     async with aiohttp.ClientSession() as session, session.post(url, json={}) as response:
         error = (await response.json())["error"]
     assert (error["code"], error["status"]) == (403, "PERMISSION_DENIED")
@@ -209,6 +211,42 @@ async def test_a_schema_goes_with_json_and_the_answer_keeps_to_it(open_simulator
     assert answer.parsed["tone"] in ("calm", "tense")
     error = await refused(models, response_json_schema=SCHEMA)
     assert "only supported with response_mime_type application/json" in error.message
+
+
+async def embed(models: Any, *texts: str, model: str = MODEL, **config: Any) -> Any:
+    return await models.embed_content(model=model, contents=list(texts), config=EmbedContentConfig(**config))
+
+
+async def test_vectors_come_in_the_order_of_the_texts_and_with_their_usage(open_simulator: Open) -> None:
+    simulator, models = await open_simulator(seed=3)
+    answer = await embed(models, "one", "two two", output_dimensionality=8)
+    expected = [unit_vector(text.encode(), "simulator/small", 3, 8) for text in ("one", "two two")]
+    assert [np.array(each.values, dtype="<f4").tobytes() for each in answer.embeddings] == expected
+    assert answer.usage_metadata.prompt_token_count == 3
+    assert simulator.stats()["accepted"] == 1
+
+
+async def test_a_batch_has_at_most_a_hundred_texts(open_simulator: Open) -> None:
+    _, models = await open_simulator(embedding_dimensions=4)
+    assert len((await embed(models, *["a"] * 100)).embeddings) == 100
+    with pytest.raises(ClientError) as error:
+        await embed(models, *["a"] * 101)
+    assert error.value.message == "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({}, "* BatchEmbedContentsRequest.requests: requests is not specified"),
+        ({"requests": [{"content": {"parts": [{"text": "a"}]}}]}, "* BatchEmbedContentsRequest.requests[0].model"),
+        ({"requests": [{"model": f"models/{MODEL}"}]}, "* GenerateContentRequest.requests[0].content.parts"),
+        ({"requests": [{"input": "a"}]}, "Invalid JSON payload received. Unknown name \"input\" at 'requests[0]'"),
+    ],
+)
+async def test_each_request_of_a_batch_is_checked(open_simulator: Open, body: Any, message: str) -> None:
+    simulator, _ = await open_simulator()
+    status, error = await posted(simulator, body, f"/v1beta/models/{MODEL}:batchEmbedContents")
+    assert status == 400 and error["message"].startswith(message)
 
 
 async def test_the_cap_ends_an_answer(open_simulator: Open) -> None:

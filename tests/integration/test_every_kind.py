@@ -10,7 +10,7 @@ import yaml
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, JobFileError
+from batch_llm.errors import AuthenticationFailed, JobFileError, NotYetAvailable
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
@@ -24,6 +24,12 @@ KINDS: dict[str, dict[str, Any]] = {
     "azure": {"models": ["small"], "deployment": "simulator-small"},
     "azure, dated": {"models": ["small"], "deployment": "simulator-small", "api_version": "2024-10-21"},
     "google": {"models": ["simulator-small"]},
+}
+VECTORS: dict[str, Any] = {
+    "kind": "embedding",
+    "params": {"dimensions": 8},
+    "prompt": {"user": "{{ text }}"},
+    "output": {"table": "o"},
 }
 # what a row is asked and answered, and what it costs; not who answered it
 SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tokens", "llm_cost_usd", "llm_attempts")
@@ -119,6 +125,40 @@ def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(lab: Lab) -> N
         wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.0-flash", params=params))
     said = "params.reasoning_effort: provider 'vendor' (kind google) cannot do this: gemini-2.0-flash does not think"
     assert said in str(error.value)
+
+
+async def test_vertex_has_no_vectors_yet_and_plan_says_so(lab: Lab) -> None:
+    pools = [{"models": ["*"], "limits": "unknown", "project": "my-project", "location": "global"}]
+    lab.settings.providers_path.write_text(
+        yaml.safe_dump({"providers": {"vendor": {"kind": "google", "pools": pools}}})
+    )
+    job = lab.job(
+        model="vendor/e",
+        kind="embedding",
+        params={"dimensions": 8},
+        prompt={"user": "{{ text }}"},
+        output={"table": "o"},
+    )
+    with pytest.raises(NotYetAvailable, match=r"'vendor': embeddings of Vertex AI .* in a pool with an api_key"):
+        wiring.planner(lab.settings, job)
+
+
+async def test_a_job_for_vectors_never_asks_google_for_more_than_a_hundred(lab: Lab) -> None:
+    """Forty rows are one call, two hundred and fifty at least three."""
+    lab.table(250)
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, "google")
+        job = lab.job(
+            model=model,
+            kind="embedding",
+            params={"dimensions": 8},
+            prompt={"user": "{{ text }}"},
+            output={"table": "o"},
+        )
+        summary = await lab.run(job)
+        assert (summary.ok, simulator.stats()["rejected"]) == (250, {})
+        assert simulator.stats()["accepted"] >= 3
+    assert all(row["llm_input_tokens"] for row in lab.rows("o"))
 
 
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

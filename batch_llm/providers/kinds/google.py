@@ -1,6 +1,7 @@
 """Google: the Gemini API with a key, and Vertex AI with a project's credentials. Both speak generateContent.
 
-Belongs here: what is true of Google's two doors. Not here: the JSON (google_chat.py), signing in (google_token.py).
+Belongs here: what is true of Google's two doors. Not here: the JSON (google_chat.py, google_embeddings.py), signing
+in (google_token.py).
 
 Source: https://ai.google.dev/api (the Gemini API, v1beta), google-genai 3.6.1, _api_client.py (Vertex AI's addresses),
 https://ai.google.dev/gemini-api/docs/rate-limits (days begin at midnight in California) (read 2026-11-29).
@@ -12,7 +13,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from batch_llm.errors import NotYetAvailable
+from batch_llm.providers.base import EmbeddingProvider
 from batch_llm.providers.google_chat import GoogleChatProvider
+from batch_llm.providers.google_embeddings import CALL_TEXTS, GoogleEmbeddingProvider
 from batch_llm.providers.google_endpoint import GoogleEndpoint
 from batch_llm.providers.google_thinking import why_not
 from batch_llm.providers.google_token import GoogleToken
@@ -51,6 +55,15 @@ def _endpoint(account: Account) -> GoogleEndpoint:
     )
 
 
+def _embeddings(account: Account) -> EmbeddingProvider:
+    if account.project is not None:
+        raise NotYetAvailable(
+            f"provider {account.provider_name!r}: embeddings of Vertex AI (a pool with `project`) are not yet "
+            "available; name the model in a pool with an api_key (the Gemini API)"
+        )
+    return GoogleEmbeddingProvider(account.provider_name, _endpoint(account))
+
+
 def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
     effort = params.get("reasoning_effort")
     why = None if effort is None else why_not(model, effort)
@@ -67,5 +80,7 @@ KIND = ProviderKind(
     own_keys=frozenset({"project", "location"}),
     day_resets="America/Los_Angeles",
     chat=lambda account: GoogleChatProvider(account.provider_name, _endpoint(account)),
+    embeddings=_embeddings,
+    call_texts=CALL_TEXTS,
     cannot_for=_cannot_for,
 )
