@@ -39,10 +39,13 @@ def bigquery(shared_bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(params=LABS)
-def kind(request: pytest.FixtureRequest) -> str:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every kind of warehouse; the environment leads to what it needs."""
-    if request.param == "bigquery":
+    if request.param != "duckdb":
         request.getfixturevalue("bigquery")
+    if request.param == "bigquery_storage":
+        address = request.getfixturevalue("shared_bigquery").grpc_address
+        monkeypatch.setenv("BIGQUERY_STORAGE_GRPC_ENDPOINT", address)
     return request.param  # type: ignore[no-any-return]
 
 
