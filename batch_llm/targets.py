@@ -121,13 +121,21 @@ def job_target(settings: Settings, declared: DeclaredJob) -> Target:
 
 def _kind_problems(kind: ProviderKind, job: Job) -> Iterator[Problem]:
     """What the job asks for and the kind of provider that its model names cannot do."""
+    who = f"provider {job.provider_name!r} (kind {kind.name})"
     if job.is_embedding and kind.embeddings is None:
-        yield Problem(("model",), f"provider {job.provider_name!r} (kind {kind.name}) has no embeddings")
-    for name, why in kind.cannot.items():
-        if getattr(job.params, name) is not None:
-            yield Problem(
-                ("params", name), f"provider {job.provider_name!r} (kind {kind.name}) cannot do this: {why}; remove it"
-            )
+        yield Problem(("model",), f"{who} has no embeddings")
+    for refused, why in kind.cannot.items():
+        name, _, value = refused.partition("=")
+        given = getattr(job.params, name)
+        if given is not None and (not value or str(given) == value):
+            yield Problem(("params", name), f"{who} cannot do this: {why}; " + ("change it" if value else "remove it"))
+    for name, most in kind.most.items():
+        given = getattr(job.params, name)
+        if given is not None and given > most:
+            yield Problem(("params", name), f"{who} takes at most {most:g}, got {given:g}")
+    for name in kind.needs:
+        if not job.is_embedding and getattr(job.params, name) is None:
+            yield Problem(("params", name), f"{who} wants it with every request; give it")
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import yaml
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed
+from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
@@ -21,6 +21,7 @@ POOL = {"limits": {"requests_per_minute": 6_000}, "prices": {"input": "1.00", "o
 KINDS: dict[str, dict[str, Any]] = {
     "openai": {"models": ["simulator/small"]},
     "openai_compatible": {"models": ["simulator/small"]},
+    "anthropic": {"models": ["simulator/small"]},
     "azure": {"models": ["small"], "deployment": "simulator-small"},
     "azure, dated": {"models": ["small"], "deployment": "simulator-small", "api_version": "2024-10-21"},
 }
@@ -31,7 +32,7 @@ SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tok
 def declared(lab: Lab, simulator: Simulator, kind: str) -> str:
     """Write the providers file for this kind; the job's model."""
     name, pool = kind.split(",", maxsplit=1)[0], {**POOL, **KINDS[kind]}
-    base = simulator.azure_endpoint if name == "azure" else simulator.base_url
+    base = simulator.origin if name in ("azure", "anthropic") else simulator.base_url
     spec = {"kind": name, "base_url": base, "api_key": "${env:PLANTED_KEY}", "pools": [pool]}
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
     return f"vendor/{pool['models'][0]}"
@@ -94,7 +95,7 @@ async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "anthropic"])
 async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, kind: str) -> None:
     async with Simulator(SimulatorConfig()) as simulator:
         model = declared(lab, simulator, kind)
@@ -106,6 +107,35 @@ async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, k
         ours = await calls.complete("hello")
     assert answer.choices[0].message.content == ours.text
     assert scrub(KEY) != KEY
+
+
+async def test_the_openai_sdk_is_not_for_anthropic(lab: Lab) -> None:
+    """Its own way of asking is."""
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, "anthropic")
+        calls = PacedCalls(lambda: wiring.paced_provider(lab.settings, model), Tenant("me", "notebook"))
+        assert (await calls.complete("hello", max_output_tokens=100)).finish_reason == "stop"
+        messages: Any = [{"role": "user", "content": "hello"}]
+        with pytest.raises(ConfigurationError, match="does not speak as OpenAI does"):
+            await calls.openai_client().chat.completions.create(model="simulator/small", messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"max_output_tokens": 9, "seed": 1}, "params.seed: provider 'vendor' (kind anthropic) cannot do this"),
+        ({"max_output_tokens": 9, "temperature": 1.5}, "params.temperature: provider 'vendor' (kind anthropic) takes"),
+        ({"max_output_tokens": 9, "reasoning_effort": "minimal"}, "its least effort is low; change it"),
+        ({"max_output_tokens": "auto"}, "it wants a number with the first request"),
+        ({}, "params.max_output_tokens: provider 'vendor' (kind anthropic) wants it with every request; give it"),
+    ],
+)
+async def test_what_anthropic_cannot_do_is_refused_by_plan(lab: Lab, params: dict[str, Any], said: str) -> None:
+    async with Simulator() as simulator:
+        model = declared(lab, simulator, "anthropic")
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model=model, params=params))
+    assert said in str(error.value)
 
 
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
