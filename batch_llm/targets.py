@@ -126,14 +126,22 @@ def job_target(settings: Settings, declared: DeclaredJob) -> Target:
 def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     """What the job asks for and the kind of provider that its model names cannot do."""
     kind = target.kind
+    who = f"provider {job.provider_name!r} (kind {kind.name})"
     if job.is_embedding and kind.embeddings is None:
-        yield Problem(("model",), f"provider {job.provider_name!r} (kind {kind.name}) has no embeddings")
+        yield Problem(("model",), f"{who} has no embeddings")
     cannot = {**kind.cannot, **kind.cannot_for(target.model_name, job.params.model_dump(exclude_none=True))}
-    for name, why in cannot.items():
-        if getattr(job.params, name) is not None:
-            yield Problem(
-                ("params", name), f"provider {job.provider_name!r} (kind {kind.name}) cannot do this: {why}; remove it"
-            )
+    for refused, why in cannot.items():
+        name, _, value = refused.partition("=")
+        given = getattr(job.params, name)
+        if given is not None and (not value or str(given) == value):
+            yield Problem(("params", name), f"{who} cannot do this: {why}; " + ("change it" if value else "remove it"))
+    for name, most in kind.most.items():
+        given = getattr(job.params, name)
+        if given is not None and given > most:
+            yield Problem(("params", name), f"{who} takes at most {most:g}, got {given:g}")
+    for name in kind.needs:
+        if not job.is_embedding and getattr(job.params, name) is None:
+            yield Problem(("params", name), f"{who} wants it with every request; give it")
 
 
 @asynccontextmanager

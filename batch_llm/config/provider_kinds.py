@@ -24,7 +24,7 @@ _OURS = {
     "openai": "batch_llm.providers.kinds.openai:KIND",
     "azure": "batch_llm.providers.kinds.azure:KIND",
     "google": "batch_llm.providers.kinds.google:KIND",
-    "anthropic": "batch_llm.config.provider_kinds:ANTHROPIC",
+    "anthropic": "batch_llm.providers.kinds.anthropic:KIND",
     "openai_compatible": "batch_llm.providers.kinds.openai_compatible:KIND",
     "simulator": "batch_llm.providers.kinds.simulator:KIND",
 }
@@ -46,11 +46,9 @@ class KindRules:
     day_resets: str | None = None  # the time zone at whose midnight the limits per day begin anew
     structure: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = "actual"
-    cannot: Mapping[str, str] = field(default_factory=dict)  # parameter of a job: why this kind does not take it
-    has_landed: bool = True
-
-
-ANTHROPIC = KindRules(name="anthropic", headers="anthropic", has_landed=False)
+    cannot: Mapping[str, str] = field(default_factory=dict)  # a job's parameter, or `parameter=value`: why not
+    most: Mapping[str, float] = field(default_factory=dict)  # parameter of a job: the largest value it takes
+    needs: frozenset[str] = frozenset()  # parameters that a job must give
 
 
 def kind_names() -> list[str]:

@@ -17,7 +17,7 @@ from batch_llm.config.provider_kinds import kind_named
 from batch_llm.config.providers_model import Debit, LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
 from batch_llm.config.secrets import mask, resolve
 from batch_llm.config.yaml_source import Place, Problem, YamlProblem, parse_yaml, read_text
-from batch_llm.errors import JobFileError, NotYetAvailable, ProvidersFileError, SecretError
+from batch_llm.errors import JobFileError, ProvidersFileError, SecretError
 
 __all__ = [
     "DEFAULT_PROVIDERS",
@@ -116,7 +116,6 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
     Raises:
         JobFileError: No such provider, or none of its pools has the model.
-        NotYetAvailable: The provider's kind has not landed.
     """
     name = file.source.name
     provider = file.providers.get(provider_name)
@@ -127,8 +126,6 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
         )
     where = file.source.where
     path: Place = ("providers", provider_name)
-    if not kind_named(provider.kind).has_landed:
-        raise NotYetAvailable(f"{where((*path, 'kind'))}: providers of kind {provider.kind!r} are not yet available")
     number = _pool_number(provider, model_name)
     if number is None:
         models = [model for pool in provider.pools for model in pool.models]

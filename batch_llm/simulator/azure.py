@@ -54,8 +54,8 @@ def _headers(gate: Gate, now_s: float) -> dict[str, str]:
     for scope in ("requests", "tokens"):
         left = gate.left(f"{scope}_per_minute", now_s)
         if left is not None:
-            headers[f"x-ratelimit-limit-{scope}"] = f"{left[0]:.0f}"
-            headers[f"x-ratelimit-remaining-{scope}"] = f"{math.floor(left[1] + SLACK)}"
+            headers[f"x-ratelimit-limit-{scope}"] = f"{left.window:.0f}"
+            headers[f"x-ratelimit-remaining-{scope}"] = f"{math.floor(left.free + SLACK)}"
     return headers
 
 

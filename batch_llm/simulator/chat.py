@@ -137,7 +137,8 @@ class ChatEndpoint:
             usage=usage_of(chat.prompt_tokens, answer, fault, variant),
             dialect=self._dialect,
         )
-        return completed.chunks(include_usage=chat.include_usage) if chat.stream else [completed.whole()]
+        whole = self._dialect.whole or Completed.whole
+        return completed.chunks(include_usage=chat.include_usage) if chat.stream else [whole(completed)]
 
 
 def _debited(chat: ChatRequest, answer: Answer, config: SimulatorConfig) -> int:

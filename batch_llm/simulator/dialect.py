@@ -1,6 +1,7 @@
 """What one vendor puts around an answer that another does not.
 
-Belongs here: the record, OpenAI's own. Not here: another vendor's addresses, keys and refusals (azure.py, google.py).
+Belongs here: the record, OpenAI's own. Not here: another vendor's addresses, keys and refusals (azure.py, google.py,
+anthropic.py).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Dialect:
     headers: Callable[[Gate, float], dict[str, str]]
     completion: Mapping[str, Any] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
-    whole: Callable[[Completed], bytes] | None = None  # a completion in a form of its own
+    whole: Callable[[Completed], bytes] | None = None  # the answer in a form of its own; None: OpenAI's completion
     vectors: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # its form of OpenAI's list of vectors
 
 

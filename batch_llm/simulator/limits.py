@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.meters import SLACK, Bucket, FixedWindow, Meter
 
-__all__ = ["LIMIT_NAMES", "Gate", "Overrun", "Use", "duration"]
+__all__ = ["LIMIT_NAMES", "Gate", "Left", "Overrun", "Use", "duration"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -62,6 +63,14 @@ class Overrun:
     def scope(self) -> str:
         """What ran out: requests or tokens."""
         return "requests" if self.name.startswith("requests") else "tokens"
+
+
+class Left(NamedTuple):
+    """What is left of one limit."""
+
+    window: float  # what one window of it admits; the limit itself where there are none
+    free: float
+    reset_s: float  # until nothing is used
 
 
 class Gate:
@@ -141,10 +150,12 @@ class Gate:
             shares[name] = round(self._taken[name] / possible, 6) if possible > 0 else None
         return shares
 
-    def left(self, name: str, now_s: float) -> tuple[float, float] | None:
-        """What one window of this limit admits, and what of it is left; None where there is no such limit."""
+    def left(self, name: str, now_s: float) -> Left | None:
+        """What of this limit is left; None where there is no such limit."""
         meter = self._meters.get(name)
-        return None if meter is None else (meter.window, meter.free(float(name.startswith("requests")), now_s))
+        if meter is None:
+            return None
+        return Left(meter.window, meter.free(float(name.startswith("requests")), now_s), meter.reset_s(now_s))
 
     def headers(self, now_s: float) -> dict[str, str]:
         """The x-ratelimit headers; a limit that is not set has none.

@@ -1,7 +1,7 @@
 """The simulator's web server: its life, its endpoints, `batch-llm simulator`.
 
 Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py),
-embeddings (embeddings.py), what is spoken as Azure and Google do (azure.py, google.py).
+embeddings (embeddings.py), what is spoken as others do (azure.py, google.py, anthropic.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from batch_llm.clock import Clock, SystemClock
 from batch_llm.simulator.account import Account
+from batch_llm.simulator.anthropic import AnthropicEndpoint
 from batch_llm.simulator.azure import ROOT, AzureEndpoints
 from batch_llm.simulator.bodies import model_list
 from batch_llm.simulator.chat import ChatEndpoint
@@ -42,8 +43,7 @@ class Simulator:
 
     Attributes:
         base_url: What to give the openai SDK, ``http://127.0.0.1:<port>/v1``; known once it is open.
-        azure_endpoint: What to give it as `azure_endpoint`, ``http://127.0.0.1:<port>``; likewise.
-        origin: The same, what to give google-genai as `base_url`.
+        origin: The same without the path, ``http://127.0.0.1:<port>``: for the clients of Azure, Google and Anthropic.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Simulator:
         port: int = 0,
     ) -> None:
         """``port`` 0: any free one. Limits, latencies and retry-after run on ``clock``."""
-        self.base_url = self.azure_endpoint = self.origin = ""
+        self.base_url = self.origin = ""
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
@@ -64,6 +64,7 @@ class Simulator:
         self._answering = {
             "/v1/chat/completions": ChatEndpoint(self._account).answer,
             "/v1/embeddings": EmbeddingsEndpoint(self._account).answer,
+            "/v1/messages": AnthropicEndpoint(self._account).answer,
         }
         self._azure = AzureEndpoints(self._account)
         self._google = GoogleEndpoints(self._account)
@@ -92,8 +93,8 @@ class Simulator:
             raise
         self._port = self._runner.addresses[0][1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.azure_endpoint = self.origin = f"http://{shown}:{self._port}"
-        self.base_url = f"{self.azure_endpoint}/v1"
+        self.origin = f"http://{shown}:{self._port}"
+        self.base_url = f"{self.origin}/v1"
         return self
 
     async def __aexit__(self, *exc: object) -> None:

@@ -36,11 +36,11 @@ async def open_simulator() -> AsyncIterator[Open]:
             if v1:
                 made = openai.AsyncOpenAI(
                     **{"api_key": "key", **(client or {})},
-                    base_url=f"{simulator.azure_endpoint}/openai/v1/",
+                    base_url=f"{simulator.origin}/openai/v1/",
                     max_retries=0,
                 )
             else:
-                settings = {"api_version": DATED, "azure_endpoint": simulator.azure_endpoint, **(client or {})}
+                settings = {"api_version": DATED, "azure_endpoint": simulator.origin, **(client or {})}
                 if "azure_ad_token" not in settings:
                     settings.setdefault("api_key", "key")
                 made = openai.AsyncAzureOpenAI(**settings, max_retries=0)

@@ -10,7 +10,7 @@ import yaml
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, JobFileError, NotYetAvailable
+from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError, NotYetAvailable
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
@@ -21,6 +21,7 @@ POOL = {"limits": {"requests_per_minute": 6_000}, "prices": {"input": "1.00", "o
 KINDS: dict[str, dict[str, Any]] = {
     "openai": {"models": ["simulator/small"]},
     "openai_compatible": {"models": ["simulator/small"]},
+    "anthropic": {"models": ["simulator/small"]},
     "azure": {"models": ["small"], "deployment": "simulator-small"},
     "azure, dated": {"models": ["small"], "deployment": "simulator-small", "api_version": "2024-10-21"},
     "google": {"models": ["simulator-small"]},
@@ -38,7 +39,7 @@ SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tok
 def declared(lab: Lab, simulator: Simulator, kind: str) -> str:
     """Write the providers file for this kind; the job's model."""
     name, pool = kind.split(",", maxsplit=1)[0], {**POOL, **KINDS[kind]}
-    base = simulator.azure_endpoint if name in ("azure", "google") else simulator.base_url
+    base = simulator.origin if name in ("azure", "google", "anthropic") else simulator.base_url
     spec = {"kind": name, "base_url": base, "api_key": "${env:PLANTED_KEY}", "pools": [pool]}
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
     return f"vendor/{pool['models'][0]}"
@@ -101,7 +102,7 @@ async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize("kind", [name for name in KINDS if name != "google"])  # it does not speak as OpenAI
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("anthropic", "google")])
 async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, kind: str) -> None:
     async with Simulator(SimulatorConfig()) as simulator:
         model = declared(lab, simulator, kind)
@@ -129,16 +130,9 @@ def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(lab: Lab) -> N
 
 async def test_vertex_has_no_vectors_yet_and_plan_says_so(lab: Lab) -> None:
     pools = [{"models": ["*"], "limits": "unknown", "project": "my-project", "location": "global"}]
-    lab.settings.providers_path.write_text(
-        yaml.safe_dump({"providers": {"vendor": {"kind": "google", "pools": pools}}})
-    )
-    job = lab.job(
-        model="vendor/e",
-        kind="embedding",
-        params={"dimensions": 8},
-        prompt={"user": "{{ text }}"},
-        output={"table": "o"},
-    )
+    spec = {"kind": "google", "pools": pools}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    job = lab.job(model="vendor/e", **VECTORS)
     with pytest.raises(NotYetAvailable, match=r"'vendor': embeddings of Vertex AI .* in a pool with an api_key"):
         wiring.planner(lab.settings, job)
 
@@ -148,17 +142,39 @@ async def test_a_job_for_vectors_never_asks_google_for_more_than_a_hundred(lab: 
     lab.table(250)
     async with Simulator(SimulatorConfig()) as simulator:
         model = declared(lab, simulator, "google")
-        job = lab.job(
-            model=model,
-            kind="embedding",
-            params={"dimensions": 8},
-            prompt={"user": "{{ text }}"},
-            output={"table": "o"},
-        )
-        summary = await lab.run(job)
+        summary = await lab.run(lab.job(model=model, **VECTORS))
         assert (summary.ok, simulator.stats()["rejected"]) == (250, {})
         assert simulator.stats()["accepted"] >= 3
     assert all(row["llm_input_tokens"] for row in lab.rows("o"))
+
+
+async def test_the_openai_sdk_is_not_for_anthropic(lab: Lab) -> None:
+    """Its own way of asking is."""
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, "anthropic")
+        calls = PacedCalls(lambda: wiring.paced_provider(lab.settings, model), Tenant("me", "notebook"))
+        assert (await calls.complete("hello", max_output_tokens=100)).finish_reason == "stop"
+        messages: Any = [{"role": "user", "content": "hello"}]
+        with pytest.raises(ConfigurationError, match="does not speak as OpenAI does"):
+            await calls.openai_client().chat.completions.create(model="simulator/small", messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"max_output_tokens": 9, "seed": 1}, "params.seed: provider 'vendor' (kind anthropic) cannot do this"),
+        ({"max_output_tokens": 9, "temperature": 1.5}, "params.temperature: provider 'vendor' (kind anthropic) takes"),
+        ({"max_output_tokens": 9, "reasoning_effort": "minimal"}, "its least effort is low; change it"),
+        ({"max_output_tokens": "auto"}, "it wants a number with the first request"),
+        ({}, "params.max_output_tokens: provider 'vendor' (kind anthropic) wants it with every request; give it"),
+    ],
+)
+async def test_what_anthropic_cannot_do_is_refused_by_plan(lab: Lab, params: dict[str, Any], said: str) -> None:
+    async with Simulator() as simulator:
+        model = declared(lab, simulator, "anthropic")
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model=model, params=params))
+    assert said in str(error.value)
 
 
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from batch_llm.config.providers_file import (
     structure_of,
 )
 from batch_llm.config.yaml_source import parse_yaml
-from batch_llm.errors import ConfigurationError, JobFileError, NotYetAvailable, ProvidersFileError, SecretError
+from batch_llm.errors import ConfigurationError, JobFileError, ProvidersFileError, SecretError
 
 FULL = """\
 providers:
@@ -272,15 +272,6 @@ def test_unknown_providers_and_models_name_the_nearest() -> None:
         find_pool(full(), "openai", "gpt-4.1-mni")
 
 
-@pytest.mark.parametrize("kind", ["anthropic"])
-def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
-    file = parse_providers(pool("{models: [m], limits: unknown}", kind=kind), "p.yaml")
-    with pytest.raises(
-        NotYetAvailable, match=f"p.yaml:3: providers.x.kind: providers of kind '{kind}' are not yet available"
-    ):
-        find_pool(file, "x", "m")
-
-
 LEAVES = [
     "providers: {x: {kind: google, pools: [{models: [m], limits: unknown, project: QQ, location: QQ}]}}",
     "providers: QQ",
@@ -344,5 +335,6 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
     assert find_pool(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
     assert find_pool(parse_providers(blocks[4], "page"), "google", "gemini-2.5-pro")[1].project == "my-project"
+    assert find_pool(parse_providers(blocks[5], "page"), "anthropic", "claude-haiku-4-5")[0].kind == "anthropic"
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.errors import ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.openai_refusals import refusal, retry_after_s
+from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.retry_after import retry_after_s
 
 
 def refused(body: Any, status: int = 429, headers: Mapping[str, str] | None = None) -> ProviderError:
