@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_a_kill_while_freezing_leaves_nothing_or_all(kind: str, lab: Lab, tmp_pa
         assert child.stdout.readline()
         runs = lab.home / "runs" / "r1"
         while child.poll() is None and not (any(runs.glob("*/0003.parquet")) if runs.exists() else False):
-            pass  # some slices are written, not all of them
+            time.sleep(0.001)  # until some slices are written, not all of them
         child.send_signal(signal.SIGKILL)
     with subprocess.Popen(
         program(FREEZE, kind, lab.home, source), cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True

@@ -27,6 +27,7 @@ __all__ = ["DagsterServer"]
 ROOT = Path(__file__).parents[2]
 READY_S = 180.0
 LOCATION = "under_test"
+LOOK_EVERY_S = 5  # of sensors that look every 10 to 30 s: what they find is tested, not how seldom they look
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 
 DEFINITIONS = """\
@@ -34,7 +35,10 @@ from pathlib import Path
 
 from definitions import build_defs
 from resources.settings import SettingsResource
+from sensors import mirror, notices, watch
 
+for each in (mirror, notices, watch):
+    each.EVERY_S = {look_every_s}
 root = Path({root!r})
 defs = build_defs(
     job_files=sorted((root / "jobs").glob("*.yaml")),
@@ -62,7 +66,7 @@ class DagsterServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        (self.folder / "under_test.py").write_text(DEFINITIONS.format(root=str(self.folder)))
+        (self.folder / "under_test.py").write_text(DEFINITIONS.format(root=str(self.folder), look_every_s=LOOK_EVERY_S))
         (self.folder / "workspace.yaml").write_text(WORKSPACE.format(root=json.dumps(str(ROOT)), location=LOCATION))
         shutil.copy(ROOT / "dagster.yaml", self.folder)
         port = self.url.rsplit(":", 1)[1]
@@ -108,6 +112,25 @@ class DagsterServer:
         )["launchRun"]
         assert data["__typename"] == "LaunchRunSuccess", data
         return str(data["run"]["runId"])
+
+    def backfill(self, asset: str, partitions: list[str]) -> None:
+        """Launch a backfill of an asset's partitions, as the UI's Materialize does."""
+        data = self.graphql(
+            """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
+                 __typename ... on PythonError { message } } }""",
+            p={"assetSelection": [{"path": [asset]}], "partitionNames": partitions},
+        )["launchPartitionBackfill"]
+        assert data["__typename"] == "LaunchBackfillSuccess", data
+
+    def command(self, *arguments: str) -> None:
+        """Run `dagster` with these arguments beside the server, on the same instance."""
+        subprocess.run(
+            [str(Path(sys.executable).with_name("dagster")), *arguments],
+            cwd=self.folder,
+            env={**os.environ, "DAGSTER_HOME": str(self.folder), "PYTHONWARNINGS": "ignore"},
+            check=True,
+            capture_output=True,
+        )
 
     def runs(self, job: str | None = None) -> list[dict[str, Any]]:
         """All runs, oldest first."""
@@ -165,6 +188,15 @@ class DagsterServer:
             k={"path": list(asset)},
         )["assetOrError"]
         return len(data.get("assetMaterializations", []))
+
+    def partitions(self, asset: str) -> set[str]:
+        """The partitions of an asset that were materialized."""
+        data = self.graphql(
+            """query($k: AssetKeyInput!) { assetOrError(assetKey: $k) { ... on Asset {
+                 assetMaterializations { partition } } } }""",
+            k={"path": [asset]},
+        )["assetOrError"]
+        return {each["partition"] for each in data.get("assetMaterializations", [])}
 
     def worker_pid(self, run_id: str) -> int | None:
         """The process that works on a run, once its step runs."""
