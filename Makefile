@@ -20,9 +20,10 @@ demo: setup  ## run a real table through the simulator, at the speed of its limi
 	@$(HERE) $(KEYLESS) .venv/bin/batch-llm demo
 	@$(HERE) $(KEYLESS) .venv/bin/python -m assets.mirror
 
+# three workers for two cores, because many tests wait; in the folders' order, so that no long file begins last
 test: setup  ## run every test
 	@scripts/debian_packages chromium
-	@$(KEYLESS) .venv/bin/python -m pytest -n 2 --dist loadfile
+	@$(KEYLESS) .venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 search: setup  ## let the property tests look for counterexamples, twenty times as long
 	@SEARCH_FACTOR=$${SEARCH_FACTOR:-20} $(KEYLESS) .venv/bin/python -m pytest -n 2 --dist load --timeout 3600 \

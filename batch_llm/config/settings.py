@@ -46,6 +46,8 @@ class Settings:
     bigquery_max_bytes_billed: int | None = (
         None  # BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED, of one statement; None: no limit
     )
+    # BATCH_LLM_BIGQUERY_STORAGE, on or off: may rows come by the Storage Read API, where its client is installed
+    bigquery_storage: bool = True
     journal: str | None = None  # BATCH_LLM_JOURNAL: a folder, file:// or another fsspec URL; None: in the home
     retention_days: float | None = None  # BATCH_LLM_RETENTION_DAYS; None: runs are kept for ever
     dagster_url: str | None = None  # BATCH_LLM_DAGSTER_URL
@@ -61,8 +63,9 @@ class Settings:
 
         Raises:
             ConfigurationError: ``BATCH_LLM_REDIS_URL`` is of no kind that is known, ``BATCH_LLM_JOURNAL`` holds
-                credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days, or
-                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes.
+                credentials (neither is shown), ``BATCH_LLM_RETENTION_DAYS`` is no number of days,
+                ``BATCH_LLM_BIGQUERY_MAX_BYTES_BILLED`` no number of bytes, or ``BATCH_LLM_BIGQUERY_STORAGE`` neither
+                on nor off.
         """
         variables = os.environ if environ is None else environ
         base = (Path.cwd() if cwd is None else cwd).absolute()
@@ -80,6 +83,7 @@ class Settings:
             bigquery_project=read("BIGQUERY_PROJECT"),
             bigquery_location=read("BIGQUERY_LOCATION"),
             bigquery_max_bytes_billed=_bytes("BIGQUERY_MAX_BYTES_BILLED", read("BIGQUERY_MAX_BYTES_BILLED")),
+            bigquery_storage=_switch("BIGQUERY_STORAGE", read("BIGQUERY_STORAGE")),
             journal=_journal(read("JOURNAL")),
             retention_days=_days(read("RETENTION_DAYS")),
             dagster_url=read("DAGSTER_URL"),
@@ -192,6 +196,12 @@ def _bytes(name: str, text: str | None) -> int | None:
     if not text.isdecimal() or not int(text):
         raise ConfigurationError(f"BATCH_LLM_{name} must be a whole number of bytes above 0, got {mask(text)}")
     return int(text)
+
+
+def _switch(name: str, text: str | None) -> bool:
+    if text not in (None, "on", "off"):
+        raise ConfigurationError(f"BATCH_LLM_{name} must be on or off, got {mask(text)}")
+    return text != "off"
 
 
 def _redis_url(url: str | None) -> str | None:

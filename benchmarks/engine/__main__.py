@@ -6,15 +6,14 @@ Belongs here: the command line. Not here: cases (cases.py), running them (the fi
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from fnmatch import fnmatch
 from pathlib import Path
 
+from benchmarks.command_line import ENDED, MISSED, add_common, chosen, keep
 from benchmarks.engine.case import Case, Findings, Scope
 from benchmarks.engine.cases import CASES
 from benchmarks.engine.report import Line, as_json, as_markdown, line_text
@@ -22,13 +21,11 @@ from benchmarks.limiter.machine import Watch
 
 __all__ = ["main"]
 
-MISSED, ENDED = 1, 143  # exit codes
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases named, one after the other; 1 when a figure is missed."""
     options = _parser().parse_args(arguments)
-    cases = _chosen(options.cases)
+    cases = chosen(CASES, options.cases)
     if options.list:
         for case in cases:
             print(f"{case.name:14} {case.about}")
@@ -38,36 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in cases:
         lines.append(_run(case, options))
         print(line_text(lines[-1]), flush=True)
-        if options.json is not None:
-            options.json.write_text(json.dumps(as_json(lines), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        if options.markdown is not None:
-            options.markdown.write_text(as_markdown(lines), encoding="utf-8")
+        keep(options, as_json(lines), as_markdown(lines))
     return MISSED if any(line.missed or line.findings.trouble for line in lines) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.engine", description="Figures of the engine, from outside.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="name, beginning of a name or pattern; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer rows and rounds")
     parser.add_argument("--part", type=float, default=1.0, help="only this part of the rows, and judge nothing")
     parser.add_argument("--keep", type=Path, help="leave every file of the cases in this (new) folder")
-    parser.add_argument("--json", type=Path, help="write every figure there")
-    parser.add_argument("--markdown", type=Path, help="write the table there")
-    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    add_common(parser)
     return parser
-
-
-def _chosen(names: Sequence[str]) -> list[Case]:
-    exact = {case.name for case in CASES} & set(names)
-    found = [
-        case
-        for case in CASES
-        if not names
-        or any(case.name == name or (name not in exact and fnmatch(case.name, f"{name}*")) for name in names)
-    ]
-    if not found:
-        sys.exit(f"no case is called {' or '.join(names)}; --list names them")
-    return found
 
 
 def _run(case: Case, options: argparse.Namespace) -> Line:

@@ -6,14 +6,12 @@ Belongs here: the command line. Not here: cases (cases.py), running them (fleet.
 from __future__ import annotations
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatch
-from pathlib import Path
 
+from benchmarks.command_line import ENDED, MISSED, add_common, chosen, keep
 from benchmarks.limiter.case import Case
 from benchmarks.limiter.cases import CASES
 from benchmarks.limiter.client_cost import run_client_cost
@@ -25,13 +23,11 @@ from benchmarks.limiter.virtual import run_virtual
 
 __all__ = ["main"]
 
-MISSED, ENDED = 1, 143  # exit codes
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases named, one after the other; 1 when a figure is missed."""
     options = _parser().parse_args(arguments)
-    cases = _chosen(options.cases)
+    cases = chosen(CASES, options.cases)
     if options.list:
         for case in cases:
             print(f"{case.name:22} {case.about}")
@@ -47,33 +43,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         lines.append(line)
         print(line_text(line), flush=True)
-        _write(lines, options.json, options.markdown)
+        keep(options, as_json(lines), as_markdown(lines))
     return MISSED if any(line.missed or line.trouble for line in lines) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m benchmarks.limiter", description="Figures of the shared rate limiter.")
-    parser.add_argument("cases", nargs="*", metavar="CASE", help="name, beginning of a name or pattern; all by default")
     parser.add_argument("--quick", action="store_true", help="some 20 s per case instead of 1 to 3 minutes")
     parser.add_argument("--seconds", type=float, help="so long per case")
     parser.add_argument("--virtual", action="store_true", help="the same in virtual time: the algorithm alone")
-    parser.add_argument("--json", type=Path, help="write every figure there")
-    parser.add_argument("--markdown", type=Path, help="write the table there")
-    parser.add_argument("--list", action="store_true", help="name the cases and end")
+    add_common(parser)
     return parser
-
-
-def _chosen(names: Sequence[str]) -> list[Case]:
-    exact = {case.name for case in CASES} & set(names)
-    found = [
-        case
-        for case in CASES
-        if not names
-        or any(case.name == name or (name not in exact and fnmatch(case.name, f"{name}*")) for name in names)
-    ]
-    if not found:
-        sys.exit(f"no case is called {' or '.join(names)}; --list names them")
-    return found
 
 
 def _has_virtual_twin(case: Case) -> bool:
@@ -95,13 +75,6 @@ def _run(case: Case, seconds: float) -> Line:
     if outcome.failed and case.fault is None:
         line.trouble.append(f"calls that failed: {outcome.failed}")
     return line
-
-
-def _write(lines: Sequence[Line], json_path: Path | None, markdown_path: Path | None) -> None:
-    if json_path is not None:
-        json_path.write_text(json.dumps(as_json(lines), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    if markdown_path is not None:
-        markdown_path.write_text(as_markdown(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

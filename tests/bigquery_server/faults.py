@@ -22,6 +22,7 @@ class Fault:
     `http`: an error with ``status``, ``reason``, ``message`` · `body`: ``status`` with ``body`` as it is, no JSON ·
     `reset`: the connection is cut · `delay`: the answer comes ``delay_s`` later · `job`: the job of this call ends with
     ``reason`` and ``message``, its work not done · `token`: all tokens given so far expire, then the call is done.
+    Over gRPC an `http` is the status code of its reason, `body` and `reset` are UNAVAILABLE.
     """
 
     operation: str = (
@@ -37,6 +38,7 @@ class Fault:
     message: str = "injected"
     body: str = "<html>502 Bad Gateway</html>"
     delay_s: float = 0.0
+    messages: int = 0  # of storage.readRows, before: so many go out first
 
 
 class Faults:

@@ -1,4 +1,4 @@
-"""A strict fake of BigQuery's REST API, in a process of its own on 127.0.0.1, for tests.
+"""A strict fake of BigQuery (REST and the Storage Read API), in a process of its own on 127.0.0.1, for tests.
 
     from tests.bigquery_server.process import Fault, bigquery_server
     with bigquery_server(tmp_path) as server:
@@ -24,10 +24,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import grpc
 import orjson
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
+from google.cloud.bigquery_storage_v1.services.big_query_read import BigQueryReadClient
+from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
 
 from tests.bigquery_server.faults import Fault
 from tests.bigquery_server.request_log import LOG_NAME, read_log
@@ -50,12 +53,18 @@ class BigQueryServer:
         """``folder``: for its logs and its service-account file."""
         self.folder = folder
         self.port = own_port()
+        self.grpc_port = own_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Its endpoint."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_address(self) -> str:
+        """Where its Storage Read API answers, without TLS."""
+        return f"127.0.0.1:{self.grpc_port}"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -79,11 +88,17 @@ class BigQueryServer:
         said = {"project": self.project, "credentials": AnonymousCredentials(), "location": "US"} | options
         return bigquery.Client(client_options=ClientOptions(api_endpoint=self.url), **said)
 
+    def reader(self) -> BigQueryReadClient:
+        """The real client of its Storage Read API; close its transport."""
+        channel = grpc.insecure_channel(self.grpc_address)
+        return BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
+
     def start(self) -> None:
         """Start it, and wait until it answers."""
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [
-            sys.executable, "-m", "tests.bigquery_server", "--port", str(self.port), "--folder", str(self.folder)
+            sys.executable, "-m", "tests.bigquery_server", "--port", str(self.port), "--grpc-port", str(self.grpc_port),
+            "--folder", str(self.folder),
         ]  # fmt: skip
         with (self.folder / "bigquery.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

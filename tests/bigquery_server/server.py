@@ -1,7 +1,7 @@
 """BigQuery's REST API over HTTP: calls in, answers out, faults between, a line in the log.
 
 Belongs here: aiohttp, the one thread in which all work is done, injected faults, the control routes under `/fake/`.
-Not here: what a call does (the `*_api.py` files).
+Not here: what a call does (the `*_api.py` files), gRPC (read_server.py).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from tests.bigquery_server import permissions, running
 from tests.bigquery_server.calls import Call, Handler, Reply
 from tests.bigquery_server.errors import STATUS_OF_REASON, ApiError
 from tests.bigquery_server.faults import Fault, Faults
+from tests.bigquery_server.read_server import ReadServer
 from tests.bigquery_server.request_log import RequestLog
 from tests.bigquery_server.routes import ROUTES
 from tests.bigquery_server.state import State
@@ -39,8 +40,9 @@ MAX_WAIT_S = 10.0  # getQueryResults and jobs.query wait that long for the job u
 class Server:
     """One server's routes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, grpc_port: int) -> None:
         self._folder = folder
+        self._grpc_port = grpc_port
         self.state = State(Storage(folder / "spill"))
         self.faults = Faults()
         self.log = RequestLog(folder)
@@ -58,7 +60,11 @@ class Server:
         app.router.add_post("/fake/clock", self._advance)
         app.router.add_post("/fake/reset", self._reset)
         app.router.add_route("*", "/{path:.*}", self._unknown)
+        app.on_startup.append(self._start_reads)
         return app
+
+    async def _start_reads(self, app: web.Application) -> None:
+        await ReadServer(self).start(self._grpc_port)
 
     def _route(self, operation: str, handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def answer(request: web.Request) -> web.StreamResponse:
@@ -128,8 +134,12 @@ class Server:
             reply = await self._work(call, handler)
         return reply
 
+    async def in_worker(self, do: Callable[..., Any], *args: Any) -> Any:
+        """Do something in the thread that does all work."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, do, *args)
+
     async def _work(self, call: Call, handler: Handler) -> Reply:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, self._done, call, handler)
+        return await self.in_worker(self._done, call, handler)  # type: ignore[no-any-return]
 
     def _done(self, call: Call, handler: Handler) -> Reply:
         state = self.state
@@ -176,7 +186,7 @@ class Server:
         return web.json_response({"now_ms": self.state.clock.now_ms()})
 
     async def _reset(self, request: web.Request) -> web.Response:
-        await asyncio.get_running_loop().run_in_executor(self._worker, self._forget)
+        await self.in_worker(self._forget)
         return web.json_response({})
 
     def _forget(self) -> None:

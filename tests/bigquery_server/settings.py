@@ -19,4 +19,6 @@ class Settings:
     token_s: float = 3600.0  # how long a token of /token is good
     default_location: str = "US"
     page_bytes: int = 10_000_000  # a page of rows is not larger than this
+    read_message_bytes: int = 1_000_000  # a message of the Storage Read API has so many, roughly; one row at least
+    read_streams: int = 2  # of a session that leaves their number to the server
     missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"

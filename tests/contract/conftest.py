@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from batch_llm.warehouse.base import Warehouse
 from tests.bigquery_server.process import BigQueryServer, bigquery_server
 from tests.contract.bigquery_lab import DATASET, BigQueryLab
+from tests.contract.simulator_lab import Open, simulators
 from tests.contract.warehouse_lab import LABS, Lab
 from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_environment, s3_server
@@ -39,10 +40,13 @@ def bigquery(shared_bigquery: BigQueryServer, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture(params=LABS)
-def kind(request: pytest.FixtureRequest) -> str:
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every kind of warehouse; the environment leads to what it needs."""
-    if request.param == "bigquery":
+    if request.param != "duckdb":
         request.getfixturevalue("bigquery")
+    if request.param == "bigquery_storage":
+        address = request.getfixturevalue("shared_bigquery").grpc_address
+        monkeypatch.setenv("BIGQUERY_STORAGE_GRPC_ENDPOINT", address)
     return request.param  # type: ignore[no-any-return]
 
 
@@ -81,3 +85,10 @@ def bq(shared_bigquery: BigQueryServer) -> Iterator[BigQueryLab]:
     with shared_bigquery.client() as client:
         client.create_dataset(DATASET)
         yield BigQueryLab(shared_bigquery, client)
+
+
+@pytest.fixture
+async def open_simulator() -> AsyncIterator[Open]:
+    """Opens simulators with SDK clients."""
+    async with simulators() as opened:
+        yield opened

@@ -5,16 +5,27 @@ Belongs here: opening both, asking. Not here: promises.
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import openai
 from openai import AsyncOpenAI
 
 from batch_llm.clock import ManualClock
 from batch_llm.simulator import Simulator, SimulatorConfig
 
 MODEL = "simulator/small"
+# a fault, what the vendor's client makes of it, and the status it tells
+FAULTS: list[tuple[str, type[Exception], int | None]] = [
+    ("server_error", openai.InternalServerError, 500),
+    ("overloaded", openai.InternalServerError, 503),
+    ("rate_limit", openai.RateLimitError, 429),
+    ("reset", openai.APIConnectionError, None),
+    ("truncated", openai.APIConnectionError, None),
+    ("malformed", json.JSONDecodeError, None),
+]
 Open = Callable[..., Awaitable[tuple[Simulator, AsyncOpenAI]]]
 
 

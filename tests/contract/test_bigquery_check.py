@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from batch_llm.config.secrets import scrub
 from batch_llm.config.settings import Settings
 from batch_llm.errors import ConfigurationError, WarehouseError
-from batch_llm.warehouse.bigquery_check import DATASET_RIGHTS, JOB_RIGHTS, check_bigquery
+from batch_llm.warehouse import bigquery_check
+from batch_llm.warehouse.bigquery_check import DATASET_RIGHTS, JOB_RIGHTS, READ_RIGHT, check_bigquery
 from tests.bigquery_server.process import PROJECT
 from tests.contract.bigquery_lab import DATASET, BigQueryLab
 
@@ -104,3 +105,39 @@ def test_jobs_run_in_the_project_that_pays(settings: Settings, bq: BigQueryLab) 
     assert [each["path"] for each in bq.server.log() if each["operation"].startswith("jobs.")] == [
         "/bigquery/v2/projects/payer/jobs"
     ]
+
+
+# ---- the Storage Read API
+
+
+@pytest.fixture
+def storage(bq: BigQueryLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BIGQUERY_STORAGE_GRPC_ENDPOINT", bq.server.grpc_address)
+
+
+def test_the_way_rows_come_is_said(settings: Settings, bq: BigQueryLab, storage: None) -> None:
+    assert check_bigquery(settings).endswith("every right is there; rows come by the Storage Read API")
+    assert check_bigquery(replace(settings, bigquery_storage=False)).endswith("every right is there")
+    assert list(bq.client.list_tables(DATASET)) == []
+
+
+def test_the_right_to_read_that_way_is_optional(settings: Settings, bq: BigQueryLab, storage: None) -> None:
+    bq.server.configure(missing_permissions=[READ_RIGHT])
+    line = check_bigquery(settings)
+    assert "every right is there; rows come by REST, for bigquery.readsessions.create is missing (optional" in line
+    assert line.endswith(f"roles/bigquery.readSessionUser on the project {PROJECT})")
+    bq.server.configure(missing_permissions=[READ_RIGHT, "bigquery.tables.updateData"])
+    with pytest.raises(WarehouseError) as refused:
+        check_bigquery(settings)
+    assert READ_RIGHT not in str(refused.value)
+
+
+def test_a_storage_read_api_that_is_away_is_named(
+    settings: Settings, bq: BigQueryLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network may let REST through and no gRPC; then every reading would wait in vain."""
+    monkeypatch.setenv("BIGQUERY_STORAGE_GRPC_ENDPOINT", "127.0.0.1:9")
+    monkeypatch.setattr(bigquery_check, "_ALTOGETHER_S", 0.5)
+    with pytest.raises(WarehouseError, match=r"gRPC\) could not be reached .*BATCH_LLM_BIGQUERY_STORAGE=off"):
+        check_bigquery(settings)
+    assert list(bq.client.list_tables(DATASET)) == []

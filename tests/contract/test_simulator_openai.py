@@ -6,7 +6,6 @@ wordings of every bad request and the arithmetic of the limits (tests/unit/simul
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import jsonschema_rs
@@ -14,7 +13,7 @@ import openai
 import pytest
 
 from batch_llm.clock import ManualClock
-from tests.contract.simulator_lab import MODEL, Open, ask, collect, messages, simulators
+from tests.contract.simulator_lab import MODEL, Open, ask, collect, messages
 
 TONE = {
     "type": "object",
@@ -35,13 +34,6 @@ TONE = {
     "additionalProperties": False,
 }
 TONE_FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "tone", "strict": True, "schema": TONE}}
-
-
-@pytest.fixture
-async def open_simulator() -> AsyncIterator[Open]:
-    """Opens simulators with SDK clients."""
-    async with simulators() as opened:
-        yield opened
 
 
 async def test_a_completion_has_text_usage_and_the_model_asked_for(open_simulator: Open) -> None:

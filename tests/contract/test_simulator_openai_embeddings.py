@@ -6,7 +6,6 @@ Belongs here: what a user of the real API would notice. Not here: chat completio
 import json
 import math
 import struct
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
@@ -14,16 +13,9 @@ import pytest
 
 from batch_llm.clock import ManualClock
 from batch_llm.simulator.vectors import unit_vector
-from tests.contract.simulator_lab import MODEL, Open, embed, simulators
+from tests.contract.simulator_lab import FAULTS, MODEL, Open, embed
 
 REFERENCE = "'$.input' is invalid. Please check the API reference: https://platform.openai.com/docs/api-reference."
-
-
-@pytest.fixture
-async def open_simulator() -> AsyncIterator[Open]:
-    """Opens simulators with SDK clients."""
-    async with simulators() as opened:
-        yield opened
 
 
 async def test_every_text_gets_a_vector_of_length_one_in_its_place(open_simulator: Open) -> None:
@@ -201,17 +193,7 @@ async def test_credit_ends(open_simulator: Open) -> None:
     assert error.value.code == "insufficient_quota"
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected", "status"),
-    [
-        ("server_error", openai.InternalServerError, 500),
-        ("overloaded", openai.InternalServerError, 503),
-        ("rate_limit", openai.RateLimitError, 429),
-        ("reset", openai.APIConnectionError, None),
-        ("truncated", openai.APIConnectionError, None),
-        ("malformed", json.JSONDecodeError, None),
-    ],
-)
+@pytest.mark.parametrize(("kind", "expected", "status"), FAULTS)
 async def test_a_fault_reaches_the_client_as_what_it_is(
     open_simulator: Open, kind: str, expected: type[Exception], status: int | None
 ) -> None:

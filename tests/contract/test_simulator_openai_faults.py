@@ -2,32 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 
 import openai
 import pytest
 
-from tests.contract.simulator_lab import Open, ask, collect, simulators
+from tests.contract.simulator_lab import FAULTS, Open, ask, collect
 
 
-@pytest.fixture
-async def open_simulator() -> AsyncIterator[Open]:
-    """Opens simulators with SDK clients."""
-    async with simulators() as opened:
-        yield opened
-
-
-@pytest.mark.parametrize(
-    ("kind", "expected", "status"),
-    [
-        ("server_error", openai.InternalServerError, 500),
-        ("overloaded", openai.InternalServerError, 503),
-        ("rate_limit", openai.RateLimitError, 429),
-        ("reset", openai.APIConnectionError, None),
-        ("truncated", openai.APIConnectionError, None),
-        ("malformed", json.JSONDecodeError, None),
-    ],
-)
+@pytest.mark.parametrize(("kind", "expected", "status"), FAULTS)
 async def test_a_fault_reaches_the_client_as_what_it_is(
     open_simulator: Open, kind: str, expected: type[Exception], status: int | None
 ) -> None:

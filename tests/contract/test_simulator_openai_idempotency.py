@@ -4,20 +4,12 @@ Belongs here: what a client of an endpoint with that header sees. Not here: the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
 
-from tests.contract.simulator_lab import Open, ask, collect, simulators
-
-
-@pytest.fixture
-async def open_simulator() -> AsyncIterator[Open]:
-    """Opens simulators with SDK clients."""
-    async with simulators() as opened:
-        yield opened
+from tests.contract.simulator_lab import Open, ask, collect
 
 
 def key(name: str) -> dict[str, Any]:

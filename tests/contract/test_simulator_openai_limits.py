@@ -1,20 +1,12 @@
 """The simulator's limits and quotas, judged by the vendor's own client."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import openai
 import pytest
 
 from batch_llm.clock import ManualClock
-from tests.contract.simulator_lab import Open, ask, headers_of, simulators
-
-
-@pytest.fixture
-async def open_simulator() -> AsyncIterator[Open]:
-    """Opens simulators with SDK clients."""
-    async with simulators() as opened:
-        yield opened
+from tests.contract.simulator_lab import Open, ask, headers_of
 
 
 async def test_the_request_limit_is_enforced_and_the_named_wait_is_exact(open_simulator: Open) -> None:

@@ -12,11 +12,13 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,6 +28,9 @@ from tests.search import examples
 
 ROOT = Path(__file__).parents[2]
 Row = tuple[str, str | None]  # status, answer
+
+# how rows are read does not matter to them, and each takes long
+EITHER = pytest.mark.parametrize("kind", ["duckdb", "bigquery"], indirect=True)
 
 
 # ---- repetition: any sequence of calls equals a model of dicts
@@ -69,6 +74,7 @@ promoting = st.tuples(
 steps = st.lists(st.tuples(st.one_of(publishing, promoting, promoting), st.booleans()), min_size=2, max_size=6)
 
 
+@EITHER
 @settings(max_examples=examples(12), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), steps=steps)
 def test_any_sequence_of_publishing_and_promoting_equals_the_model(
@@ -125,6 +131,7 @@ FOREVER = """
 STEPS = 3  # publish, promote into a table, promote into a file
 
 
+@EITHER
 def test_a_kill_leaves_the_old_rows_or_the_new(kind: str, tmp_path: Path) -> None:
     """Killed at different moments of endless rounds: 500 rows everywhere, all of one round."""
     labs = [LABS[kind](tmp_path / f"home{number}") for number in range(STEPS)]
@@ -160,6 +167,7 @@ KILLED_WHILE_STREAMING = """
 """
 
 
+@EITHER
 def test_a_kill_while_rows_still_come_leaves_the_old_slice(kind: str, lab: Lab) -> None:
     done = subprocess.run(program(KILLED_WHILE_STREAMING, kind, lab.home, ""), cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -175,6 +183,7 @@ FREEZE = """
 """
 
 
+@EITHER
 def test_a_kill_while_freezing_leaves_nothing_or_all(kind: str, lab: Lab, tmp_path: Path) -> None:
     """The same freeze afterwards gives the whole input."""
     source = written(tmp_path / "in.parquet", input_table(4000))
@@ -185,7 +194,7 @@ def test_a_kill_while_freezing_leaves_nothing_or_all(kind: str, lab: Lab, tmp_pa
         assert child.stdout.readline()
         runs = lab.home / "runs" / "r1"
         while child.poll() is None and not (any(runs.glob("*/0003.parquet")) if runs.exists() else False):
-            pass  # some slices are written, not all of them
+            time.sleep(0.001)  # until some slices are written, not all of them
         child.send_signal(signal.SIGKILL)
     with subprocess.Popen(
         program(FREEZE, kind, lab.home, source), cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True
@@ -207,6 +216,7 @@ FIVE_SLICES = """
 """
 
 
+@EITHER
 def test_two_processes_and_their_threads_share_a_warehouse(kind: str, lab: Lab) -> None:
     """They take turns; nobody's rows are lost."""
     children = [subprocess.Popen(program(FIVE_SLICES, kind, lab.home, run_id), cwd=ROOT) for run_id in ("r1", "r2")]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from google.cloud import bigquery
 
 from batch_llm.warehouse.base import LLM_SCHEMA, FreezeSpec, Warehouse
-from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client
+from batch_llm.warehouse.bigquery import BigQueryWarehouse, Options, open_client, open_reader
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
 OUTPUT_SCHEMA = pa.schema([pa.field("id", pa.string()), pa.field("answer", pa.string()), *LLM_SCHEMA])
@@ -130,7 +130,18 @@ class BigQueryLab:
             client.query(statement, config).result()
 
 
-LABS: dict[str, type[DuckDBLab] | type[BigQueryLab]] = {"duckdb": DuckDBLab, "bigquery": BigQueryLab}
+@dataclass(frozen=True)
+class BigQueryStorageLab(BigQueryLab):
+    """The same; whole tables and slices are read by the Storage Read API at BIGQUERY_STORAGE_GRPC_ENDPOINT."""
+
+    options: Options = field(default_factory=lambda: Options(make_reader=open_reader))
+
+
+LABS: dict[str, type[DuckDBLab] | type[BigQueryLab]] = {
+    "duckdb": DuckDBLab,
+    "bigquery": BigQueryLab,
+    "bigquery_storage": BigQueryStorageLab,
+}
 
 
 def input_table(rows: int, start: int = 0) -> pa.Table:

@@ -27,6 +27,7 @@ __all__ = ["DagsterServer"]
 ROOT = Path(__file__).parents[2]
 READY_S = 180.0
 LOCATION = "under_test"
+LOOK_EVERY_S = 5  # of sensors that look every 10 to 30 s: what they find is tested, not how seldom they look
 REPOSITORY = {"repositoryLocationName": LOCATION, "repositoryName": "__repository__"}
 
 DEFINITIONS = """\
@@ -34,7 +35,10 @@ from pathlib import Path
 
 from definitions import build_defs
 from resources.settings import SettingsResource
+from sensors import mirror, notices, watch
 
+for each in (mirror, notices, watch):
+    each.EVERY_S = {look_every_s}
 root = Path({root!r})
 defs = build_defs(
     job_files=sorted((root / "jobs").glob("*.yaml")),
@@ -62,7 +66,7 @@ class DagsterServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        (self.folder / "under_test.py").write_text(DEFINITIONS.format(root=str(self.folder)))
+        (self.folder / "under_test.py").write_text(DEFINITIONS.format(root=str(self.folder), look_every_s=LOOK_EVERY_S))
         (self.folder / "workspace.yaml").write_text(WORKSPACE.format(root=json.dumps(str(ROOT)), location=LOCATION))
         shutil.copy(ROOT / "dagster.yaml", self.folder)
         port = self.url.rsplit(":", 1)[1]

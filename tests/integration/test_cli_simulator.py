@@ -16,7 +16,8 @@ async def test_it_serves_until_it_is_told_to_stop(lab: Lab, number: int) -> None
     cli = CommandLine(lab)
     process = await cli.start("simulator", "--port", "0", "--requests-per-minute", "2", "--burst-s", "60")
     assert process.stdout is not None
-    url = (await process.stdout.readline()).decode().split()[-1]
+    said_first, _, url = (await process.stdout.readline()).decode().strip().rpartition(" ")
+    assert said_first == "simulator listening on"
     async with openai.AsyncOpenAI(base_url=url, api_key="any", max_retries=0) as client:
         question = {"model": "simulator/small", "messages": [{"role": "user", "content": "hello"}]}
         for _ in range(2):
@@ -26,4 +27,4 @@ async def test_it_serves_until_it_is_told_to_stop(lab: Lab, number: int) -> None
             await client.chat.completions.create(**question)
     process.send_signal(number)
     said = await ended(process)
-    assert (said.code, said.err) == (0, "")
+    assert (said.code, said.out, said.err) == (0, "", "")

@@ -111,6 +111,8 @@ def test_rejections_are_waited_out(location: CodeLocation, account: Account) -> 
             await client.chat.completions.create(model="small", messages=messages)
 
     asyncio.run(ask())
+    stats = account.stats()
+    assert stats["answered"] == 6 and stats["rejected_total"] + sum(stats["faults"].values()) > 0
 
 
 def test_the_client_holds_no_secret(location: CodeLocation) -> None:

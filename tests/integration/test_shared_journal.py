@@ -25,13 +25,16 @@ from tests.redis_server import RedisServer, redis_server
 from tests.s3_server import S3Server, s3_environment, s3_server
 
 ROWS = 300
+LEASE_S = 6.0  # of the processes that are killed; half a minute otherwise
 DRIVER = """
 import asyncio, sys
 from dataclasses import replace
 from pathlib import Path
+from batch_llm.journal.redis_leases import RedisLeases
 from tests.integration.lab import Lab
 lab = Lab(Path(sys.argv[1]))
 lab.settings = replace(lab.settings, journal=sys.argv[2], redis_url=sys.argv[3])
+RedisLeases.__init__.__kwdefaults__["ttl_s"] = float(sys.argv[4])
 asyncio.run(lab.run(lab.job(slices={"rows": 100})))
 """
 
@@ -70,7 +73,8 @@ async def killed_after(lab: Lab, simulator: Simulator, answers: int, root: Path)
 
     That is what the process had in flight: what the provider has sent may not be read yet on a busy machine.
     """
-    command = [sys.executable, "-c", DRIVER, str(lab.folder), str(lab.settings.journal), str(lab.settings.redis_url)]
+    arguments = [lab.folder, lab.settings.journal, lab.settings.redis_url, LEASE_S]
+    command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
     process = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE)
     while simulator.stats()["answered"] < answers and process.poll() is None:
         await asyncio.sleep(0.002)
@@ -125,7 +129,7 @@ async def test_another_machine_goes_on_when_one_is_lost(lab: Lab, root: Path) ->
 
 
 async def until_its_leases_ended(lab: Lab) -> None:
-    """A machine that died is believed to live for half a minute."""
+    """A machine that died is believed to live for as long as its lease is."""
     runs = wiring.open_store(lab.settings).runs
     (record,) = runs.all()
     while any(runs.is_busy(record.run_id, number) for number in range(3)):

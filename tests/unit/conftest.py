@@ -68,3 +68,9 @@ def summary() -> Callable[..., RunSummary]:
         return RunSummary(**{**values, **changes})
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def _no_known_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets that another test resolved must not hide words of this test's messages."""
+    monkeypatch.setattr("batch_llm.config.secrets._known", set())

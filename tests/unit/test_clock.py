@@ -1,14 +1,10 @@
-"""Clocks: alarms ring in order, at their moment, unless they are cancelled."""
+"""The manual clock: alarms ring in order, at their moment, unless they are cancelled (real ones: integration)."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from datetime import UTC
 
-import pytest
-
-from batch_llm.clock import Clock, ManualClock, ScaledClock, SystemClock
+from batch_llm.clock import ManualClock
 
 
 async def test_manual_alarms_ring_in_the_order_of_their_times_and_at_them() -> None:
@@ -63,23 +59,3 @@ async def test_sleepers_and_alarms_share_one_order_and_a_cancelled_sleep_leaves_
     await clock.advance(5)
     assert seen == ["task", "alarm"]
     assert tasks[1].cancelled()
-
-
-@pytest.mark.parametrize("clock", [SystemClock(), ScaledClock(100.0)])
-async def test_real_clocks_ring_not_before_their_time_and_can_be_cancelled(clock: Clock) -> None:
-    began_s = clock.monotonic()
-    rung: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-    never = clock.call_later(0.01, lambda: pytest.fail("was cancelled"))
-    never.cancel()
-    clock.call_later(0.02, lambda: rung.set_result(clock.monotonic()))
-    assert await rung >= began_s + 0.02 - 1e-6
-    await clock.sleep(0.01)
-    assert clock.now().tzinfo is UTC
-
-
-def test_a_scaled_clock_runs_faster_than_the_machine() -> None:
-    clock = ScaledClock(1_000.0)
-    before_s, real_s = clock.monotonic(), time.monotonic()
-    while time.monotonic() < real_s + 0.002:
-        pass
-    assert clock.monotonic() - before_s >= 2.0

@@ -1,4 +1,4 @@
-"""The client of BigQuery: which project pays, whose credentials, which server.
+"""The clients of BigQuery: which project pays, whose credentials, which server.
 
 Belongs here: opening one. Not here: calls (connection.py), where the facts come from (config/settings.py).
 """
@@ -21,11 +21,15 @@ from batch_llm.config.secrets import register_secret
 from batch_llm.config.settings import Settings
 from batch_llm.errors import ConfigurationError
 
-__all__ = ["EMULATOR", "client_for", "emulator_of", "open_client"]
+__all__ = ["EMULATOR", "STORAGE_EMULATOR", "client_for", "emulator_of", "open_client", "open_reader", "reader_for"]
 
 EMULATOR = "BIGQUERY_EMULATOR_HOST"  # the client takes the address from this variable
+STORAGE_EMULATOR = "BIGQUERY_STORAGE_GRPC_ENDPOINT"  # host:port; the name that users of other emulators know
 # Source: https://cloud.google.com/bigquery/docs/authorization#scopes (read 2026-11-28)
 _SCOPES = ("https://www.googleapis.com/auth/bigquery", "https://www.googleapis.com/auth/cloud-platform")
+
+# of a message; the client's own channels have the same
+_ANY_LENGTH = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
 
 
 def emulator_of(endpoint: str | None) -> str | None:
@@ -39,6 +43,16 @@ def client_for(settings: Settings) -> bigquery.Client:
     if not project:
         raise ConfigurationError("the warehouse must be bigquery:PROJECT.DATASET")
     return open_client(project, credentials=credentials, endpoint=settings.bigquery_endpoint)
+
+
+def reader_for(settings: Settings) -> Any | None:
+    """The client of the Storage Read API for the warehouse that the settings name; None when they switch it off, too.
+
+    See `open_reader`.
+    """
+    if not settings.bigquery_storage:
+        return None
+    return open_reader(credentials=settings.bigquery_credentials, endpoint=settings.bigquery_endpoint)
 
 
 def open_client(project: str, *, credentials: SecretStr | None = None, endpoint: str | None = None) -> bigquery.Client:
@@ -62,6 +76,31 @@ def open_client(project: str, *, credentials: SecretStr | None = None, endpoint:
     if endpoint is not None:
         options["client_options"] = ClientOptions(api_endpoint=endpoint)
     return bigquery.Client(**options)
+
+
+def open_reader(*, credentials: SecretStr | None = None, endpoint: str | None = None) -> Any | None:
+    """A client of the Storage Read API, for the same arguments as `open_client`.
+
+    None: rows are read by REST, because the extra ``bigquery-storage`` is not installed, or the emulator has no
+    Storage Read API that ``BIGQUERY_STORAGE_GRPC_ENDPOINT`` names. An emulator gets no credentials, and no TLS.
+
+    Raises:
+        ConfigurationError: The credentials cannot be read (they are never shown).
+        google.auth.exceptions.GoogleAuthError: There are none.
+    """
+    try:
+        import grpc
+        from google.cloud.bigquery_storage_v1.services import big_query_read
+        from google.cloud.bigquery_storage_v1.services.big_query_read.transports import BigQueryReadGrpcTransport
+    except ImportError:
+        return None
+    if emulator_of(endpoint) is None:
+        return big_query_read.BigQueryReadClient(credentials=None if credentials is None else _credentials(credentials))
+    address = os.environ.get(STORAGE_EMULATOR)
+    if not address:
+        return None
+    channel = grpc.insecure_channel(address, options=_ANY_LENGTH)
+    return big_query_read.BigQueryReadClient(transport=BigQueryReadGrpcTransport(channel=channel))
 
 
 def _credentials(given: SecretStr) -> ServiceAccount:

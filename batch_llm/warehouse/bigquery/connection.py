@@ -45,6 +45,8 @@ class Options:
     max_bytes_billed: int | None = None  # a statement that would bill more is refused; None: no limit
     work_days: float = WORK_DAYS  # frozen inputs and earlier answers are dropped so long after they were made
     patience: Patience = field(default_factory=Patience)
+    # called by the first reading of rows; gives a client of the Storage Read API, or None: rows come by REST
+    make_reader: Callable[[], Any | None] | None = None
     on_statement: Callable[[Statement], None] | None = None  # told after each statement; costs a dry run before each
 
 
@@ -60,6 +62,8 @@ class Connection:
         self._make_client = make_client
         self._opening = threading.Lock()
         self._client: bigquery.Client | None = None
+        self._reader: Any | None = None
+        self._make_reader = options.make_reader
         self._location = options.location
 
     @property
@@ -72,6 +76,23 @@ class Connection:
                 except FAILURES as error:
                     raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
             return self._client
+
+    @property
+    def reader(self) -> Any | None:
+        """The client of the Storage Read API; None: rows come by REST. Raises `WarehouseError` without credentials."""
+        with self._opening:
+            if self._make_reader is not None:
+                try:
+                    self._reader = self._make_reader()
+                except FAILURES as error:
+                    raise WarehouseError(f"BigQuery dataset {self.dataset}: {Failure.of(error)}") from None
+                self._make_reader = None
+            return self._reader
+
+    def drop_reader(self) -> None:
+        """Rows come by REST from now on."""
+        with self._opening:
+            self._reader = None
 
     @property
     def location(self) -> str:

@@ -37,6 +37,22 @@ PASSING_REASONS = frozenset(
 )
 PASSING_STATUSES = frozenset({408, 429, 500, 502, 503, 504})  # of an answer without a reason: a proxy's
 
+# gRPC has status codes only; each in BigQuery's word for the same. A session that has expired (FAILED_PRECONDITION) and
+# what is not here do not pass.
+# Source: https://cloud.google.com/apis/design/errors#handling_errors (read 2026-11-29)
+_REASONS_OF_GRPC = {
+    "ABORTED": "backendError",
+    "CANCELLED": "backendError",
+    "DEADLINE_EXCEEDED": "backendError",
+    "INTERNAL": "internalError",
+    "INVALID_ARGUMENT": "invalid",
+    "NOT_FOUND": "notFound",
+    "PERMISSION_DENIED": "accessDenied",
+    "RESOURCE_EXHAUSTED": "rateLimitExceeded",  # quotas of a minute, or of calls at once
+    "UNAVAILABLE": "serviceUnavailable",
+    "UNKNOWN": "backendError",
+}
+
 _ROLES = "roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
 _ADVICE = {
     "accessDenied": f"ask for {_ROLES}, or for what the message names",
@@ -87,8 +103,11 @@ class Failure:
 
     @classmethod
     def _answered(cls, error: api.GoogleAPICallError) -> Failure:
-        first = error.errors[0] if error.errors and isinstance(error.errors[0], Mapping) else {}
+        first = error.errors[0] if error.errors else {}
         status = int(error.code) if error.code is not None else None
+        if not isinstance(first, Mapping):  # the call itself, of gRPC
+            code = first.code().name
+            return cls._judged(status, _REASONS_OF_GRPC.get(code, code), error.message or code)
         return cls._judged(status, first.get("reason"), first.get("message") or f"HTTP {status}")
 
     @classmethod

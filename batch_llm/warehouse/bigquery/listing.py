@@ -1,22 +1,27 @@
-"""Rows out of a table, page by page, at no cost: ``tabledata.list``.
+"""Rows out of a table, without a statement: by the Storage Read API where there is one, else by ``tabledata.list``.
 
-Belongs here: reading whole tables and single slices. Not here: statements (jobs.py). The Storage Read API is never used
-by accident: the client would take it wherever its package is installed, and no emulator's address reaches it.
+Belongs here: reading whole tables and single slices, which of the two ways. Not here: sessions and streams
+(storage_reading.py), statements (jobs.py). `bigquery.Client` itself never takes the Storage Read API: it would do so
+wherever its package is installed, and no emulator's address reaches it. Of its methods that give rows only
+``to_arrow_iterable`` leaves it alone unless it is handed a client of that API.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
+from google.api_core import exceptions as api
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
-from batch_llm.warehouse.bigquery.names import TableName
+from batch_llm.warehouse.bigquery.names import TableName, quoted
 from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, shaped
+from batch_llm.warehouse.bigquery.storage_reading import Stored, stored_rows
 from batch_llm.warehouse.spool import spooled
 
 __all__ = ["Listing", "can_be_listed", "standing_rows"]
@@ -48,19 +53,54 @@ class Listing:
         """The columns, as a reader gets them."""
         return self.schema or arrow_schema(self.fields)
 
+    @property
+    def name(self) -> TableName:
+        """The table."""
+        return TableName(self.table.project, self.table.dataset_id, self.table.table_id)
+
     def batches(self, connection: Connection) -> Iterator[pa.RecordBatch]:
-        """The rows, a page at a time; none for no rows. Raises `WarehouseError`."""
-        path = TableName(self.table.project, self.table.dataset_id, self.table.table_id)
-        place = path.path if self.slice_number is None else path.slice_path(self.slice_number)
-        with connection.told(f"reading BigQuery table {place}"):
-            rows = connection.client.list_rows(
-                place, selected_fields=self.fields, max_results=self.limit, page_size=self._page_rows(),
-                retry=connection.retry, timeout=ANSWER_S,
-            )  # fmt: skip
-            schema = self.arrow_schema
-            for batch in rows.to_arrow_iterable():
+        """The rows, some MB at a time, in no order; none for no rows. Raises `WarehouseError`."""
+        schema = self.arrow_schema
+        with connection.told(f"reading BigQuery table {self._place}"):
+            for batch in self._streamed(connection) or self._pages(connection):
                 if batch.num_rows:
                     yield shaped(batch, schema)
+
+    @property
+    def _place(self) -> str:
+        return self.name.path if self.slice_number is None else self.name.slice_path(self.slice_number)
+
+    def _streamed(self, connection: Connection) -> Iterator[pa.RecordBatch] | None:
+        """By the Storage Read API; None when there is none, or it may not be used.
+
+        It has no limit of rows, and bills what it reads.
+        """
+        reader = connection.reader if self.limit is None else None
+        if reader is None:
+            return None
+        column = self.table.range_partitioning.field if self.slice_number is not None else None
+        where = "" if column is None else f"{quoted(column)} = {self.slice_number}"
+        rows = stored_rows(connection, reader, Stored(self.name, tuple(field.name for field in self.fields), where))
+        try:
+            first = next(rows, None)
+        except (api.PermissionDenied, api.MethodNotImplemented):
+            connection.drop_reader()
+            return None
+        return chain(() if first is None else (first,), rows)
+
+    def _pages(self, connection: Connection) -> Iterator[pa.RecordBatch]:
+        """By REST, which gives the columns in the table's order, whatever was asked.
+
+        Source: https://github.com/googleapis/nodejs-bigquery/pull/712 (read 2026-11-29)
+        """
+        names = [field.name for field in self.fields]
+        in_order = [field for field in self.table.schema if field.name in names]
+        found = connection.client.list_rows(
+            self._place, selected_fields=in_order, max_results=self.limit, page_size=self._page_rows(),
+            retry=connection.retry, timeout=ANSWER_S,
+        )  # fmt: skip
+        for batch in found.to_arrow_iterable():
+            yield batch.select(names)
 
     def _page_rows(self) -> int:
         rows, size_bytes = self.table.num_rows, self.table.num_bytes
@@ -80,13 +120,14 @@ def can_be_listed(table: bigquery.Table, columns: Sequence[str] | None = None) -
 def standing_rows(connection: Connection, listing: Listing, temporary: Path) -> Iterator[pa.RecordBatch]:
     """All rows as they stood at one moment, set aside on the disk first: a slow reader keeps nobody from writing.
 
-    A table that changed between two pages is read again.
+    A table that changed between two pages is read again; a session of the Storage Read API is of one moment.
     """
-    name = TableName(listing.table.project, listing.table.dataset_id, listing.table.table_id)
+    name = listing.name
     for _ in range(_READINGS):
         pages = _Counted(listing.batches(connection))
         rows = spooled(pa.RecordBatchReader.from_batches(listing.arrow_schema, pages), temporary)
-        now = connection.table(name) if pages.count > 1 else listing.table
+        one_moment = pages.count <= 1 or (listing.limit is None and connection.reader is not None)
+        now = listing.table if one_moment else connection.table(name)
         if now is not None and now.etag == listing.table.etag:
             return rows
         if now is None:

@@ -95,6 +95,12 @@ def test_a_limit_that_is_no_number_of_bytes_is_refused(text: str) -> None:
         settings(BIGQUERY_MAX_BYTES_BILLED=text)
 
 
+def test_the_storage_read_api_can_be_switched_off() -> None:
+    assert [settings(BIGQUERY_STORAGE=text).bigquery_storage for text in ("", "on", "off")] == [True, True, False]
+    with pytest.raises(ConfigurationError, match="BATCH_LLM_BIGQUERY_STORAGE must be on or off"):
+        settings(BIGQUERY_STORAGE="no")
+
+
 @pytest.mark.parametrize("value", ["postgres:x", "duckdb:", "bigquery:", "/some/path"])
 def test_another_warehouse_is_refused_with_what_is_valid(value: str) -> None:
     with pytest.raises(ConfigurationError, match=r"must be duckdb:PATH or bigquery:PROJECT\.DATASET"):

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from batch_llm.clock import ScaledClock
+from batch_llm.clock import ManualClock
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.deadlines import FIRST_S
 from batch_llm.engine.events import Event, FirstFailure, Stopping
@@ -43,7 +43,7 @@ UNTIL = datetime(2026, 5, 6, 7, 0, tzinfo=UTC)
 class Provider:
     """Its calls end as told, one after the other, then well; notes when each came."""
 
-    def __init__(self, clock: ScaledClock, *endings: ProviderError | None, takes_s: float = 0.0) -> None:
+    def __init__(self, clock: ManualClock, *endings: ProviderError | None, takes_s: float = 0.0) -> None:
         self.clock, self.endings, self.takes_s = clock, list(endings), takes_s
         self.hangs = 0  # so many of the first calls never end
         self.rows: list[int] = []
@@ -55,7 +55,7 @@ class Provider:
         if len(self.rows) <= self.hangs:
             await asyncio.Event().wait()
         ending = self.endings.pop(0) if self.endings else None
-        await asyncio.sleep(self.takes_s)
+        await self.clock.sleep(self.takes_s)
         if ending is not None:
             raise ending
         return RawAnswer(b"{}", {}, 0.0)
@@ -99,7 +99,7 @@ class Gate:
 class Rows:
     """A slice of some rows that remembers what was noted; each answer costs 0.1 USD."""
 
-    def __init__(self, clock: ScaledClock, count: int) -> None:
+    def __init__(self, clock: ManualClock, count: int) -> None:
         self.parts = SimpleNamespace(clock=clock)
         self.rows = SimpleNamespace(spent_usd=Decimal(0), last_cost_nano=100_000_000, open_state=lambda row: None)
         self.number, self.outstanding, self.fed = 0, count, True
@@ -140,7 +140,7 @@ class Bench:
     """One pipeline with everything around it."""
 
     def __init__(self, *endings: ProviderError | None, rows: int = 1, gate: Gate | None = None, attempts: int = 3):
-        self.clock = ScaledClock(1_000.0)
+        self.clock = ManualClock()
         self.provider = Provider(self.clock, *endings)
         self.gate = gate or Gate()
         self.rows, self.idle = Rows(self.clock, rows), Idle()
@@ -161,6 +161,12 @@ class Bench:
 
     async def run(self, cap_usd: Decimal | None = None) -> Pipeline:
         """Ask all rows; afterwards every reservation and every hold has ended."""
+        asked = asyncio.create_task(self._ask(cap_usd))
+        while not asked.done():
+            await self.clock.advance(10)
+        return await asked
+
+    async def _ask(self, cap_usd: Decimal | None) -> Pipeline:
         provider: Any = self.provider
         limiter: Any = self.gate
         async with AsyncExitStack() as stack:
@@ -277,7 +283,7 @@ async def test_a_day_that_is_used_up_stops_the_run_and_says_until_when() -> None
     """What is in flight comes home; nothing more is sent."""
     error = QuotaExhausted("the pool has used up its requests per day", until=UNTIL)
     bench = Bench(rows=10, gate=Gate(2, {2: error}))
-    bench.provider.takes_s = 0.05
+    bench.provider.takes_s = 5.0
     pipeline = await bench.run()
     assert pipeline.stopped is ErrorClass.DAILY_QUOTA
     assert pipeline.stop_message.endswith("(until 2026-05-06 07:00 UTC)")
@@ -286,7 +292,7 @@ async def test_a_day_that_is_used_up_stops_the_run_and_says_until_when() -> None
 
 async def test_a_limiter_that_fails_in_the_middle_stops_the_run_and_loses_no_answer() -> None:
     bench = Bench(rows=10, gate=Gate(2, {2: LimiterUnreachable("nobody answers")}))
-    bench.provider.takes_s = 0.05
+    bench.provider.takes_s = 5.0
     pipeline = await bench.run()
     assert pipeline.stopped is ErrorClass.RATE_LIMITED and "nobody answers" in pipeline.stop_message
     assert [entry.kind for entry in bench.rows.noted] == [EntryKind.ANSWER] * 4
@@ -308,7 +314,7 @@ async def test_no_call_is_made_without_its_money() -> None:
     """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
     bench = Bench(rows=6, gate=Gate(6))
     bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
-    bench.provider.takes_s = 0.05
+    bench.provider.takes_s = 5.0
     pipeline = await bench.run(cap_usd=Decimal(1))
     assert pipeline.stopped is None, pipeline.stop_message
     assert bench.provider.rows == list(range(6))

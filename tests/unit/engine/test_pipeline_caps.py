@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from batch_llm.clock import ScaledClock
+from batch_llm.clock import ManualClock
 from batch_llm.errors import ErrorClass
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.in_process_ledger import InProcessLedger
@@ -18,7 +18,7 @@ from tests.unit.engine.test_pipeline import Bench, Gate, failed
 class Capped(InProcessLedger):
     """A ledger in which somebody has capped the user."""
 
-    def __init__(self, clock: ScaledClock) -> None:
+    def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
         self._caps[user_cap("u")] = 10**9
 

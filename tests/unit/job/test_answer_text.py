@@ -139,12 +139,10 @@ def test_the_plain_case_reads_once_and_looks_no_further(monkeypatch: pytest.Monk
 )
 def test_a_model_that_runs_wild_costs_no_more_than_its_length(filling: str) -> None:
     """Time grows with the text, not with its square: else these 400 kB end in the time-out of all tests."""
-    count = 400_000 // len(filling)
-    for text in (filling * count, '{"a": ' + filling * count, '{"a": ' + filling * count + "}"):
-        try:
+    wild = filling * (400_000 // len(filling))
+    for text in ("{" + wild, '{"a": ' + wild, '{"a": ' + wild + "}"):
+        with pytest.raises(AnswerMismatch):
             read_json(text)
-        except AnswerMismatch:
-            pass
 
 
 # -- invariants

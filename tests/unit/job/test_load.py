@@ -14,26 +14,11 @@ from pydantic import BaseModel
 
 from batch_llm.config.providers_file import load_providers
 from batch_llm.config.yaml_source import parse_yaml
-from batch_llm.errors import ConfigurationError, InputError, JobFileError, NotYetAvailable
-from batch_llm.job.load import DeclaredJob, declare, dump_job, find_jobs, load_job
+from batch_llm.errors import InputError, JobFileError, NotYetAvailable
+from batch_llm.job.load import declare, dump_job, find_jobs, load_job
 from batch_llm.job.model import Job
 from batch_llm.job.schema import AnswerSchema
-
-GOOD = """\
-name: beige_tone
-input:
-  table: beige_book.parquet
-  key: [report_id]
-prompt:
-  system: You grade.
-  user: |
-    Grade this report:
-    {{ text }}
-model: openai/gpt-4.1-mini
-output:
-  table: beige_tone
-  schema: {tone: {enum: [hawkish, neutral, dovish]}, confidence: number}
-"""
+from tests.unit.job.job_file_lab import GOOD, load, refused
 
 FULL = """\
 name: beige_tone
@@ -57,18 +42,6 @@ samples: rows
 kind: chat
 lane: standard
 """
-
-
-def load(folder: Path, text: str, name: str = "x.yaml") -> DeclaredJob:
-    (folder / name).write_text(text, encoding="utf-8")
-    return load_job(folder / name)
-
-
-def refused(folder: Path, text: str, kind: type[ConfigurationError] = JobFileError) -> str:
-    with pytest.raises(kind) as caught:
-        load(folder, text)
-    assert type(caught.value) is kind
-    return str(caught.value).replace(f"{folder}/", "")
 
 
 def test_a_job_file_is_read(tmp_path: Path) -> None:

@@ -8,38 +8,9 @@ from pathlib import Path
 import pytest
 
 from batch_llm.config.yaml_source import parse_yaml
-from batch_llm.errors import ConfigurationError, JobFileError, SecretError
-from batch_llm.job.load import DeclaredJob, load_job
+from batch_llm.errors import ConfigurationError, SecretError
 from batch_llm.job.model import Job
-
-GOOD = """\
-name: beige_tone
-input:
-  table: beige_book.parquet
-  key: [report_id]
-prompt:
-  system: You grade.
-  user: |
-    Grade this report:
-    {{ text }}
-model: openai/gpt-4.1-mini
-output:
-  table: beige_tone
-  schema: {tone: {enum: [hawkish, neutral, dovish]}, confidence: number}
-"""
-
-
-def load(folder: Path, text: str, name: str = "x.yaml") -> DeclaredJob:
-    (folder / name).write_text(text, encoding="utf-8")
-    return load_job(folder / name)
-
-
-def refused(folder: Path, text: str, kind: type[ConfigurationError] = JobFileError) -> str:
-    with pytest.raises(kind) as caught:
-        load(folder, text)
-    assert type(caught.value) is kind
-    return str(caught.value).replace(f"{folder}/", "")
-
+from tests.unit.job.job_file_lab import GOOD, load, refused
 
 LEAVES = [
     "QQ",

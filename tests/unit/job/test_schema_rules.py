@@ -79,7 +79,9 @@ def test_what_no_answer_can_meet(declared: Any, path: str, expected: str) -> Non
 
 
 def test_steps_are_compared_exactly() -> None:
-    AnswerSchema.from_declared({"a": {"type": "number", "multipleOf": 0.1, "minimum": 0.3, "maximum": 0.3}})
+    """0.3 is three steps of 0.1, though not as floats."""
+    schema = AnswerSchema.from_declared({"a": {"type": "number", "multipleOf": 0.1, "minimum": 0.3, "maximum": 0.3}})
+    assert schema.json_schema["properties"]["a"]["multipleOf"] == 0.1
 
 
 @pytest.mark.parametrize(

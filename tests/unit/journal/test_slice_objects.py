@@ -47,6 +47,12 @@ class Writer:
         self.shipped = self.objects.catch_up(segments).size
         self.journal = LocalJournal(self.objects.path)
 
+    def append(self, *answers: int) -> None:
+        """Answers to these rows."""
+        assert self.journal is not None
+        for row in answers:
+            self.journal.append(answer(row))
+
     def ship(self) -> None:
         assert self.journal is not None
         while self.shipped < self.journal.size():
@@ -66,13 +72,11 @@ def test_another_machine_goes_on_where_the_first_was(tmp_path: Path) -> None:
     store = memory()
     first, second = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
     first.open()
-    assert first.journal is not None
-    first.journal.append(answer(0))
+    first.append(0)
     first.ship()
     first.close()
     second.open()
-    assert second.journal is not None
-    second.journal.append(answer(1))
+    second.append(1)
     second.ship()
     second.close()
     first.open()
@@ -85,14 +89,12 @@ def test_what_was_never_shipped_follows_what_others_wrote_meanwhile(tmp_path: Pa
     store = memory()
     first, second = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
     first.open()
-    assert first.journal is not None
-    first.journal.append(answer(0))
+    first.append(0)
     first.ship()
-    first.journal.append(answer(1))
+    first.append(1)
     first.close()
     second.open()
-    assert second.journal is not None
-    second.journal.append(answer(2))
+    second.append(2)
     second.ship()
     second.close()
     first.open()
@@ -109,14 +111,12 @@ def test_a_writer_without_its_lease_overwrites_nothing(tmp_path: Path) -> None:
     store = memory()
     stale, later = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
     stale.open()
-    assert stale.journal is not None
-    stale.journal.append(answer(0))
+    stale.append(0)
     stale.ship()
     later.open()
-    assert later.journal is not None
-    stale.journal.append(answer(1))
+    stale.append(1)
     stale.ship()
-    later.journal.append(answer(2))
+    later.append(2)
     later.ship()
     later.close()
     reader = SliceObjects(store, "r1/journal/0000", tmp_path / "c" / "0000.jsonl")
@@ -133,9 +133,8 @@ def test_a_damaged_object_ends_what_is_rebuilt(tmp_path: Path) -> None:
     store = memory()
     first = writer(store, tmp_path / "a")
     first.open()
-    assert first.journal is not None
     for row in range(3):
-        first.journal.append(answer(row))
+        first.append(row)
         first.ship()
     first.close()
     damaged = first.objects.listing().segments[1]
@@ -143,8 +142,7 @@ def test_a_damaged_object_ends_what_is_rebuilt(tmp_path: Path) -> None:
     second = writer(store, tmp_path / "b")
     second.open()
     assert rows(second.objects.path) == [0]
-    assert second.journal is not None
-    second.journal.append(answer(7))
+    second.append(7)
     second.ship()
     second.close()
     first.open()
@@ -158,14 +156,13 @@ def test_a_torn_end_in_the_store_damages_nothing_behind_it(tmp_path: Path) -> No
     first = writer(store, tmp_path / "a")
     first.open()
     assert first.journal is not None
-    first.journal.append(answer(0))
+    first.append(0)
     first.journal.append(answer(1, b"x" * 500))
     first.shipped = first.objects.upload(0, first.journal.size() - 100, first.epoch)
     first.close()
     second = writer(store, tmp_path / "b")
     second.open()
-    assert second.journal is not None
-    second.journal.append(answer(2))
+    second.append(2)
     second.ship()
     second.close()
     assert rows(second.objects.path) == [0, 2]
@@ -180,11 +177,11 @@ def test_compacting_leaves_one_object_that_says_the_same(tmp_path: Path) -> None
     first.open()
     assert first.journal is not None
     for row in range(5):
-        first.journal.append(answer(row))
+        first.append(row)
         first.ship()
     first.objects.compact(first.journal.size(), first.epoch)
     assert [(each.start, each.end) for each in first.objects.listing().segments] == [(0, first.journal.size())]
-    first.journal.append(answer(5))
+    first.append(5)
     first.ship()
     first.close()
     second = writer(store, tmp_path / "b")
@@ -200,10 +197,10 @@ def test_compacting_while_entries_come_loses_none(tmp_path: Path) -> None:
     first.open()
     assert first.journal is not None
     for row in range(3):
-        first.journal.append(answer(row))
+        first.append(row)
         first.ship()
     size = first.journal.size()
-    first.journal.append(answer(3))
+    first.append(3)
     first.objects.compact(size, first.epoch)
     assert chain_end(first.objects.listing().segments) == size
     first.close()

@@ -19,6 +19,7 @@ from batch_llm.limiter.in_process_schedule import InProcessSchedule
 from batch_llm.limiter.ledger import DAY_CAP, LedgerCall
 
 THREADS, TIMES = 4, 10
+LOOKS = 10
 LIMITS = Limits("p", requests_per_minute=600)
 
 
@@ -39,7 +40,8 @@ class Witness(SystemClock):
     def _look(self) -> None:
         self.inside += 1
         self.most = max(self.most, self.inside)
-        time.sleep(0.0005)  # lets the others run
+        for _ in range(LOOKS):
+            time.sleep(0)  # lets the others run
         self.inside -= 1
 
 

@@ -151,8 +151,12 @@ def test_closing_never_raises_for_a_store_that_is_gone() -> None:
         lab.ask(ROW)
         await lab.clock.advance(0.1)
         lab.schedule.error = DOWN
+        told_before.append(len(lab.schedule.asked))
 
-    run(lambda: ten_per_s(granted(5)), scenario)
+    told_before: list[int] = []
+    lab = run(lambda: ten_per_s(granted(5)), scenario)
+    assert len(lab.times) == 1
+    assert told_before < [len(lab.schedule.asked)], "it tried to tell the store what was left"
 
 
 # -- 429 --------------------------------------------------------------------------------------------------------------

@@ -35,8 +35,9 @@ def test_the_prompt_is_known_by_model_and_messages_alone() -> None:
 
 
 def test_what_openai_documents_and_does_not_change_the_text_is_accepted() -> None:
-    _read(temperature=None, user="me", store=False, metadata={}, service_tier="flex", reasoning_effort="low", n=1)
-    _read(logprobs=False, tools=None)
+    ignored = {"temperature": None, "user": "me", "store": False, "metadata": {}, "n": 1}
+    more = _read(service_tier="flex", reasoning_effort="low", logprobs=False, tools=None)
+    assert _read(**ignored).prompt == more.prompt == _read().prompt
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,7 @@
 """The simulator as a server: endpoints, vanishing clients, broken connections, start and stop."""
 
 import asyncio
-import os
-import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
@@ -268,21 +265,3 @@ async def test_the_most_requests_at_once_are_remembered(open_simulator: Open) ->
     for _, writer in opened:
         writer.close()
         await writer.wait_closed()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_serve_prints_its_address_answers_and_ends_quietly(number: signal.Signals) -> None:
-    code = "from batch_llm.simulator import SimulatorConfig, serve; serve(SimulatorConfig(), port=0)"
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.getcwd()},
-    )  # fmt: skip
-    assert process.stdout is not None
-    line = (await process.stdout.readline()).decode()
-    base_url = line.removeprefix("simulator listening on ").strip()
-    async with aiohttp.ClientSession(headers=KEY) as session:
-        async with session.post(f"{base_url}/chat/completions", json=_body()) as answer:
-            assert answer.status == 200
-        process.send_signal(number)
-        out, err = await process.communicate()
-    assert (process.returncode, out, err) == (0, b"", b"")

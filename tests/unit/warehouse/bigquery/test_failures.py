@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 import requests
 from google.api_core import exceptions as api
@@ -67,3 +68,50 @@ def test_a_message_is_bigquerys_own_with_what_to_do() -> None:
     assert "s3cret" not in told
     assert str(Failure.of(answered(503, None))) == "HTTP 503 (503)"
     assert len(str(Failure.of(answered(400, "invalid", "x" * 9999)))) < 600
+
+
+class Rpc(grpc.RpcError, grpc.Call):
+    """A call that failed, as the client of the Storage Read API hands it on."""
+
+    def __init__(self, code: grpc.StatusCode, details: str) -> None:
+        self._code, self._details = code, details
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return self._details
+
+    def trailing_metadata(self) -> None:
+        return None
+
+
+Rpc.__abstractmethods__ = frozenset()
+
+PASSING_CODES = {
+    "ABORTED",
+    "CANCELLED",
+    "DEADLINE_EXCEEDED",
+    "INTERNAL",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "UNKNOWN",
+}
+
+
+@pytest.mark.parametrize("code", [each for each in grpc.StatusCode if each is not grpc.StatusCode.OK])
+def test_a_call_of_grpc_is_judged_by_its_code(code: grpc.StatusCode) -> None:
+    """Whatever its text says."""
+    error = api.from_grpc_error(Rpc(code, "UNAVAILABLE: try again,\n session expired, permission denied"))
+    assert isinstance(error, FAILURES)
+    failure = Failure.of(error)
+    assert failure.passing is (code.name in PASSING_CODES)
+    assert failure.message == "UNAVAILABLE: try again, session expired, permission denied"
+
+
+def test_a_code_of_grpc_is_said_in_bigquerys_word() -> None:
+    told = {code: str(Failure.of(api.from_grpc_error(Rpc(code, "m")))) for code in grpc.StatusCode}
+    assert told[grpc.StatusCode.UNAVAILABLE] == "m (serviceUnavailable, 503)"
+    assert told[grpc.StatusCode.PERMISSION_DENIED].startswith("m (accessDenied, 403); ask for roles/")
+    assert told[grpc.StatusCode.FAILED_PRECONDITION] == "m (FAILED_PRECONDITION, 400)"
+    assert Failure.of(api.from_grpc_error(Rpc(grpc.StatusCode.INTERNAL, ""))).message == "INTERNAL"
