@@ -100,6 +100,10 @@ def _refuse_clash(declared: DeclaredJob, earlier: list[DeclaredJob], root: Path)
         raise ConfigurationError(
             f"{declared.path}: output.table: {job.output.table!r} is the name of the job's own slices"
         )
+    if job.input.partition is not None:
+        raise ConfigurationError(
+            f"{declared.path}: input.partition: {job.input.partition} is chosen where the job is started; leave it out"
+        )
     if job.schedule is not None and job.schedule.cron is not None:
         _refuse_cron(declared, job.schedule.cron)
     for other in earlier:

@@ -59,7 +59,7 @@ def mirror(
     deadline_s = monotonic() + within_s
     since = datetime.now(UTC) - RECENT
     materialized: dict[str, set[str]] = {}
-    newest: set[str] = set()
+    newest: set[tuple[str, str | None]] = set()
     at_work = _at_work(instance)
     for record in store.runs.all():
         if record.state is RunState.SUPERSEDED or record.created_at < since:
@@ -73,9 +73,10 @@ def mirror(
         if not one.slices(known, lambda: monotonic() < deadline_s):
             mirrored.complete = False
             break
-        if record.state is RunState.FINISHED and record.job["name"] not in newest:
+        of_same_rows = (record.job["name"], record.partition)
+        if record.state is RunState.FINISHED and of_same_rows not in newest:
             one.output(declared_jobs.root)
-        newest.add(record.job["name"])
+        newest.add(of_same_rows)
     return mirrored
 
 
@@ -129,13 +130,15 @@ class _Mirror:
         """Its output table is materialized, by it or by a later run."""
         declared = declare(self.record.job, Path(self.record.job_dir))
         key = table_key(declared.resolve(declared.job.output.table), root)
-        event = self.instance.get_latest_materialization_event(key)
+        partition = self.record.partition
+        shown = dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition])
+        events = self.instance.fetch_materializations(shown, limit=1).records
         finished_at = self.record.finished_at
-        if event is not None and (finished_at is None or event.timestamp >= finished_at.timestamp()):
+        if events and (finished_at is None or events[0].timestamp >= finished_at.timestamp()):
             return
         summary = summary_of(self.record, self.store.warehouse, declared.resolve(declared.job.output.table))
         metadata = output_metadata(self.store, self.record, summary)
-        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
         self.mirrored.outputs += 1
 
     def _slice_events(self, number: int) -> Iterator[dg.AssetMaterialization | dg.AssetCheckEvaluation]:

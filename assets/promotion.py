@@ -24,7 +24,7 @@ from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.wiring import Store, planner
 
-__all__ = ["output_metadata", "promotable_run", "promote", "summary_of"]
+__all__ = ["error_rate", "error_rate_spec", "output_metadata", "promotable_run", "promote", "summary_of"]
 
 
 def promotable_run(store: Store, job: str, run_id: str | None) -> RunRecord:
@@ -58,6 +58,29 @@ def output_metadata(store: Store, record: RunRecord, summary: RunSummary) -> dic
     if summary.pending:
         shown["partial"] = f"{summary.pending} rows are not answered yet"
     return shown
+
+
+def error_rate_spec(output: dg.AssetKey) -> dg.AssetCheckSpec:
+    """The check of a date partition of the table."""
+    return dg.AssetCheckSpec(
+        "error_rate",
+        asset=output,
+        description="The share of failed rows is at most `checks.max_failed_share` (0 unless the job says more).",
+    )
+
+
+def error_rate(output: dg.AssetKey, record: RunRecord, summary: RunSummary) -> dg.AssetCheckResult:
+    """Its outcome for the run's partition, which stands in the metadata."""
+    allowed = float((record.job.get("checks") or {}).get("max_failed_share") or 0.0)
+    share = summary.failed / summary.rows if summary.rows else 0.0
+    shown: dict[str, Value] = {"error_rate": share, "max_failed_share": allowed, "failed": summary.failed}
+    return dg.AssetCheckResult(
+        asset_key=output,
+        check_name="error_rate",
+        passed=share <= allowed,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"partition": str(record.partition), **shown},
+    )
 
 
 def summary_of(record: RunRecord, warehouse: Warehouse, output: str) -> RunSummary:

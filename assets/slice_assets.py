@@ -149,7 +149,8 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
     """
     if record.state is RunState.SUPERSEDED:
         return
-    latest = store.runs.latest(record.job["name"])
+    runs = (one for one in store.runs.all(record.job["name"]) if one.partition == record.partition)
+    latest = next(runs, None)
     if latest is None or _is_older(record, latest):
         return
     with store.runs.ending(record.run_id):  # another slice, or a `run` beside it, may end the run at the same time
@@ -166,7 +167,8 @@ def _bring_in(context: dg.AssetExecutionContext, store: Store, record: RunRecord
         return
     declared = declare(record.job, Path(record.job_dir))
     key = table_key(declared.resolve(declared.job.output.table), family.submitted_root)
-    context.log_event(dg.AssetMaterialization(key, metadata=output_metadata(store, record, summary)))
+    metadata = output_metadata(store, record, summary)
+    context.log_event(dg.AssetMaterialization(key, partition=record.partition, metadata=metadata))
 
 
 def _is_older(record: RunRecord, latest: RunRecord) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import dagster as dg
 from pydantic import Field
 
+from assets.date_partitions import time_partitions
 from assets.failures import refusals_as_failures
 from assets.partitions import partition_keys, slices_partitions, start_job_name
 from assets.slice_assets import frozen_events
@@ -45,7 +46,10 @@ def start_job(declared: DeclaredJob, root: Path) -> dg.JobDefinition:
     def plan_run(context: dg.OpExecutionContext, config: StartConfig, settings: SettingsResource) -> None:
         with refusals_as_failures():
             store = open_store(settings.create())
-            started = planner(store.settings, for_table(declared, config.table)).start()
+            chosen = for_table(declared, config.table)
+            if declared.partitions is not None:
+                chosen = chosen.with_partition(context.partition_key)
+            started = planner(store.settings, chosen).start()
             record = started.record
             for seen in observation(store, source_key(declared, root), record.source):
                 context.log_event(seen)
@@ -67,6 +71,7 @@ def start_job(declared: DeclaredJob, root: Path) -> dg.JobDefinition:
         name=start_job_name(job.name),
         description=f"Start the job `{job.name}`: plans a run (or goes on with the last) and asks for its slices.",
         tags=run_tags(job, first=True),
+        partitions_def=time_partitions(declared.partitions),
         executor_def=dg.in_process_executor,
     )
     def start() -> None:

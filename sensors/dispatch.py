@@ -9,9 +9,9 @@ somebody starts it again, so that a refused key fails once and not five hundred 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -33,6 +33,8 @@ QUEUED_MAX = (
     4  # slices waiting in Dagster's queue: enough to keep it busy, few enough that a newcomer's turn comes soon
 )
 RUNS_MAX = 20  # looked at per tick, so that a tick stays far below its 60 s
+
+T = TypeVar("T")
 
 _PARTITION_TAG = "dagster/partition"
 _GOOD_OR_OPEN = frozenset(set(dg.DagsterRunStatus) - {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED})
@@ -95,19 +97,24 @@ def decide(run: RequestedRun) -> Decision:
 def requested_records(declared: DeclaredJob, records: Iterable[RunRecord]) -> list[RunRecord]:
     """The job's runs that are to be worked on, oldest first.
 
-    A job has one run at a time, the newest on its table; a job with `watch` one per table.
+    A job has one run at a time, the newest on its table; a job with `watch` one per table, one with a cadence one per
+    date partition.
     """
     newest_first = list(records)
     if declared.job.watch is None:
         source = declared.resolve(str(declared.job.input.table))
-        newest_first = [record for record in newest_first if record.source == source][:1]
+        newest: dict[str | None, RunRecord] = {}
+        for record in newest_first:
+            if record.source == source and (record.partition is None) == (declared.partitions is None):
+                newest.setdefault(record.partition, record)
+        newest_first = list(newest.values())
     return [record for record in reversed(newest_first) if record.requested and record.state is RunState.PLANNED]
 
 
-def interleaved(groups: Sequence[Sequence[dg.RunRequest]]) -> Iterator[dg.RunRequest]:
-    """One request of each group in turn: nobody's long run keeps another's short one waiting."""
+def interleaved(groups: Sequence[Sequence[T]]) -> Iterator[T]:
+    """One of each group in turn: nobody's long run, or many date partitions, keep another's short one waiting."""
     for turn in zip_longest(*groups):
-        yield from (request for request in turn if request is not None)
+        yield from (one for one in turn if one is not None)
 
 
 def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -135,8 +142,8 @@ def dispatch_sensor(declared_jobs: DeclaredJobs, jobs: Sequence[Any]) -> dg.Sens
 def _tick(instance: dg.DagsterInstance, store: Store, declared_jobs: DeclaredJobs) -> _Tick:
     tick = _Tick()
     slices: list[list[dg.RunRequest]] = []
-    wanted = [(declared, record) for declared in declared_jobs.jobs for record in _records(store, declared)]
-    for declared, record in sorted(wanted, key=lambda one: one[1].created_at)[:RUNS_MAX]:
+    wanted = [[(declared, record) for record in _records(store, declared)] for declared in declared_jobs.jobs]
+    for declared, record in sorted(islice(interleaved(wanted), RUNS_MAX), key=lambda one: one[1].created_at):
         try:
             run = _look(instance, store, declared, record)
         except WarehouseError as error:
@@ -189,6 +196,7 @@ def _output_request(declared: DeclaredJob, root: Path, run: RequestedRun, rows: 
     return dg.RunRequest(
         run_key=f"{run.record.run_id}-promote-{rows}",
         job_name=output_job_name(declared.job.name),
+        partition_key=run.record.partition,
         run_config=output_run_config(declared, root, run.record.run_id),
         tags={**run_tags(declared.job, first=True), RUN_TAG: run.record.run_id},
     )

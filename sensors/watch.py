@@ -75,11 +75,15 @@ def has_versions(warehouse: Warehouse, table: TableInfo) -> bool:
 
 
 def watch_sensors(declared_jobs: DeclaredJobs) -> list[dg.SensorDefinition]:
-    """One stopped sensor per job: ``<job>_watch`` for a job with `watch`, else ``<job>_changed``."""
+    """One stopped sensor per job: ``<job>_watch`` for a job with `watch`, else ``<job>_changed``.
+
+    None for a job with a cadence: that its table changed does not say which of its date partitions did.
+    """
     listings = Listings()
     return [
         _watch_sensor(declared, listings) if declared.job.watch is not None else _changed_sensor(declared)
         for declared in declared_jobs.jobs
+        if declared.partitions is None
     ]
 
 

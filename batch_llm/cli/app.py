@@ -71,20 +71,27 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 AboveOption = Annotated[
     str, typer.Option("--confirm-above", metavar="USD", help="Ask when it may cost more than this.", show_default=True)
 ]
+PartitionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--partition", metavar="DAY", help="The day, week or month to run, by its first day (schedule.cadence)."
+    ),
+]
 
 
 @app.command()
-def plan(job: JobArgument, json: JsonOption = False) -> None:
+def plan(job: JobArgument, partition: PartitionOption = None, json: JsonOption = False) -> None:
     """What a run would do and cost. Spends nothing, needs no key."""
     from batch_llm.cli.plan import print_plan
 
-    print_plan(job, json=json)
+    print_plan(job, partition, json=json)
 
 
 @app.command()
 def preview(
     job: JobArgument,
     rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows to answer and show.")] = 5,
+    partition: PartitionOption = None,
     yes: YesOption = False,
     confirm_above: AboveOption = "1",
     json: JsonOption = False,
@@ -93,7 +100,7 @@ def preview(
     from batch_llm.cli.preview import preview as show_preview
     from batch_llm.cli.spending import Consent
 
-    return show_preview(job, rows, Consent(yes, _usd(confirm_above)), json=json)
+    return show_preview(job, rows, Consent(yes, _usd(confirm_above)), partition, json=json)
 
 
 @app.command()
@@ -102,6 +109,7 @@ def run(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Ask only so many rows now; the rest stays pending.")
     ] = None,
+    partition: PartitionOption = None,
     yes: YesOption = False,
     confirm_above: AboveOption = "1",
     json: JsonOption = False,
@@ -110,46 +118,56 @@ def run(
     from batch_llm.cli.run import Spend, run_job
     from batch_llm.cli.spending import Consent
 
-    return run_job(job, Spend(limit, json=json, consent=Consent(yes, _usd(confirm_above))))
+    consent = Consent(yes, _usd(confirm_above))
+    return run_job(job, Spend(limit, json=json, consent=consent, partition=partition))
 
 
 @app.command()
 def status(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", show_default=False)] = None, json: JsonOption = False
+    job: Annotated[str | None, typer.Argument(metavar="[JOB]", show_default=False)] = None,
+    partition: PartitionOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Where the jobs of this home stand, or one of them."""
     from batch_llm.cli.status import print_status
 
-    print_status(job, json=json)
+    print_status(job, partition, json=json)
 
 
 @app.command()
 def show(
     job: JobArgument,
     key: Annotated[str, typer.Argument(metavar="KEY", help="value,value or column=value,..", show_default=False)],
+    partition: PartitionOption = None,
     json: JsonOption = False,
 ) -> None:
     """One row in full: prompt, raw answers, columns, cost."""
     from batch_llm.cli.show import show_row
 
-    show_row(job, key, json=json)
+    show_row(job, key, partition, json=json)
 
 
 @app.command()
-def failed(job: JobArgument, json: JsonOption = False) -> None:
+def failed(job: JobArgument, partition: PartitionOption = None, json: JsonOption = False) -> None:
     """The failed rows by class, with examples and what may help."""
     from batch_llm.cli.failed import print_failed
 
-    print_failed(job, json=json)
+    print_failed(job, partition, json=json)
 
 
 @app.command()
-def retry(job: JobArgument, yes: YesOption = False, confirm_above: AboveOption = "1", json: JsonOption = False) -> int:
+def retry(
+    job: JobArgument,
+    partition: PartitionOption = None,
+    yes: YesOption = False,
+    confirm_above: AboveOption = "1",
+    json: JsonOption = False,
+) -> int:
     """Ask the failed rows of the latest run once more."""
     from batch_llm.cli.run import Spend, retry_job
     from batch_llm.cli.spending import Consent
 
-    return retry_job(job, Spend(json=json, consent=Consent(yes, _usd(confirm_above))))
+    return retry_job(job, Spend(json=json, consent=Consent(yes, _usd(confirm_above)), partition=partition))
 
 
 @app.command()
@@ -178,11 +196,11 @@ def upload(
 
 
 @app.command()
-def reparse(job: JobArgument, json: JsonOption = False) -> int:
+def reparse(job: JobArgument, partition: PartitionOption = None, json: JsonOption = False) -> int:
     """Read the stored answers again, by the schema as it is now. Spends nothing, needs no key."""
     from batch_llm.cli.reparse import reparse as reparse_job
 
-    return reparse_job(job, json=json)
+    return reparse_job(job, partition, json=json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from batch_llm.cli.jobs import KnownRun, known_run
-from batch_llm.cli.speech import one_line, print_json, say, table
+from batch_llm.cli.speech import arguments, one_line, print_json, say, table
 from batch_llm.engine.retry import RULES
 from batch_llm.errors import ErrorClass
 
@@ -33,9 +33,9 @@ class FailedClass:
         return RULES[ErrorClass(self.error_class)].advice if known else "asking again may do"
 
 
-def print_failed(reference: str, *, json: bool) -> None:
+def print_failed(reference: str, partition: str | None, *, json: bool) -> None:
     """``batch-llm failed JOB``."""
-    run = known_run(reference)
+    run = known_run(reference, partition)
     found = failed_classes(run)
     if json:
         classes = [{**asdict(one), "advice": one.advice} for one in found]
@@ -76,6 +76,7 @@ def _in_words(run: KnownRun, found: list[FailedClass]) -> str:
         for one in found
         for first, example in zip([True, False, False], one.examples, strict=False)
     ]
+    named = arguments(run.job, run.record.partition)
     lines = [
         f"{run.job}: {total:,} failed rows in {run.record.run_id}",
         "",
@@ -83,6 +84,6 @@ def _in_words(run: KnownRun, found: list[FailedClass]) -> str:
         "",
         *(f"{one.error_class}: {one.advice}" for one in found),
         "",
-        f"Ask them once more: batch-llm retry {run.job}   one row in full: batch-llm show {run.job} KEY",
+        f"Ask them once more: batch-llm retry {named}   one row in full: batch-llm show {named} KEY",
     ]
     return "\n".join(lines)

@@ -51,11 +51,16 @@ def open_home() -> Store:
     return open_store(Settings.from_environment())
 
 
-def declared_job(settings: Settings, reference: str) -> DeclaredJob:
+def declared_job(settings: Settings, reference: str, partition: str | None = None) -> DeclaredJob:
     """The job to run: a job file, ``jobs/<name>.yaml``, or a job as it last ran in this home.
 
-    Raises `JobFileError` naming what was tried and the nearest name.
+    ``partition``: the date partition to run. Raises `JobFileError` naming what was tried and the nearest name.
     """
+    declared = _found_job(settings, reference)
+    return declared if partition is None else declared.with_partition(partition)
+
+
+def _found_job(settings: Settings, reference: str) -> DeclaredJob:
     from batch_llm.job.load import load_job
     from batch_llm.wiring import open_store
 
@@ -66,7 +71,7 @@ def declared_job(settings: Settings, reference: str) -> DeclaredJob:
     record = runs.latest(reference)
     if record is None:
         raise _unknown(reference, {run.job["name"] for run in runs.all()}, settings)
-    return _declared_in(record)
+    return _declared_in(record).without_partition()
 
 
 def name_of(reference: str) -> str:
@@ -76,11 +81,15 @@ def name_of(reference: str) -> str:
     return load_job(reference).job.name if _looks_like_path(reference) else reference
 
 
-def known_run(reference: str) -> KnownRun:
-    """The newest run of a job in this home. Raises `JobFileError` when it has none."""
+def known_run(reference: str, partition: str | None = None) -> KnownRun:
+    """The newest run of a job in this home, of one of its date partitions if named. Raises `JobFileError`: no run."""
     store = open_home()
     name = name_of(reference)
-    record = store.runs.latest(name)
+    records = store.runs.all(name)
+    record = next((one for one in records if partition in (None, one.partition)), None)
+    if record is None and records:
+        ran = ", ".join(sorted({one.partition for one in records if one.partition}))
+        raise JobFileError(f"{name} has not run over the partition {partition}; it has over: {ran or 'none'}")
     if record is None:
         file = _job_file(reference)
         if file is not None:

@@ -20,13 +20,13 @@ __all__ = ["plan_in_words", "print_plan"]
 MB = 1_000_000
 
 
-def print_plan(reference: str, *, json: bool) -> None:
+def print_plan(reference: str, partition: str | None, *, json: bool) -> None:
     """``batch-llm plan``; spends nothing and needs no key."""
     from batch_llm import wiring
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    declared = declared_job(settings, reference)
+    declared = declared_job(settings, reference, partition)
     plan = wiring.planner(settings, declared).plan()
     if json:
         print_json(asdict(plan))

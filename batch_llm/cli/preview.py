@@ -13,7 +13,7 @@ from batch_llm.cli.exits import Exit, exit_for_summary
 from batch_llm.cli.jobs import KnownRun, declared_job, open_home
 from batch_llm.cli.run import Spend, answering_kind, spend
 from batch_llm.cli.show import RowStory, rows_answered, story_in_words, story_of
-from batch_llm.cli.speech import print_json, say, usd
+from batch_llm.cli.speech import arguments, print_json, say, usd
 
 if TYPE_CHECKING:
     from batch_llm.cli.spending import Consent
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["preview"]
 
 
-def preview(reference: str, rows: int, consent: Consent, *, json: bool) -> Exit:
+def preview(reference: str, rows: int, consent: Consent, partition: str | None, *, json: bool) -> Exit:
     """Answer up to ``rows`` rows (those answered before are not asked again) and show them; nothing is promoted."""
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    declared = declared_job(settings, reference)
+    declared = declared_job(settings, reference, partition)
     answering_kind(settings, declared)
     run, asked = _with_answers(settings, declared, rows, consent, json=json)
     stories = [story_of(run, key) for key in rows_answered(run, rows)]
@@ -70,7 +70,8 @@ def _in_words(run: KnownRun, stories: list[RowStory]) -> str:
         end = f"{usd(mean)} per row on average; at that, all {total:,} rows cost about {usd(mean * total)}."
     else:
         end = "The cost is unknown: the model has no price."
-    return "\n\n".join([*pages, f"{end}\nThe whole job: batch-llm run {run.job} (these rows are not paid again)"])
+    named = arguments(run.job, run.record.partition)
+    return "\n\n".join([*pages, f"{end}\nAll of them: batch-llm run {named} (these rows are not paid again)"])
 
 
 def _cost(result: dict[str, Any]) -> Decimal | None:

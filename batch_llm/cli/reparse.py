@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_llm.cli.exits import Exit, exit_for_summary
 from batch_llm.cli.jobs import declared_job
-from batch_llm.cli.speech import print_json, say, table
+from batch_llm.cli.speech import arguments, print_json, say, table
 from batch_llm.cli.summary import summary_as_json
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["reparse"]
 
 
-def reparse(reference: str, *, json: bool) -> Exit:
+def reparse(reference: str, partition: str | None, *, json: bool) -> Exit:
     """Judge the answers of the job's newest run again, publish and promote; spends nothing, needs no key."""
     from batch_llm import wiring
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    reparser = wiring.reparser(settings, declared_job(settings, reference))
+    reparser = wiring.reparser(settings, declared_job(settings, reference, partition))
     done = asyncio.run(reparser.reparse())
     if json:
         print_json({**summary_as_json(done.summary), "schema_changed": done.schema_changed, "moves": _moves(done)})
@@ -52,7 +52,7 @@ def _in_words(done: Reparsed) -> str:
     if summary.blocked is not None:
         lines.append(f"Not promoted: {summary.blocked}")
     if summary.failed:
-        lines.append(f"Ask the failed rows again: batch-llm retry {summary.job}")
+        lines.append(f"Ask the failed rows again: batch-llm retry {arguments(summary.job, summary.partition)}")
     if summary.pending:
         lines.append("`batch-llm run` asks the pending rows.")
     return "\n".join(lines)

@@ -40,6 +40,7 @@ class Spend:
     promote: bool = True  # bring the answers into the output table
     json: bool = False
     consent: Consent = field(default_factory=Consent)
+    partition: str | None = None  # the date partition to run; None: the job has none, or it is refused
 
 
 def run_job(reference: str, how: Spend) -> Exit:
@@ -47,7 +48,7 @@ def run_job(reference: str, how: Spend) -> Exit:
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    summary = spend(settings, declared_job(settings, reference), how)
+    summary = spend(settings, declared_job(settings, reference, how.partition), how)
     return _ended(summary, json=how.json)
 
 
@@ -98,14 +99,15 @@ def retry_job(reference: str, how: Spend) -> Exit:
     from batch_llm.config.settings import Settings
 
     settings = Settings.from_environment()
-    declared = declared_job(settings, reference)
+    declared = declared_job(settings, reference, how.partition)
     kind = answering_kind(settings, declared)
-    store = wiring.open_store(settings)
-    record = store.runs.latest(declared.job.name)
+    planner = wiring.planner(settings, declared)
+    record = planner.latest_run()
     if record is None:
-        raise JobFileError(f"{name_of(reference)} has not run in {settings.home}; there is nothing to retry")
+        over = "" if how.partition is None else f" over the partition {how.partition}"
+        raise JobFileError(f"{name_of(reference)} has not run{over} in {settings.home}; there is nothing to retry")
     if _may_exceed(how.consent, declared.job.budget_usd):
-        counts = list(store.warehouse.published(record.run_id).values())
+        counts = list(planner.parts.warehouse.published(record.run_id).values())
         _make_sure(retry_estimate(counts), how.consent, kind)
     summary = _driven(settings, declared, lambda engine: engine.retry(), json=how.json)
     return _ended(summary, json=how.json)

@@ -51,9 +51,9 @@ class RowStory:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def show_row(reference: str, key_text: str, *, json: bool) -> None:
+def show_row(reference: str, key_text: str, partition: str | None, *, json: bool) -> None:
     """``batch-llm show JOB KEY``."""
-    run = known_run(reference)
+    run = known_run(reference, partition)
     story = story_of(run, parse_key(key_text, run.record.key))
     if json:
         print_json(story.as_json())

@@ -16,6 +16,7 @@ from typing import Any
 from batch_llm.watching.words import duration, number, one_line, printable, scrubbed, usd
 
 __all__ = [
+    "arguments",
     "complain",
     "duration",
     "number",
@@ -65,6 +66,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return str(value)
+
+
+def arguments(job: str, partition: str | None) -> str:
+    """What stands behind a command that is to go on with a run of the job, over one date partition or all of it."""
+    return job if partition is None else f"{job} --partition {partition}"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -53,10 +53,10 @@ class _Unpublished:
     notes_intent: bool = False
 
 
-def print_status(reference: str | None, *, json: bool) -> None:
+def print_status(reference: str | None, partition: str | None, *, json: bool) -> None:
     """``batch-llm status [JOB]``: one job as one object, all jobs as a list."""
     if reference is not None:
-        run = known_run(reference)
+        run = known_run(reference, partition)
         found = [status_of(run.store, run.record)]
     else:
         store = open_home()

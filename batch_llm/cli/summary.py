@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from batch_llm.cli.exits import SAMPLE
-from batch_llm.cli.speech import duration, number, usd
+from batch_llm.cli.speech import arguments, duration, number, usd
 from batch_llm.engine.events import RunSummary
 from batch_llm.watching.board import counted
 
@@ -20,7 +20,7 @@ __all__ = ["summary_as_json", "summary_in_words"]
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
     "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped", "cost_unknown_rows",
-    "planned_cost_usd", "planned",
+    "planned_cost_usd", "planned", "partition",
 )  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def _cost(summary: RunSummary) -> str:
 
 
 def _advice(summary: RunSummary) -> list[str]:
-    lines = []
+    lines, named = [], arguments(summary.job, summary.partition)
     if summary.stopped == SAMPLE:
         lines.append("This was a sample; run without --limit to go on. What is answered is not paid again.")
     elif summary.stopped is not None:
@@ -88,7 +88,5 @@ def _advice(summary: RunSummary) -> list[str]:
     if summary.blocked is not None:
         lines.append(f"Not promoted: {summary.blocked}")
     if summary.failed:
-        lines.append(
-            f"Look at the failed rows: batch-llm failed {summary.job}   ask them again: batch-llm retry {summary.job}"
-        )
+        lines.append(f"Look at the failed rows: batch-llm failed {named}   ask them again: batch-llm retry {named}")
     return lines

@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import partial
 
 from batch_llm.engine.call_answers import judge_for
+from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
 from batch_llm.engine.meter import Meter
@@ -97,7 +98,7 @@ class Engine:
 
     async def retry(self) -> RunSummary:
         """Ask the failed rows of the job's latest run once more. Raises `ConfigurationError` without such a run."""
-        record = await asyncio.to_thread(self.parts.runs.latest, self.parts.declared.job.name)
+        record = await asyncio.to_thread(latest_run, self.parts)
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
         self._same_job(record)

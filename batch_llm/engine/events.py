@@ -178,6 +178,7 @@ class RunSummary:
     planned_cost_usd: Decimal | None = None  # None: the price was unknown, or nothing was planned
     planned: PlanFigures | None = None
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
+    partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
 
 
 @dataclass(frozen=True, slots=True)

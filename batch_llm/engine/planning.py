@@ -13,6 +13,7 @@ from typing import Literal
 
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.context import longest_answer
+from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
@@ -103,12 +104,16 @@ class Planner:
         """Freeze a new run, or find the one to go on with; blocking. Spends nothing."""
         return start(self.parts, self._judge)
 
+    def latest_run(self) -> RunRecord | None:
+        """The newest run of the job, or of its date partition; blocking."""
+        return latest_run(self.parts)
+
     def plan(self) -> Plan:
         """What `run` would do; blocking. Raises what `run` would raise before its first call."""
         parts = self.parts
         _, version = check(parts)
         signature, shape = signatures(parts)
-        latest = parts.runs.latest(parts.declared.job.name)
+        latest = latest_run(parts)
         if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
             return self._estimate(frozen_input(latest), latest)
         run_id = f"plan-{secrets.token_hex(6)}"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_llm.engine.answers import AnyJudge, Verdict
+from batch_llm.engine.date_partition import date_range, latest_run
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
@@ -104,7 +105,7 @@ class Reparser:
 
     def _record(self) -> RunRecord:
         parts = self.parts
-        record = parts.runs.latest(parts.declared.job.name)
+        record = latest_run(parts)
         if record is None:
             raise ConfigurationError(f"job {parts.declared.job.name} has not run in this home; `run` it first")
         other = _differences(parts, record)
@@ -220,6 +221,7 @@ def _differences(parts: JobParts, record: RunRecord) -> list[str]:
         "input.table": (parts.source, record.source),
         "input.key": (now.job.input.key, was.job.input.key),
         "input.where": (now.job.input.where, was.job.input.where),
+        "schedule": (date_range(parts), date_range(replace(parts, declared=was))),
         "output.keep": (now.job.output.keep, was.job.output.keep),
         "output.mode": (now.job.output.mode, was.job.output.mode),
     }

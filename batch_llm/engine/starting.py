@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
@@ -65,7 +66,7 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
 
 def _start(parts: JobParts, judge: AnyJudge, version: str) -> Started:
     signature, shape = signatures(parts)
-    records = parts.runs.all(parts.declared.job.name)
+    records = earlier_runs(parts)
     same = [record for record in records if same_run(record, signature, shape, version)]
     unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
     finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
@@ -93,6 +94,7 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
     if schema is None:
         raise InputError(f"{parts.source}: its columns cannot be read")
     parts.declared.check_columns(schema.names)
+    check_partition(parts, schema)
     nested = [name for name in job.input.key if pa.types.is_nested(schema.field(name).type)]
     if nested:
         raise InputError(f"input.key: {', '.join(nested)} holds lists or structs, which cannot name a row")
@@ -118,7 +120,9 @@ def signatures(parts: JobParts) -> tuple[str, str]:
     if job.is_embedding:
         signature.append(job.kind)
     shape = [parts.source, job.input.key, job.input.where, list(parts.columns), job.output.keep, parts.output]
-    return _hash(signature), _hash([*shape, job.output.mode])
+    dates = date_range(parts)
+    of_dates = [] if dates is None else [[dates.column, dates.start.isoformat(), dates.end.isoformat()]]
+    return _hash(signature), _hash([*shape, job.output.mode, *of_dates])
 
 
 def same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
@@ -128,10 +132,9 @@ def same_run(record: RunRecord, signature: str, shape: str, version: str) -> boo
 
 def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
     """What to freeze, in slices of about ten minutes of work when several share the limit; blocking."""
-    job = parts.declared.job
-    return FreezeSpec(
-        run_id, parts.source, parts.key, parts.columns, job.input.where, job.slices.rows or _rows_per_slice(parts)
-    )
+    where = row_filter(parts)
+    rows = parts.declared.job.slices.rows or _rows_per_slice(parts, where)
+    return FreezeSpec(run_id, parts.source, parts.key, parts.columns, where, rows)
 
 
 def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunRecord:
@@ -183,7 +186,7 @@ def _unfinished(parts: JobParts) -> list[RunRecord]:
     """
     return [
         old
-        for old in parts.runs.all(parts.declared.job.name)
+        for old in earlier_runs(parts)
         if old.state is RunState.PLANNED and not (old.requested and old.source != parts.source)
     ]
 
@@ -203,7 +206,7 @@ def _take_over(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> tupl
 
 def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
     """The newest finished run that asked the same question, where the output table may no longer hold its answers."""
-    for place, old in enumerate(parts.runs.all(parts.declared.job.name)):
+    for place, old in enumerate(earlier_runs(parts)):
         if old.state is RunState.FINISHED and old.signature == signature:
             return (old.run_id,) if place or old.shape != shape else ()
     return ()
@@ -229,9 +232,9 @@ def _output_stands(parts: JobParts) -> bool:
     return True
 
 
-def _rows_per_slice(parts: JobParts) -> int:
+def _rows_per_slice(parts: JobParts, where: str | None) -> int:
     job = parts.declared.job
-    tokens = _tokens_per_row(parts)
+    tokens = _tokens_per_row(parts, where)
     rate = rows_per_s(_limits_of_rows(parts, sum(tokens)), *tokens)
     most = SLICE_ROWS_MAX
     if isinstance(parts.schema, EmbeddingAnswer):
@@ -251,9 +254,9 @@ def _limits_of_rows(parts: JobParts, tokens_per_row: float) -> Limits:
     return replace(parts.limits, requests_per_minute=requests * rows_per_call)
 
 
-def _tokens_per_row(parts: JobParts) -> tuple[float, float]:
+def _tokens_per_row(parts: JobParts, where: str | None) -> tuple[float, float]:
     """Input and output tokens of a row, guessed from the first rows."""
-    head = parts.warehouse.head(parts.source, parts.columns, parts.declared.job.input.where, SAMPLE_ROWS)
+    head = parts.warehouse.head(parts.source, parts.columns, where, SAMPLE_ROWS)
     costs = []
     rows = [row for batch in head.to_batches() for row in python_rows(batch, parts.asked_columns) if row is not None]
     for row in rows:

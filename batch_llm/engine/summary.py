@@ -74,6 +74,7 @@ def summarise(
         wall_s=round(meter.elapsed_s(), 3),
         output=parts.output,
         stopped=stopped,
+        partition=record.partition,
         planned_cost_usd=None if plan is None else plan.cost_usd,
         planned=None if plan is None else plan_figures(plan),
         failed_by_class=_failed_by_class(parts, record) if stored.failed else {},

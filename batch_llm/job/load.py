@@ -20,9 +20,17 @@ from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpe
 from batch_llm.config.secrets import mask
 from batch_llm.config.yaml_source import Problem, Source, YamlProblem, dump_yaml, parse_yaml, read_text
 from batch_llm.errors import InputError, JobFileError, NotYetAvailable
+from batch_llm.job.date_partitions import DatePartition, DatePartitions
 from batch_llm.job.embedding import EmbeddingAnswer, embedding_model
 from batch_llm.job.model import Job, job_json_schema
-from batch_llm.job.rules import is_file, job_problems, missing_columns, not_yet_available
+from batch_llm.job.rules import (
+    date_partitions,
+    is_file,
+    job_problems,
+    missing_columns,
+    not_yet_available,
+    partition_problems,
+)
 from batch_llm.job.schema import AnswerSchema, SchemaError
 from batch_llm.job.template import PromptError, PromptTemplate
 
@@ -55,6 +63,17 @@ class DeclaredJob:
             return EmbeddingAnswer(self.job.params.dimensions or (known.dimensions if known else 1))
         return AnswerSchema.from_declared(self.job.output.answer_schema)
 
+    @cached_property
+    def partitions(self) -> DatePartitions | None:
+        """The date partitions of the input; None for a job that runs all of it at once."""
+        return date_partitions(self.job)
+
+    @property
+    def partition(self) -> DatePartition | None:
+        """The one that is to run; None when none is chosen, or there are none."""
+        key = self.job.input.partition
+        return None if key is None or self.partitions is None else self.partitions.called(key)
+
     def job_data(self) -> dict[str, Any]:
         """The job as plain JSON data that `declare` takes, with the text of ``user_file`` in its place.
 
@@ -75,6 +94,22 @@ class DeclaredJob:
         """The same job over another input, in the place of its own `input.table` or `watch`."""
         changed = {"input": self.job.input.model_copy(update={"table": reference}), "watch": None}
         return replace(self, job=self.job.model_copy(update=changed))
+
+    def with_partition(self, key: str) -> DeclaredJob:
+        """The same job over one of its date partitions. Raises `JobFileError` when there is none of that name."""
+        found = self._over(key)
+        problems = partition_problems(found.job)
+        if problems:
+            raise JobFileError(self.source.message(problems))
+        return found
+
+    def without_partition(self) -> DeclaredJob:
+        """The same job before a date partition was chosen."""
+        return self._over(None)
+
+    def _over(self, partition: str | None) -> DeclaredJob:
+        changed = self.job.input.model_copy(update={"partition": partition})
+        return replace(self, job=self.job.model_copy(update={"input": changed}))
 
     def check_columns(self, available: Collection[str]) -> None:
         """Raise `InputError` when the input lacks a column of the key, of ``keep`` or of the prompt."""

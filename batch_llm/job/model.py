@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
 from batch_llm.config.secrets import SecretReference, mask
+from batch_llm.job.date_partitions import Cadence, day_of
 
 __all__ = [
     "Checks",
@@ -68,6 +69,11 @@ class Input(_Part):
         description="Columns that together name a row: unique and never null, checked before any call."
     )
     where: str | None = Field(default=None, min_length=1, description="A filter in the warehouse's SQL.")
+    partition: str | None = Field(
+        default=None,
+        description="One day, week or month of a job with `schedule.cadence`, by its first day: 2026-01-03. Rather "
+        "given where the job is started: `--partition`.",
+    )
 
 
 class Prompt(_Part):
@@ -152,7 +158,7 @@ class Slices(_Part):
     rows: int | None = Field(default=None, ge=1, description="Rows per slice.")
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Slices:
+    def _cron_or_cadence(self) -> Slices:
         if self.target_minutes is not None and self.rows is not None:
             raise ValueError("give either `target_minutes` or `rows`")
         return self
@@ -166,11 +172,21 @@ class Retries(_Part):
 
 
 class Schedule(_Part):
-    """When the job starts by itself: by cron, or by time partitions of a date column."""
+    """When the job starts by itself: by cron, or a date partition of its input at a time."""
 
-    cron: str | None = Field(default=None, min_length=1, description="Five cron fields, UTC.")
-    cadence: Literal["daily", "weekly", "monthly"] | None = Field(
-        default=None, description="Time partitions of a date column (not yet available)."
+    cron: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Five cron fields, UTC; with `cadence` when to start its latest partition.",
+    )
+    cadence: Cadence | None = Field(
+        default=None, description="The input is run by the days, weeks or months of a date column."
+    )
+    column: str | None = Field(
+        default=None, min_length=1, description="That column: a DATE, DATETIME or TIMESTAMP of the input."
+    )
+    start: str | None = Field(
+        default=None, description="The first day of the first partition: 2026-01-01. Weeks begin on its weekday."
     )
 
     @field_validator("cron")
@@ -180,10 +196,24 @@ class Schedule(_Part):
             _check_cron(cron)
         return cron
 
+    @field_validator("start")
+    @classmethod
+    def _a_day(cls, start: str | None) -> str | None:
+        if start is not None and day_of(start) is None:
+            raise ValueError(f"{mask(start)} is no day such as 2026-01-01")
+        return start
+
     @model_validator(mode="after")
-    def _one_of_two(self) -> Schedule:
-        if (self.cron is None) == (self.cadence is None):
+    def _cron_or_cadence(self) -> Schedule:
+        if self.cron is None and self.cadence is None:
             raise ValueError("give either `cron` or `cadence`")
+        with_cadence = [self.column is not None, self.start is not None]
+        if self.cadence is None and any(with_cadence):
+            raise ValueError("`column` and `start` go with `cadence`")
+        if self.cadence is not None and not all(with_cadence):
+            raise ValueError("`cadence` needs `column` (the date column) and `start` (its first day, 2026-01-01)")
+        if self.cadence == "monthly" and not str(self.start).endswith("-01"):
+            raise ValueError("months begin on their first day: let `start` be one, such as 2026-01-01")
         return self
 
 

@@ -13,11 +13,20 @@ from pathlib import PurePath
 from batch_llm.config.problems import did_you_mean
 from batch_llm.config.secrets import mask
 from batch_llm.config.yaml_source import Place, Problem
+from batch_llm.job.date_partitions import DatePartitions, day_of
 from batch_llm.job.embedding import EMBEDDING_COLUMN, embedding_model
 from batch_llm.job.model import Job
 from batch_llm.job.schema import FREE_TEXT_COLUMN, RESERVED_PREFIX
 
-__all__ = ["INPUT_SUFFIXES", "is_file", "job_problems", "missing_columns", "not_yet_available"]
+__all__ = [
+    "INPUT_SUFFIXES",
+    "date_partitions",
+    "is_file",
+    "job_problems",
+    "missing_columns",
+    "not_yet_available",
+    "partition_problems",
+]
 
 INPUT_SUFFIXES = (".parquet", ".csv", ".jsonl", ".arrow")
 OUTPUT_SUFFIX = ".parquet"
@@ -56,13 +65,60 @@ def is_file(reference: str) -> bool:
 
 def job_problems(job: Job, answer_columns: Sequence[str] = ()) -> list[Problem]:
     """What is wrong between the fields; ``answer_columns``: those that the schema makes, for clashes of names."""
-    return [*_table_problems(job), *_kind_problems(job), *_column_problems(job, answer_columns)]
+    return [
+        *_table_problems(job),
+        *_kind_problems(job),
+        *_column_problems(job, answer_columns),
+        *_cadence_problems(job),
+        *partition_problems(job),
+    ]
+
+
+def date_partitions(job: Job) -> DatePartitions | None:
+    """The date partitions of the input; None for a job that runs all of it at once."""
+    schedule = job.schedule
+    if schedule is None or schedule.cadence is None:
+        return None
+    start = day_of(str(schedule.start))
+    assert start is not None  # noqa: S101  the model let no other in
+    return DatePartitions(schedule.cadence, start)
+
+
+def partition_problems(job: Job) -> list[Problem]:
+    """What is wrong with the one partition that the job is to run, if it names one."""
+    key, here = job.input.partition, ("input", "partition")
+    if key is None:
+        return []
+    partitions = date_partitions(job)
+    if partitions is None:
+        return [Problem(here, "goes with `schedule.cadence`; this job runs all of its input at once")]
+    if partitions.called(key) is not None:
+        return []
+    day = day_of(key)
+    if day is None:
+        return [Problem(here, f"{mask(key)} is no day such as 2026-01-03")]
+    near = partitions.holding(day)
+    if near is None:
+        return [Problem(here, f"{key} is before the first partition, schedule.start: {partitions.start}")]
+    return [Problem(here, f"{key} begins no partition; it lies in the {partitions.cadence} partition {near.key}")]
+
+
+def _cadence_problems(job: Job) -> Iterator[Problem]:
+    """What does not go with running an input partition by partition."""
+    if date_partitions(job) is None:
+        return
+    if job.output.mode == "replace":
+        yield Problem(
+            ("output", "mode"),
+            "`replace` would leave one partition's rows alone in the table; with `schedule.cadence` use `upsert`",
+        )
+    if job.watch is not None:
+        yield Problem(("watch",), "does not go with `schedule.cadence`, which runs the partitions of one `input.table`")
 
 
 def not_yet_available(job: Job) -> list[Problem]:
     """The declared features that have not landed."""
     asked: list[tuple[Place, bool, str]] = [
-        (("schedule", "cadence"), bool(job.schedule and job.schedule.cadence), "time partitions are"),
         (("images",), bool(job.images), "images are"),
         (("fallback",), bool(job.fallback), "fallback models are"),
         (("lane",), job.lane not in ("auto", "standard"), f"the {job.lane} lane is"),
@@ -169,6 +225,8 @@ def missing_columns(job: Job, prompt_columns: Collection[str], available: Collec
         *((("output", "keep", number), name, "column") for number, name in enumerate(job.output.keep)),
         *((("prompt",), name, "column of the prompt") for name in sorted(prompt_columns)),
     ]
+    if job.schedule is not None and job.schedule.column is not None:
+        named.append((("schedule", "column"), job.schedule.column, "column"))
     for path, name, what in named:
         if name not in available:
             problems.append(Problem(path, f"the input has no {what} {mask(name)}{did_you_mean(name, available)}"))

@@ -111,6 +111,12 @@ class RunRecord:
     planned: dict[str, Any] | None = None  # what it was planned to take (engine/planned.py)
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
 
+    @property
+    def partition(self) -> str | None:
+        """The date partition of the input that it is over, by its first day (2026-01-03); None: all of the input."""
+        chosen: str | None = self.job.get("input", {}).get("partition")
+        return chosen
+
 
 class RunStore(Protocol):
     """The records of all runs, and their journals; any number of processes work with them at once.

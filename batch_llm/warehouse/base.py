@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -18,6 +18,7 @@ import pyarrow as pa
 __all__ = [
     "LLM_COLUMNS",
     "LLM_SCHEMA",
+    "DateRange",
     "FreezeSpec",
     "FrozenInput",
     "Loaded",
@@ -68,6 +69,15 @@ class TableInfo:
     size_bytes: int | None
     modified_at: datetime | None
     schema: pa.Schema | None
+
+
+@dataclass(frozen=True, slots=True)
+class DateRange:
+    """The rows of an input whose ``column`` lies in [start, end): midnights, UTC where the column is a moment."""
+
+    column: str
+    start: date
+    end: date
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +163,13 @@ class Warehouse(Protocol):
 
     def count(self, source: str, where: str | None) -> int:
         """Rows of an input under a filter. Raises `InputError`, also for a filter that is not valid SQL."""
+        ...
+
+    def within(self, source: str, dates: DateRange, where: str | None) -> str:
+        """The filter for those rows of ``where`` that lie in a range of dates; null dates lie in none.
+
+        Raises `InputError` for a column that is absent or holds no dates, and for a ``where`` that is no condition.
+        """
         ...
 
     def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:

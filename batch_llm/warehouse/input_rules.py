@@ -1,4 +1,4 @@
-"""What an input's key must be, in words.
+"""What an input's key and its date column must be, in words.
 
 Belongs here: the complaints, the same whatever the warehouse. Not here: finding out (each warehouse's freezing.py).
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from batch_llm.errors import InputError
 
-__all__ = ["EXAMPLES", "duplicate_key", "null_key"]
+__all__ = ["EXAMPLES", "duplicate_key", "no_dates", "null_key"]
 
 EXAMPLES = 5  # of rows with a bad key
 _EXAMPLE_CHARACTERS = 80
@@ -34,6 +34,14 @@ def duplicate_key(
         f"input {source!r}: the key ({', '.join(key)}) is not unique: {keys:,} keys stand in {rows:,} rows, "
         f"for example {_shown(key, examples)}. "
         "Name more columns in input.key that together are unique, or filter with input.where"
+    )
+
+
+def no_dates(source: str, column: str, kind: str) -> InputError:
+    """``kind``: the column's type, as the warehouse calls it."""
+    return InputError(
+        f"input {source!r}: the column {column!r} is {kind}, and dates are wanted (DATE, DATETIME or TIMESTAMP). "
+        "Name another column in schedule.column, or turn it into a date in a view and take that as the input"
     )
 
 

@@ -120,7 +120,17 @@ def _conditions(node: exp.Expression) -> Iterator[exp.Expression]:
     where = beside.args.get("where")
     for each in (where.this if where is not None else None, beside.args.get("on")):
         if each is not None:
-            yield from each.flatten() if isinstance(each, exp.And) else (each,)
+            yield from _joined_by_and(each)
+
+
+def _joined_by_and(condition: exp.Expression) -> Iterator[exp.Expression]:
+    """The conditions that all have to hold; brackets around some of them change nothing."""
+    bare = condition.unnest()
+    if not isinstance(bare, exp.And):
+        yield bare
+        return
+    yield from _joined_by_and(bare.left)
+    yield from _joined_by_and(bare.right)
 
 
 def _pruned(reading: Reading, read: Read, predicate: str) -> tuple[Part, ...]:

@@ -7,6 +7,7 @@ Belongs here: what is in tables. Not here: calls that fail (test_warehouse_bigqu
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from batch_llm.errors import InputError, OutputError, WarehouseError
-from batch_llm.warehouse.base import LLM_SCHEMA, Warehouse
+from batch_llm.warehouse.base import LLM_SCHEMA, DateRange, Warehouse
 from batch_llm.warehouse.bigquery import Options, open_client
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
@@ -43,6 +44,22 @@ def lab(bigquery: BigQueryServer, tmp_path: Path) -> BigQueryLab:
 
 
 # ---- inputs
+
+
+@pytest.mark.parametrize("cut", ["day", "TIMESTAMP_TRUNC(day, DAY)", "TIMESTAMP_TRUNC(day, MONTH)"])
+def test_a_range_of_dates_reads_only_its_partitions_of_the_input(lab: BigQueryLab, cut: str) -> None:
+    """By a dry run, of a table that lets nobody read it without such a filter; where it has months, a month."""
+    kind, made = ("DATE", "d") if cut == "day" else ("TIMESTAMP", "TIMESTAMP(d)")
+    options = "OPTIONS (require_partition_filter = TRUE)"
+    days = "UNNEST(GENERATE_DATE_ARRAY('2026-01-01', '2026-02-28')) AS d"
+    lab.execute(f"CREATE TABLE raw.texts (id STRING, text STRING, day {kind}) PARTITION BY {cut} {options}")
+    lab.execute(f"INSERT INTO raw.texts (id, text, day) SELECT CAST(d AS STRING), 'text', {made} FROM {days}")
+    row_bytes = len("2026-01-01") + 2 + len("text") + 2 + 8
+    warehouse = lab.warehouse
+    picked = warehouse.within("raw.texts", DateRange("day", date(2026, 1, 3), date(2026, 1, 4)), "id != 'x'")
+    asked = spec("r1", "raw.texts", where=picked)
+    assert warehouse.freeze_bytes(asked) == row_bytes * (31 if "MONTH" in cut else 1)
+    assert warehouse.freeze(asked).rows == 1
 
 
 @pytest.mark.parametrize("place", ["table", "file"])

@@ -113,6 +113,25 @@ class DagsterServer:
         assert data["__typename"] == "LaunchRunSuccess", data
         return str(data["run"]["runId"])
 
+    def backfill(self, asset: str, partitions: list[str]) -> None:
+        """Launch a backfill of an asset's partitions, as the UI's Materialize does."""
+        data = self.graphql(
+            """mutation($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) {
+                 __typename ... on PythonError { message } } }""",
+            p={"assetSelection": [{"path": [asset]}], "partitionNames": partitions},
+        )["launchPartitionBackfill"]
+        assert data["__typename"] == "LaunchBackfillSuccess", data
+
+    def command(self, *arguments: str) -> None:
+        """Run `dagster` with these arguments beside the server, on the same instance."""
+        subprocess.run(
+            [str(Path(sys.executable).with_name("dagster")), *arguments],
+            cwd=self.folder,
+            env={**os.environ, "DAGSTER_HOME": str(self.folder), "PYTHONWARNINGS": "ignore"},
+            check=True,
+            capture_output=True,
+        )
+
     def runs(self, job: str | None = None) -> list[dict[str, Any]]:
         """All runs, oldest first."""
         found: list[dict[str, Any]] = self.graphql(
@@ -169,6 +188,15 @@ class DagsterServer:
             k={"path": list(asset)},
         )["assetOrError"]
         return len(data.get("assetMaterializations", []))
+
+    def partitions(self, asset: str) -> set[str]:
+        """The partitions of an asset that were materialized."""
+        data = self.graphql(
+            """query($k: AssetKeyInput!) { assetOrError(assetKey: $k) { ... on Asset {
+                 assetMaterializations { partition } } } }""",
+            k={"path": [asset]},
+        )["assetOrError"]
+        return {each["partition"] for each in data.get("assetMaterializations", [])}
 
     def worker_pid(self, run_id: str) -> int | None:
         """The process that works on a run, once its step runs."""

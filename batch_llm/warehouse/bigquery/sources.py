@@ -135,10 +135,17 @@ def _pinned_at(table: bigquery.Table) -> datetime | None:
     return changed_at + timedelta(milliseconds=1)  # the time of the change is cut to milliseconds
 
 
-def check_where(jobs: Jobs, source: Source | TableName, where: str | None, refuse: type[ConfigurationError]) -> None:
+def check_where(
+    jobs: Jobs,
+    source: Source | TableName,
+    where: str | None,
+    refuse: type[ConfigurationError],
+    beside: str = "TRUE",
+) -> None:
     """That a user's filter is one boolean expression: nothing that closes its bracket, no second statement.
 
     In brackets "x GROUP BY y" is refused, without them "x) OR (y" is. BigQuery judges both, and runs neither.
+    ``beside``: a condition of our own that it will stand beside; some tables refuse to be read without it.
     """
     if where is None:
         return
@@ -147,7 +154,8 @@ def check_where(jobs: Jobs, source: Source | TableName, where: str | None, refus
         raise refuse(f"where: {where!r} must be one condition, as after WHERE")
     for condition in (enclosed(where), where):
         try:
-            jobs.dry_run(Query("where", statement("rows", columns="1", source=name, where=f"\n{condition}\n")))
+            judged = f"{beside} AND\n{condition}\n"
+            jobs.dry_run(Query("where", statement("rows", columns="1", source=name, where=judged)))
         except JobFailed as error:
             if error.failure.reason in _REFUSED_SQL:
                 raise refuse(f"where: {where!r} must be one condition, as after WHERE: {error.failure}") from None

@@ -13,6 +13,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.warehouse.base import (
+    DateRange,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -22,7 +23,17 @@ from batch_llm.warehouse.base import (
     TableInfo,
     Warehouse,
 )
-from batch_llm.warehouse.bigquery import freezing, outputs, promotion, publishing, slices, sources, tables, uploading
+from batch_llm.warehouse.bigquery import (
+    date_ranges,
+    freezing,
+    outputs,
+    promotion,
+    publishing,
+    slices,
+    sources,
+    tables,
+    uploading,
+)
 from batch_llm.warehouse.bigquery.connection import Connection, Options
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
@@ -72,6 +83,12 @@ class BigQueryWarehouse:
         if is_file(source):
             return self._files.count(source, where)
         return sources.count(self._jobs, source, where)
+
+    def within(self, source: str, dates: DateRange, where: str | None) -> str:
+        """See `Warehouse.within`."""
+        if is_file(source):
+            return self._files.within(source, dates, where)
+        return date_ranges.within(self._jobs, source, dates, where)
 
     def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """See `Warehouse.head`; no columns named means all."""

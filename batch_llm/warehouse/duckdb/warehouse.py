@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batch_llm.warehouse.base import (
+    DateRange,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -20,7 +21,7 @@ from batch_llm.warehouse.base import (
     StatusCounts,
     TableInfo,
 )
-from batch_llm.warehouse.duckdb import freezing, loading, outputs, promotion, publishing, sources
+from batch_llm.warehouse.duckdb import date_ranges, freezing, loading, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
 from batch_llm.warehouse.frozen_files import slice_path
 
@@ -53,6 +54,10 @@ class DuckDBWarehouse:
     def count(self, source: str, where: str | None) -> int:
         """See `Warehouse.count`."""
         return sources.count(self._database, source, where)
+
+    def within(self, source: str, dates: DateRange, where: str | None) -> str:
+        """See `Warehouse.within`."""
+        return date_ranges.within(self._database, source, dates, where)
 
     def head(self, source: str, columns: Sequence[str], where: str | None, rows: int) -> pa.Table:
         """See `Warehouse.head`; no columns named means all."""

@@ -302,7 +302,9 @@ jobs = st.fixed_dictionaries(
         "weight": st.floats(1e-6, 1e6),
         "slices": st.sampled_from([{"rows": 5}, {"target_minutes": 2.5}, {}]),
         "retries": st.fixed_dictionaries({}, optional={"attempts": st.integers(1, 20), "re_asks": st.integers(0, 10)}),
-        "schedule": st.sampled_from([{"cron": "0 6 * * *"}, {"cadence": "daily"}]),
+        "schedule": st.sampled_from(
+            [{"cron": "0 6 * * *"}, {"cadence": "weekly", "column": "x", "start": "2026-01-01"}]
+        ),
         "notify": st.just(["${env:X}"]),
         "freshness": st.sampled_from(["24h", "1d"]),
         "cache": st.sampled_from(["user", "off"]),

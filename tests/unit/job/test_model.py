@@ -81,6 +81,11 @@ def test_a_cron_that_is_none_is_refused(cron: str) -> None:
         ({"watch": {"tables": "x_*"}}, "give either `input.table` or `watch.tables`"),
         ({"slices": {"rows": 5, "target_minutes": 2}}, "give either `target_minutes` or `rows`"),
         ({"schedule": {}}, "give either `cron` or `cadence`"),
+        ({"schedule": {"cadence": "daily"}}, "`cadence` needs `column`"),
+        ({"schedule": {"cadence": "daily", "column": "day"}}, "`cadence` needs `column`"),
+        ({"schedule": {"cron": "0 6 * * *", "column": "day"}}, "`column` and `start` go with `cadence`"),
+        ({"schedule": {"cadence": "daily", "column": "day", "start": "1.1.2026"}}, "is no day such as 2026-01-01"),
+        ({"schedule": {"cadence": "monthly", "column": "day", "start": "2026-01-05"}}, "months begin on their first"),
         ({"notify": ["slack://x"]}, "must be a reference"),
     ],
 )

@@ -160,13 +160,44 @@ def test_missing_columns_are_told_by_their_use_with_the_nearest_name() -> None:
         ({"lane": "flex"}, ("lane",)),
         ({"lane": "batch"}, ("lane",)),
         ({"deadline": "24h"}, ("deadline",)),
-        ({"schedule": {"cadence": "daily"}}, ("schedule", "cadence")),
     ],
 )
 def test_what_has_not_landed_is_refused_by_field(changes: dict[str, Any], path: tuple[str, ...]) -> None:
     problems = not_yet_available(job(**changes))
     assert [problem.path for problem in problems] == [path]
     assert "not yet available" in problems[0].reason
+
+
+DAILY = {"cadence": "daily", "column": "day", "start": "2026-01-01"}
+
+
+def test_a_cadence_is_refused_with_what_it_does_not_go_with() -> None:
+    assert told(schedule=DAILY) == {}
+    assert "use `upsert`" in told(schedule=DAILY, output__mode="replace")["output", "mode"]
+    watched = {"schedule": DAILY, "input": {"key": ["id"]}, "watch": {"tables": "raw.reports_*"}}
+    assert "does not go with `schedule.cadence`" in told(**watched)["watch",]
+
+
+@pytest.mark.parametrize(
+    ("partition", "cadence", "reason"),
+    [
+        ("2026-01-03", None, "goes with `schedule.cadence`"),
+        ("3.1.2026", "daily", "is no day such as 2026-01-03"),
+        ("2025-12-31", "daily", "before the first partition, schedule.start: 2026-01-01"),
+        ("2026-01-03", "weekly", "begins no partition; it lies in the weekly partition 2026-01-01"),
+        ("2026-02-03", "monthly", "begins no partition; it lies in the monthly partition 2026-02-01"),
+    ],
+)
+def test_a_partition_that_is_none_is_told_with_the_nearest(partition: str, cadence: str | None, reason: str) -> None:
+    changes = {} if cadence is None else {"schedule": {**DAILY, "cadence": cadence}}
+    assert reason in told(input__partition=partition, **changes)["input", "partition"]
+
+
+def test_a_missing_date_column_is_told_with_the_nearest() -> None:
+    problems = missing_columns(job(schedule=DAILY), {"text"}, ["id", "days", "text"])
+    assert [(problem.path, problem.reason) for problem in problems] == [
+        (("schedule", "column"), "the input has no column 'day'; did you mean 'days'?")
+    ]
 
 
 def test_what_has_landed_is_not_refused() -> None:

@@ -102,6 +102,17 @@ def test_a_watching_job_works_on_one_run_per_table_oldest_first() -> None:
     assert requested_records(watching, [newer, RECORD]) == [RECORD, newer]
 
 
+def test_a_job_with_date_partitions_works_on_one_run_per_partition_oldest_first() -> None:
+    daily = job(schedule={"cadence": "daily", "column": "day", "start": "2026-01-01"})
+
+    def over(day: str | None, run_id: str) -> RunRecord:
+        return replace(RECORD, run_id=run_id, job={"name": "tone", "input": {"partition": day}})
+
+    newest_first = [over("2026-01-02", "c"), over("2026-01-01", "b"), over("2026-01-01", "a"), over(None, "before")]
+    assert [record.run_id for record in requested_records(daily, newest_first)] == ["b", "c"]
+    assert [record.run_id for record in requested_records(job(), newest_first)] == ["before"]
+
+
 def test_runs_take_turns() -> None:
     first, second = (
         [dg.RunRequest(run_key=f"{name}{n}") for n in range(count)] for name, count in (("a", 3), ("b", 1))
