@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from google.cloud import bigquery
 from batch_llm.config.settings import Settings
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery import client_for, emulator_of, reader_for
+from batch_llm.warehouse.bigquery.failures import Failure
 
 __all__ = ["DATASET_RIGHTS", "JOB_RIGHTS", "READ_RIGHT", "check_bigquery"]
 
@@ -172,5 +173,4 @@ def _refused(name: str, error: Exception, emulator: str | None) -> str:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:200] + ".."
+    return str(replace(Failure.of(error), advice=""))  # never the exception's own text: a proxy's password may be in it

@@ -15,7 +15,7 @@ from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import Mode
 from batch_llm.warehouse.refs import LIVE_SUFFIX, is_file, listed
 
-__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "refuse_foreign", "refuse_taken"]
+__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "refuse_taken"]
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
@@ -107,9 +107,3 @@ def refuse_taken(table: str, kind: str, columns: Collection[str], *, replace: bo
             f"table {table!r} is there already; give another name, or ask to replace it (`--replace`; from Python "
             "`replace=True`)"
         )
-
-
-def refuse_foreign(columns: Mapping[str, str], place: str) -> None:
-    """Raise `OutputError` for a table or file that is not ours."""
-    if "llm_request_hash" not in columns:
-        raise OutputError(f"output {place!r} was not made by batch_llm (it has no column llm_request_hash)")

@@ -3,7 +3,8 @@
 Belongs here: which columns and partitions are read, the sums. Not here: running statements.
 DML that updates or deletes is billed for what it reads and, again, for all columns of the target. A column is read when
 its name stands anywhere in the statement (or a `*` does); a partition is left out when a condition on the partitioning
-column alone, in the WHERE or ON beside the table, holds for none of its rows.
+column alone, in the WHERE or ON beside the table or beside a view over it, holds for none of its rows. (A view is taken
+for one that hands the column on as it is.)
 Sources (read 2026-11-28): https://cloud.google.com/bigquery/pricing#on_demand_pricing,
 https://cloud.google.com/bigquery/docs/querying-partitioned-tables,
 https://cloud.google.com/bigquery/docs/reference/standard-sql/dml-syntax#on-demand-query-size-calculation
@@ -26,6 +27,8 @@ __all__ = ["bill"]
 
 MIN_BILLED_BYTES = 10 * 1024 * 1024  # of each table
 ROUNDED_TO_BYTES = 1024 * 1024
+MAX_REFERENCED = 50  # tables that a job lists
+# Source: https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2 (read 2026-11-29)
 
 
 def bill(reading: Reading, job: Job, statement: exp.Expression, kind: str) -> None:
@@ -40,7 +43,7 @@ def bill(reading: Reading, job: Job, statement: exp.Expression, kind: str) -> No
         raise ApiError(
             "bytesBilledLimitExceeded", f"Query exceeded limit for bytes billed: {most}. {billed} or higher required."
         )
-    refs = sorted({each.table.ref for each in reading.reads})
+    refs = sorted({each.table.ref for each in reading.reads})[:MAX_REFERENCED]
     slot_ms = str(1 + processed // 1_000_000)
     job.statistics |= {
         "statementType": kind,
@@ -98,12 +101,11 @@ def _partition_predicate(read: Read, reading: Reading) -> str | None:
     if cut is None or cut.column is None:
         return None
     found = []
-    for condition in _conditions(read.node):
+    nodes = (read.node, *read.through)
+    names = {"", *(node.alias_or_name for node in nodes)}
+    for condition in (each for node in nodes for each in _conditions(node)):
         columns = list(condition.find_all(exp.Column))
-        own = all(
-            each.name.lower() == (cut.column or "").lower() and each.table in ("", read.node.alias_or_name)
-            for each in columns
-        )
+        own = all(each.name.lower() == (cut.column or "").lower() and each.table in names for each in columns)
         if columns and own and condition.find(exp.Query) is None:
             plain = condition.copy()
             for each in plain.find_all(exp.Column):

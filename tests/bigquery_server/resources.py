@@ -29,7 +29,7 @@ __all__ = [
 
 TABLE_PROPERTIES = (
     "description", "friendlyName", "labels", "expirationTime", "requirePartitionFilter", "maxStaleness",
-    "encryptionConfiguration", "defaultCollation", "resourceTags",
+    "encryptionConfiguration", "defaultCollation", "resourceTags", "externalDataConfiguration",
 )  # fmt: skip
 DATASET_PROPERTIES = (
     "description", "friendlyName", "labels", "defaultTableExpirationMs", "defaultPartitionExpirationMs", "access",
@@ -97,7 +97,7 @@ def table_json(table: Table) -> dict[str, Any]:
         **_both(table),
         **table.properties,
     }
-    if table.view is None:
+    if told["type"] == "TABLE":
         told |= {"numRows": str(table.now.rows), "numBytes": str(table.now.bytes), "numLongTermBytes": "0"}
     if table.streamed_ms is not None:
         told["streamingBuffer"] = {"estimatedRows": "1", "oldestEntryTime": str(table.streamed_ms)}
@@ -117,7 +117,7 @@ def _both(table: Table) -> dict[str, Any]:
     told: dict[str, Any] = {
         "id": str(ref),
         "tableReference": {"projectId": ref.project, "datasetId": ref.dataset, "tableId": ref.table},
-        "type": "TABLE" if table.view is None else "VIEW",
+        "type": _type(table),
         "creationTime": str(table.created_ms),
     }
     if table.partitioning is not None:
@@ -127,6 +127,12 @@ def _both(table: Table) -> dict[str, Any]:
     if table.view is not None:
         told["view"] = {"query": table.view, "useLegacySql": False}
     return told
+
+
+def _type(table: Table) -> str:
+    if table.view is not None:
+        return "VIEW"
+    return "EXTERNAL" if "externalDataConfiguration" in table.properties else "TABLE"
 
 
 def said_of(body: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tests.bigquery_server.errors import ApiError, invalid, not_found
 from tests.bigquery_server.files_schema import arrow_of
 from tests.bigquery_server.paging import read_token, token_of
 from tests.bigquery_server.partitions import UNPARTITIONED
+from tests.bigquery_server.permissions import need_all_rows
 from tests.bigquery_server.schema import Schema
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Part, Version, select_of, whole
@@ -75,6 +76,9 @@ def list_rows(state: State, call: Call) -> Reply:
     table = state.catalog.table(ref)
     if table.view is not None:
         raise invalid(f"Cannot list a table of type VIEW: {ref}")
+    if "externalDataConfiguration" in table.properties:
+        raise invalid(f"Cannot list a table of type EXTERNAL: {ref}")
+    need_all_rows(state, ref.whole, "Listing rows")
     version, start = _place(table, call)
     parts = version.parts
     if ref.partition is not None:

@@ -21,4 +21,5 @@ class Settings:
     page_bytes: int = 10_000_000  # a page of rows is not larger than this
     read_message_bytes: int = 1_000_000  # a message of the Storage Read API has so many, roughly; one row at least
     read_streams: int = 2  # of a session that leaves their number to the server
+    secured_tables: tuple[str, ...] = ()  # "dataset.table": with row access policies, all of its rows for the caller
     missing_permissions: tuple[str, ...] = ()  # e.g. "bigquery.tables.updateData"

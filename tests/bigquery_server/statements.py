@@ -21,8 +21,8 @@ from tests.bigquery_server.catalog import DatasetRef, Table, TableRef
 from tests.bigquery_server.errors import ApiError, invalid_query
 from tests.bigquery_server.functions import rewritten
 from tests.bigquery_server.parameters import Parameters
-from tests.bigquery_server.permissions import need_query
-from tests.bigquery_server.schema import Schema, fields_of_duckdb
+from tests.bigquery_server.permissions import need_all_rows, need_query
+from tests.bigquery_server.schema import Schema, fields_of_duckdb, quoted
 from tests.bigquery_server.state import State
 from tests.bigquery_server.storage import Version, select_of
 
@@ -40,6 +40,7 @@ class Read:
     version: Version
     node: exp.Table  # where it stands in the statement
     view: exp.Expression | None  # the query of the view that reads it
+    through: tuple[exp.Table, ...] = ()  # where the views stand that lead to it
     rewritten: bool = False  # all of it is read, as DML that updates or deletes does with its target
 
 
@@ -56,6 +57,7 @@ class Reading:
     special: bool = False  # reads INFORMATION_SCHEMA or __TABLES__
     depth: int = 0
     view: exp.Expression | None = None  # whose query this is
+    through: tuple[exp.Table, ...] = ()  # where it and the views around it stand
 
     def sql(self, statement: exp.Expression) -> str:
         """The statement for DuckDB, its tables replaced by what they hold."""
@@ -111,7 +113,27 @@ class Reading:
         )
         for key in ("joins", "pivots", "laterals"):
             replacement.set(key, node.args.get(key))
+        scope = node.find_ancestor(exp.Select)
         node.replace(replacement)
+        if scope is not None:
+            self._whole_rows(scope, alias, select)
+
+    def _whole_rows(self, scope: exp.Select, alias: str, select: str) -> None:
+        """A table's name stands for its row, also where a column is called the same; DuckDB prefers the column.
+
+        Source: https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, its tests of name scoping:
+        "Range variables take precedence over columns with the same name" (read 2026-11-29). Not known here of
+        subqueries and CTEs in FROM, and not inside a subquery.
+        """
+        meant = [each for each in _own_columns(scope) if not each.table and each.name.lower() == alias.lower()]
+        names = self.state.storage.describe(select)[0] if meant else []
+        if alias.lower() not in {each.lower() for each in names}:
+            return
+        table = quoted(alias)
+        row = f"struct_pack({', '.join(f'{quoted(each)} := {table}.{quoted(each)}' for each in names)})"
+        for each in meant:
+            whole: exp.Expression = _Verbatim(this=row)
+            each.replace(exp.alias_(whole, each.name, quoted=True) if each.parent is scope else whole)
 
     def _content(self, node: exp.Table, origin: exp.Table) -> tuple[str, str]:
         special = information_schema.view_of(node, self)
@@ -121,20 +143,21 @@ class Reading:
         ref = table_ref(node, self)
         table = self.find(ref)
         if table.view is not None:
-            return self._view(table), ref.table
+            return self._view(table, origin), ref.table
         version = table.now
         asked = node.args.get("version")
         if asked is not None:
+            need_all_rows(self.state, ref, "Time travel")
             version = self.state.catalog.as_of(table, self.moment_us(asked.expression))
-        need_query(self.state, str(ref), self.location)
+        need_query(self.state, ref, self.location, by_view=self.depth > 0)
         if len(version.parts) > MAX_PARTS:
             same = self.state.storage.compacted(version)
             self.state.catalog.rewrite(table, version, same)
             version = same
-        self.reads.append(Read(table, version, origin, self.view))
+        self.reads.append(Read(table, version, origin, self.view, self.through))
         return select_of(version.parts, version.schema), ref.table
 
-    def _view(self, table: Table) -> str:
+    def _view(self, table: Table, origin: exp.Table) -> str:
         if self.depth >= MAX_VIEW_DEPTH:
             raise invalid_query("Within a view, references to other views are nested too deeply (at most 16)")
         query = parsed(table.view or "")[0]
@@ -147,6 +170,7 @@ class Reading:
             self.reads,
             depth=self.depth + 1,
             view=query,
+            through=(*self.through, origin),
         )
         return inner.sql(query)
 
@@ -185,6 +209,11 @@ def _tables(statement: exp.Expression) -> Iterator[exp.Table]:
         named = isinstance(node.this, exp.Identifier)
         if named and not (not node.db and node.name.lower() in ctes):
             yield node
+
+
+def _own_columns(scope: exp.Select) -> list[exp.Column]:
+    """The columns that a SELECT itself names, not those of its subqueries."""
+    return [each for each in scope.find_all(exp.Column) if each.find_ancestor(exp.Select) is scope]
 
 
 def table_ref(node: exp.Table, reading: Reading) -> TableRef:

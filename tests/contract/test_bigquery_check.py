@@ -72,6 +72,15 @@ def test_nobody_there_names_the_address(settings: Settings) -> None:
         check_bigquery(replace(settings, bigquery_endpoint="http://127.0.0.1:9"))
 
 
+@pytest.mark.parametrize("proxy", ["http://me:hunter2@proxy:80a80", "http://me:hunter2@[proxy", "http://me:hunter2/@a"])
+def test_a_proxys_password_is_not_shown(settings: Settings, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    """An address that cannot be read is named whole by the library that reads it."""
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(WarehouseError, match="could not be reached") as refused:
+        check_bigquery(replace(settings, bigquery_endpoint="http://bigquery.invalid:1"))
+    assert "hunter" not in str(refused.value)
+
+
 def test_without_credentials_the_command_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BIGQUERY_EMULATOR_HOST", raising=False)
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json")

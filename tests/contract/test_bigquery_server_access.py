@@ -143,6 +143,38 @@ def test_a_permission_that_is_missing(
     call(bq)
 
 
+def test_a_view_may_read_what_its_reader_may_not(bq: BigQueryLab) -> None:
+    """In one dataset alone; what it reads is still told of the job.
+
+    Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/authorized-views
+    """
+    bq.client.create_dataset("hidden")
+    bq.load("t", IDS)
+    bq.query("CREATE TABLE hidden.t AS SELECT * FROM d.t")
+    bq.query("CREATE VIEW d.seen AS SELECT * FROM hidden.t")
+    bq.server.configure(missing_permissions=[f"bigquery.tables.{right} on hidden" for right in ("get", "getData")])
+    assert bq.ask("SELECT COUNT(*) FROM d.seen") == [(2,)]
+    assert [str(each) for each in bq.query("SELECT * FROM d.seen").referenced_tables] == [
+        f"{bq.server.project}.hidden.t"
+    ]
+    with refused(Forbidden, "accessDenied", "permission to query table"):
+        bq.ask("SELECT * FROM hidden.t")
+    with refused(Forbidden, "accessDenied", "bigquery.tables.get denied"):
+        bq.client.get_table("hidden.t")
+    assert bq.client.get_table("d.t").num_rows == 2
+
+
+def test_a_table_with_row_access_policies_has_no_history_and_no_list(bq: BigQueryLab) -> None:
+    """Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/using-row-level-security-with-features"""
+    bq.load("t", IDS)
+    bq.server.configure(secured_tables=["d.t"])
+    assert bq.ask("SELECT COUNT(*) FROM d.t") == [(2,)]
+    with refused(Forbidden, "accessDenied", "Time travel on table"):
+        bq.query("SELECT * FROM d.t FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP()", dry_run=True)
+    with refused(Forbidden, "accessDenied", "has had) row access policies"):
+        bq.rows("t")
+
+
 def test_permissions_can_be_asked_for(bq: BigQueryLab) -> None:
     table = bq.create("t", "id INT64")
     bq.server.configure(missing_permissions=["bigquery.tables.updateData"])

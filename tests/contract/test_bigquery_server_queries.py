@@ -52,6 +52,21 @@ def test_values_as_text(bq: BigQueryLab) -> None:
         bq.ask("SELECT CAST(b'\\xff' AS STRING)")
 
 
+def test_a_tables_name_is_its_row_before_it_is_a_column(bq: BigQueryLab) -> None:
+    """Whatever the case, with an alias as without; under another alias the column is meant.
+
+    Source (read 2026-11-29): https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, name scoping
+    """
+    bq.load("text", NUMBERS)
+    row = {"id": 1, "text": "a"}
+    assert bq.ask("SELECT text FROM d.text WHERE id = 1") == [(row,)]
+    assert bq.ask("SELECT Text AS t, text.text AS column FROM d.text WHERE text.id = 1") == [(row, "a")]
+    assert bq.ask("SELECT id FROM d.text AS id WHERE id.id = 1") == [(row,)]
+    assert bq.ask("SELECT text FROM d.text AS t WHERE id = 1") == [("a",)]
+    with refused(BadRequest, "invalidQuery"):
+        bq.ask("SELECT id FROM d.text WHERE text = 'a'")
+
+
 def test_rows_of_a_table_that_is_gone(bq: BigQueryLab) -> None:
     """Neither the next page nor a query reads it, nor another table in its place."""
     bq.load("t", pa.table({"id": list(range(10))}))
@@ -192,6 +207,26 @@ def test_create_as_select_into_a_range(bq: BigQueryLab) -> None:
     assert bq.client.get_table(bq.ref("t")).range_partitioning == bigquery.RangePartitioning(
         bigquery.PartitionRange(start=0, end=4, interval=1), field="slice"
     )
+
+
+def test_a_filter_beside_a_view_is_one_of_its_tables(bq: BigQueryLab) -> None:
+    """Also where the table asks for one; without it a dry run is refused as well."""
+    bq.query("CREATE TABLE d.t (id INT64, day DATE) PARTITION BY day OPTIONS (require_partition_filter = TRUE)")
+    bq.query("INSERT INTO d.t (id, day) VALUES (1, DATE '2026-01-01'), (2, DATE '2026-01-02')")
+    bq.query("CREATE VIEW d.one AS SELECT * FROM d.t")
+    bq.query("CREATE VIEW d.two AS SELECT * FROM d.one")
+    assert bq.ask("SELECT id FROM d.two WHERE day = DATE '2026-01-02'") == [(2,)]
+    assert bq.query("SELECT id FROM d.two AS v WHERE v.day = DATE '2026-01-02'").total_bytes_processed == 16
+    with refused(BadRequest, "invalidQuery", "without a filter over column(s) 'day'"):
+        bq.query("SELECT id FROM d.two WHERE id = 1", dry_run=True)
+
+
+def test_a_job_lists_fifty_of_the_tables_it_reads(bq: BigQueryLab) -> None:
+    """Source (read 2026-11-29): https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2"""
+    for number in range(51):
+        bq.create(f"t{number}", "id INT64")
+    job = bq.query(" UNION ALL ".join(f"SELECT id FROM d.t{number}" for number in range(51)), dry_run=True)
+    assert len(job.referenced_tables) == 50
 
 
 def test_a_script_runs_its_statements_in_order(bq: BigQueryLab) -> None:

@@ -290,6 +290,17 @@ def test_a_view_is_read_by_queries_only(bq: BigQueryLab) -> None:
         bq.query("DELETE FROM d.v WHERE TRUE")
 
 
+def test_an_external_table_tells_nothing_of_its_files(bq: BigQueryLab) -> None:
+    """Neither rows nor bytes; it cannot be listed."""
+    table = bigquery.Table(bq.ref("outside"), [bigquery.SchemaField("id", "INT64")])
+    table.external_data_configuration = bigquery.ExternalConfig("PARQUET")
+    bq.client.create_table(table)
+    found = bq.client.get_table(bq.ref("outside"))
+    assert (found.table_type, found.num_rows, found.num_bytes) == ("EXTERNAL", None, None)
+    with refused(BadRequest, "invalid", "Cannot list a table of type EXTERNAL"):
+        list(bq.client.list_rows(found))
+
+
 def test_a_view_of_what_is_not_there(bq: BigQueryLab) -> None:
     view = bigquery.Table(bq.ref("v"))
     view.view_query = "SELECT * FROM d.none"

@@ -7,6 +7,7 @@ crashes, repetition, memory (test_warehouse_durability.py), what only one implem
 
 from __future__ import annotations
 
+from dataclasses import fields
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,15 @@ def test_counts_are_those_of_the_stored_rows(warehouse: Warehouse) -> None:
         1: StatusCounts(1, 0, 0, 1, 0, 0, 10, 3, None, 0),
     }
     assert warehouse.published("another") == {}
+
+
+def test_answers_may_be_called_as_our_counters_are(warehouse: Warehouse) -> None:
+    """No column of a job gets in the way of counting its rows."""
+    names = [*(field.name for field in fields(StatusCounts)), "ours", "stored", "all_rows"]
+    schema = pa.schema([*OUTPUT_SCHEMA, *(pa.field(name, pa.string()) for name in names)])
+    rows = [{**row, **dict.fromkeys(names, "x")} for row in output_rows("r1", 0, {"a": "ok", "b": "failed"})]
+    warehouse.publish("r1", 0, batches(rows, schema), schema)
+    assert warehouse.published("r1") == {0: StatusCounts(2, 1, 1, 0, 0, 4, 20, 6, Decimal("0.000000125"), 1)}
 
 
 def test_rows_of_another_slice_are_refused(warehouse: Warehouse) -> None:
@@ -234,6 +244,41 @@ def test_an_output_that_cannot_take_the_rows_is_refused(
     warehouse.promote("r1", output, KEY, "upsert")
     with pytest.raises(OutputError, match=complaint):
         warehouse.ensure(output, schema, key)
+
+
+def _as_other_answers(run_id: str, key: str, column: pa.Field, value: Any) -> tuple[list[dict[str, Any]], pa.Schema]:
+    schema = OUTPUT_SCHEMA.append(column)
+    return [{**row, column.name: value} for row in output_rows(run_id, 0, {key: "ok"})], schema
+
+
+def test_runs_with_other_columns_that_began_before_the_output_both_get_in(warehouse: Warehouse, output: str) -> None:
+    """Neither saw the other's columns when it began; each output row has those of its run."""
+    runs = {"r1": ("a", pa.field("one", pa.int64()), 1), "r2": ("b", pa.field("two", pa.float64()), 0.5)}
+    for run_id, made in runs.items():
+        rows, schema = _as_other_answers(run_id, *made)
+        warehouse.ensure(output, schema, KEY)
+        warehouse.publish(run_id, 0, batches(rows, schema), schema)
+    for run_id in runs:
+        warehouse.promote(run_id, output, KEY, "upsert")
+    found = [row for batch in warehouse.rows(output, columns=["id", "one", "two"]) for row in batch.to_pylist()]
+    assert sorted(found, key=lambda row: row["id"]) == [
+        {"id": "a", "one": 1, "two": None},
+        {"id": "b", "one": None, "two": 0.5},
+    ]
+
+
+def test_runs_that_do_not_go_together_are_told_so_at_the_second_promotion(warehouse: Warehouse, output: str) -> None:
+    """Both began before there was an output. The first one's rows stay, nothing of the second is bent into them."""
+    for run_id, kind in (("r1", pa.int64()), ("r2", pa.float64())):
+        rows, schema = _as_other_answers(run_id, run_id, pa.field("score", kind), 1)
+        warehouse.ensure(output, schema, KEY)
+        warehouse.publish(run_id, 0, batches(rows, schema), schema)
+    warehouse.promote("r1", output, KEY, "upsert")
+    with pytest.raises(OutputError, match=r"'score' is (BIGINT|INT64) there and would be (DOUBLE|FLOAT64)"):
+        warehouse.promote("r2", output, KEY, "upsert")
+    with pytest.raises(OutputError, match=r"the job's key is \(id, answer\), but its key is \(id\)"):
+        warehouse.promote("r1", output, ("id", "answer"), "upsert")
+    assert set(stored(warehouse, output)) == {"r1"}
 
 
 def test_somebody_elses_table_is_refused(lab: Lab, tmp_path: Path) -> None:

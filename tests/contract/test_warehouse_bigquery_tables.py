@@ -7,7 +7,7 @@ Belongs here: what is in tables. Not here: calls that fail (test_warehouse_bigqu
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,6 @@ import pytest
 from batch_llm.errors import InputError, OutputError, WarehouseError
 from batch_llm.warehouse.base import LLM_SCHEMA, DateRange, Warehouse
 from batch_llm.warehouse.bigquery import Options, open_client
-from batch_llm.warehouse.bigquery.connection import Connection
-from batch_llm.warehouse.bigquery.jobs import Jobs, Query
-from batch_llm.warehouse.bigquery.names import Dataset
-from batch_llm.warehouse.bigquery.sources import opened
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 from tests.bigquery_server.process import BigQueryServer, Fault
 from tests.contract.bigquery_warehouse_lab import hasty, on_another_machine, read_all
@@ -78,6 +74,16 @@ def test_another_machine_reads_the_same_slices(lab: BigQueryLab, tmp_path: Path,
     ours, theirs = (next(each.read(frozen, 0)).schema for each in (here, there))
     assert ours == theirs
     assert sorted(row["id"] for row in read_all(there, frozen)) == table["id"].to_pylist()
+
+
+def test_a_files_slices_stay_partitions_whatever_a_load_replaces(lab: BigQueryLab, tmp_path: Path) -> None:
+    """Each load says how the table that it replaces is cut."""
+    frozen = lab.warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(8))))
+    with open_client(lab.project) as client:
+        loads = [job for job in client.list_jobs() if job.job_type == "load"]
+        tables = [client.get_table(f"{lab.project}.tables.batch_llm_{name}_r1") for name in ("files", "work")]
+    assert [each.range_partitioning.field for each in (*loads, *tables)] == ["_slice"] * 4
+    assert len(frozen.slices) == 2
 
 
 def test_earlier_answers_are_found_on_another_machine(lab: BigQueryLab, tmp_path: Path) -> None:
@@ -179,37 +185,6 @@ def test_a_key_may_be_of_any_scalar_type(lab: BigQueryLab, kind: str) -> None:
     assert sum(batch.num_rows for batch in lab.warehouse.prior(frozen, 0, "tone", ["r1"])) == 4
 
 
-def test_the_version_of_a_view_changes_with_the_tables_below_it(lab: BigQueryLab) -> None:
-    lab.put("raw.texts", input_table(3))
-    lab.execute("CREATE VIEW seen AS SELECT * FROM raw.texts")
-    before = lab.warehouse.source("seen").version
-    assert lab.warehouse.source("seen").version == before
-    lab.execute("UPDATE raw.texts SET text = 'z' WHERE id = 'k00000'")
-    assert lab.warehouse.source("seen").version != before
-
-
-def test_what_is_frozen_is_what_the_version_means(lab: BigQueryLab) -> None:
-    """A table that changes after it was looked at is read as it was then."""
-    lab.put("raw.texts", input_table(3))
-    connection = Connection(Dataset(lab.project, "tables"), partial(open_client, lab.project), lab.options)
-    jobs = Jobs(connection, lab.home)
-    source = opened(jobs, "raw.texts")
-    lab.execute("DELETE FROM raw.texts WHERE id = 'k00000'")
-    job = jobs.run(Query("x", f"SELECT COUNT(*) FROM {source.name.sql} {source.pinned}"))
-    assert [row[0] for row in job.result()] == [3]
-    assert lab.warehouse.count("raw.texts", None) == 2
-
-
-def test_tables_of_other_datasets_and_projects_have_full_names(bigquery: BigQueryServer, lab: BigQueryLab) -> None:
-    other = replace(lab, home=lab.home.parent / "another")
-    other.put("raw.theirs", input_table(2))
-    ref = f"{other.project}.raw.theirs"
-    assert lab.warehouse.count(ref, None) == 2
-    assert [info.ref for info in lab.warehouse.tables(f"{other.project}.raw.the*")] == [ref]
-    assert [info.ref for info in lab.warehouse.tables(f"{other.project}.r*.the*")] == [ref]
-    assert list(lab.warehouse.tables("absent.*")) == []
-
-
 def test_a_missing_part_of_a_slice_is_noticed(lab: BigQueryLab, tmp_path: Path) -> None:
     """Nothing is read from a slice that did not come whole."""
     lab.put("raw.texts", input_table(8))
@@ -262,6 +237,16 @@ def test_a_column_that_somebody_else_changed_meanwhile_is_looked_at_again(
     assert "added" in next(warehouse.rows("tone")).schema.names
 
 
+@pytest.mark.parametrize("name", ["results.tone#2", "results.tone?x=1", "results.ton%65"])
+def test_a_name_that_leads_to_another_table_is_refused(lab: BigQueryLab, name: str) -> None:
+    """In a call's address it would be cut short, or read as another one."""
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+    with pytest.raises(OutputError, match="neither a table"):
+        lab.warehouse.ensure(name, OUTPUT_SCHEMA.append(pa.field("more", pa.string())), KEY)
+    assert "more" not in next(lab.warehouse.rows("results.tone")).schema.names
+
+
 def test_a_dataset_that_is_not_there_is_said_with_the_command_that_makes_it(warehouse: Warehouse) -> None:
     with pytest.raises(OutputError, match=r"no BigQuery dataset p\w+\.absent; make it: `bq --location=US mk --dataset"):
         warehouse.ensure("absent.tone", OUTPUT_SCHEMA, KEY)
@@ -280,6 +265,38 @@ def test_columns_that_bigquery_cannot_have_are_refused_before_any_call(
 ) -> None:
     with pytest.raises(OutputError, match=complaint):
         warehouse.ensure("tone", OUTPUT_SCHEMA.append(column), KEY)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_is_paid_for_outlives_the_datasets_default_expiry(
+    bigquery: BigQueryServer, lab: BigQueryLab, *, killed: bool
+) -> None:
+    """Published rows and outputs, also those of a process that was killed before it could say so."""
+    day_ms = 86_400_000
+    with open_client(lab.project) as client:
+        for name in ("tables", "results"):
+            dataset = client.get_dataset(f"{lab.project}.{name}")
+            dataset.default_table_expiration_ms = day_ms
+            client.update_dataset(dataset, ["default_table_expiration_ms"])
+    if killed:
+        bigquery.faults(Fault("tables.patch", status=403, reason="accessDenied"))
+        with pytest.raises(WarehouseError):
+            publish(lab.warehouse, "r1", 0, {"a": "ok"})
+        bigquery.faults(Fault("tables.patch", status=403, reason="accessDenied", calls=(2,)))
+        publish(lab.warehouse, "r1", 0, {"a": "ok"})
+        with pytest.raises(WarehouseError):
+            lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+        bigquery.faults()
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+    bigquery.advance(2 * day_ms / 1000)
+    assert stored(lab.warehouse, "run:r1") == stored(lab.warehouse, "results.tone") == {"a": ("ok", "a")}
+    with open_client(lab.project) as client:
+        output = client.get_table(f"{lab.project}.results.tone")
+        output.expires = datetime.now(UTC) + timedelta(days=9)
+        client.update_table(output, ["expires"])
+        lab.warehouse.promote("r1", "results.tone", KEY, "upsert")
+        assert client.get_table(f"{lab.project}.results.tone").expires is not None
 
 
 def test_an_output_is_clustered_by_its_key_and_published_rows_by_slice(lab: BigQueryLab) -> None:

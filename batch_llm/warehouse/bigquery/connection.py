@@ -19,10 +19,23 @@ from batch_llm.warehouse.bigquery.failures import FAILURES, Failure
 from batch_llm.warehouse.bigquery.names import Dataset, TableName
 from batch_llm.warehouse.bigquery.patience import Patience
 
-__all__ = ["ANSWER_S", "Connection", "Options", "Statement"]
+__all__ = ["ACCESS_DENIED", "ANSWER_S", "CallFailed", "Connection", "Options", "Statement"]
 
 ANSWER_S = 60.0  # for one request; a connection that died without a word must not hang
+ACCESS_DENIED = "accessDenied"  # BigQuery's word for a right that is missing, as against quotas, which are 403 too
 WORK_DAYS = 30.0
+
+
+class CallFailed(WarehouseError):
+    """A call that is no job was refused, or nobody answered.
+
+    Attributes:
+        failure: What BigQuery said.
+    """
+
+    def __init__(self, message: str, failure: Failure) -> None:
+        super().__init__(message)
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +117,7 @@ class Connection:
         return self._location
 
     def told(self, what: str) -> _Told:
-        """A block whose failures become a `WarehouseError` that begins with ``what``."""
+        """A block whose failures become a `CallFailed` that begins with ``what``."""
         return _Told(what)
 
     def table(self, name: TableName) -> bigquery.Table | None:
@@ -114,6 +127,15 @@ class Connection:
                 return self.client.get_table(name.path, retry=self.retry, timeout=ANSWER_S)
             except api.NotFound:
                 return None
+
+    def visible(self, name: TableName) -> bigquery.Table | None:
+        """A table or view as it is now; None also when this account may not look at it."""
+        try:
+            return self.table(name)
+        except CallFailed as error:
+            if error.failure.reason != ACCESS_DENIED:
+                raise
+            return None
 
     def has_dataset(self, name: TableName) -> bool:
         """Whether the dataset of a table exists."""
@@ -144,9 +166,24 @@ class Connection:
         return [TableName(dataset.project, dataset.dataset, name) for name in fitting]
 
     def make(self, table: bigquery.Table) -> None:
-        """Make a table; one that is there already stays as it is."""
+        """Make a table; one that is there already stays as it is. Without an expiry of its own it never expires."""
         with self.told(f"BigQuery table {table.full_table_id or table.table_id}"):
-            self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=ANSWER_S)
+            made = self.client.create_table(table, exists_ok=True, retry=self.retry, timeout=ANSWER_S)
+        if table.expires is None:
+            self.keep(made)
+
+    def keep(self, table: bigquery.Table) -> None:
+        """Take away a table's expiry: a dataset may give one to each new table, whatever is in it.
+
+        Source: https://cloud.google.com/dotnet/docs/reference/Google.Cloud.BigQuery.V2/latest, SetExpirationTime of
+        TableExtensions (read 2026-11-29)
+        """
+        standing: bigquery.Table | None = table
+        while standing is not None and standing.expires is not None:
+            standing.expires = None
+            if self.change(standing, ["expires"]):
+                return
+            standing = self.table(TableName(table.project, table.dataset_id, table.table_id))
 
     def change(self, table: bigquery.Table, fields: list[str]) -> bool:
         """Store these fields of a table that was looked up; False when somebody changed it meanwhile: look again."""
@@ -172,4 +209,5 @@ class _Told:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, FAILURES):  # without the original: its text holds addresses of uploads, or tokens
-            raise WarehouseError(f"{self._what}: {Failure.of(error)}") from None
+            failure = Failure.of(error)
+            raise CallFailed(f"{self._what}: {failure}", failure) from None

@@ -37,5 +37,5 @@ def within(jobs: Jobs, ref: str, dates: DateRange, where: str | None) -> str:
     first, end = (midnight.format(day=day) for day in (dates.start, dates.end))
     column = quoted(dates.column)
     picked = f"{column} >= {first} AND {column} < {end}"
-    check_where(jobs, source, where, InputError, picked)
+    check_where(jobs, source.sql, where, InputError, picked)
     return f"{picked} AND {enclosed(where)}"

@@ -7,7 +7,7 @@ slices' own files travel in parts: nothing of their types is lost, and they are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.loading import Load
 from batch_llm.warehouse.bigquery.names import TableName, literal
 from batch_llm.warehouse.bigquery.run_tables import expires_at, sliced_table
-from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
-from batch_llm.warehouse.bigquery.sources import check_where, opened
+from batch_llm.warehouse.bigquery.schema import Unstorable, cut_key, field_of, type_word
+from batch_llm.warehouse.bigquery.sources import Source, check_where, opened, with_open_history, without_sizes
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.frozen_files import slice_path
 from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
@@ -46,7 +46,7 @@ def freeze(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec) -> Fr
     """See `Warehouse.freeze`. A run that is frozen already comes back as it was, whatever else the spec says."""
     connection = jobs.connection
     work = connection.dataset.work(spec.run_id)
-    known = _known(connection, work)
+    known = _known(connection.table(work))
     if known is not None:
         return known
     if is_file(spec.source):
@@ -54,8 +54,7 @@ def freeze(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec) -> Fr
     return _freeze_table(jobs, spec)
 
 
-def _known(connection: Connection, work: TableName) -> FrozenInput | None:
-    table = connection.table(work)
+def _known(table: bigquery.Table | None) -> FrozenInput | None:
     manifest = Manifest.read(table)
     return manifest.frozen(table.num_rows) if manifest is not None and table is not None else None
 
@@ -68,7 +67,8 @@ def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
     source = opened(jobs, spec.source)
     manifest = Manifest.of(spec, source.version, from_files=False)
     selected = source.selected(manifest.columns)
-    check_where(jobs, source, spec.where, InputError)
+    check_where(jobs, source.sql, spec.where, InputError)
+    source = with_open_history(jobs, source, spec.where)
     work = connection.dataset.work(spec.run_id)
     named = [column_name(place) for place in range(len(manifest.columns))]
     parts = {
@@ -78,7 +78,7 @@ def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
         "work_hours": str(max(1, round(connection.options.work_days * 24))),
         "columns": ", ".join(f"{selected[column]} AS {name}" for column, name in zip(selected, named, strict=True)),
         "key": ", ".join(selected[column] for column in spec.key),
-        "source": source.name.sql,
+        "source": source.sql,
         "pinned": source.pinned,
         "where": enclosed(spec.where),
         "work_key": ", ".join(f"kept.{name}" for name in named[: len(spec.key)]),
@@ -86,26 +86,41 @@ def _freeze_table(jobs: Jobs, spec: FreezeSpec) -> FrozenInput:
         "slice_rows": str(spec.rows_per_slice),
     }
     jobs.run(Query("freeze", statement("freeze", **parts), chain=f"{spec.run_id}-freeze"))
-    frozen = _known(connection, work)
-    if frozen is None:
+    table = connection.table(work)
+    frozen = _known(table)
+    if table is None or frozen is None:
         raise WarehouseError(f"BigQuery table {work.path} is gone again; was the run forgotten meanwhile?")
-    if frozen.rows:
-        try:
+    try:
+        _check_columns(table, source, manifest.columns)
+        if frozen.rows:
             _check(jobs, work, spec)
-        except InputError:
-            connection.drop(work)  # a refused input leaves nothing behind
-            raise
+    except InputError:
+        connection.drop(work)  # a refused input leaves nothing behind
+        raise
     return frozen
 
 
 def freeze_bytes(jobs: Jobs, spec: FreezeSpec) -> int | None:
     """See `Warehouse.freeze_bytes`; a column that is read twice in the statement is billed once."""
     source = opened(jobs, spec.source)
-    check_where(jobs, source, spec.where, InputError)
+    check_where(jobs, source.sql, spec.where, InputError)
+    source = with_open_history(jobs, source, spec.where)
     columns = ", ".join(source.selected(spec.columns).values())
-    sql = statement("rows", columns=columns, source=f"{source.name.sql} {source.pinned}", where=enclosed(spec.where))
+    sql = statement("rows", columns=columns, source=f"{source.sql} {source.pinned}", where=enclosed(spec.where))
     found: int | None = jobs.dry_run(Query("freeze", sql)).total_bytes_processed
     return found
+
+
+def _check_columns(table: bigquery.Table, source: Source, columns: Sequence[str]) -> None:
+    """Raise `InputError` unless what was frozen has the types of the input's columns: nothing else may be asked."""
+    came = {field.name: type_word(field) for field in table.schema}
+    wanted = {field.name: type_word(field) for field in without_sizes(source.fields)}
+    for place, column in enumerate(columns):
+        if came[column_name(place)] != wanted[column]:
+            raise InputError(
+                f"input {source.ref!r}: its column {column!r} is {wanted[column]}, but was read as "
+                f"{came[column_name(place)]}; was the input changed meanwhile? Run the same command again"
+            )
 
 
 def _check(jobs: Jobs, work: TableName, spec: FreezeSpec) -> None:
@@ -156,7 +171,7 @@ def _freeze_files(jobs: Jobs, runs_dir: Path, files: Warehouse, spec: FreezeSpec
         (work, tuple(keys), _keys(paths, spec.key, pa.int64())),
     ):
         connection.make(sliced_table(name, fields, SLICE, expires=expires))
-        Load("freeze", f"{spec.run_id}-{name.table}", name.path, fields).run(jobs, batches)
+        Load("freeze", f"{spec.run_id}-{name.table}", name.path, fields, sliced_by=SLICE).run(jobs, batches)
     _complete(connection, work, manifest)
     return frozen
 
@@ -169,6 +184,8 @@ def _key_fields(files: Warehouse, spec: FreezeSpec) -> list[bigquery.SchemaField
     schema = files.source(spec.source).schema
     if schema is None:
         raise InputError(f"{spec.source}: its columns cannot be read")
+    if complaint := cut_key(schema, spec.key):
+        raise InputError(f"input {spec.source!r}: {complaint}")
     try:
         return [field_of(pa.field(column_name(n), schema.field(name).type)) for n, name in enumerate(spec.key)]
     except Unstorable as error:

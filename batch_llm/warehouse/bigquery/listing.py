@@ -20,7 +20,7 @@ from google.cloud import bigquery
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.bigquery.connection import ANSWER_S, Connection
 from batch_llm.warehouse.bigquery.names import TableName, quoted
-from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, shaped
+from batch_llm.warehouse.bigquery.schema import answers_schema, is_plain, shaped
 from batch_llm.warehouse.bigquery.storage_reading import Stored, stored_rows
 from batch_llm.warehouse.spool import spooled
 
@@ -51,7 +51,7 @@ class Listing:
     @property
     def arrow_schema(self) -> pa.Schema:
         """The columns, as a reader gets them."""
-        return self.schema or arrow_schema(self.fields)
+        return self.schema or answers_schema(self.fields)
 
     @property
     def name(self) -> TableName:

@@ -16,6 +16,7 @@ from google.cloud import bigquery
 from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.base import Loaded
 from batch_llm.warehouse.bigquery.jobs import Jobs
+from batch_llm.warehouse.bigquery.run_tables import one_per_slice
 from batch_llm.warehouse.bigquery.schema import storable
 from batch_llm.warehouse.parquet_file import ParquetOutput
 
@@ -47,6 +48,7 @@ class Load:
     target: str  # a table, or table$slice
     fields: tuple[bigquery.SchemaField, ...]
     into_new: bool = False  # make the table; one with rows is an error: `duplicate`
+    sliced_by: str | None = None  # the column with the slice's number, when all slices of a table are replaced
     or_new: bool = False  # make the table when there is none; else its columns are replaced as well
 
     def run(self, jobs: Jobs, batches: Iterator[pa.RecordBatch]) -> Loaded:
@@ -72,6 +74,8 @@ class Load:
             write_disposition=write.WRITE_EMPTY if self.into_new else write.WRITE_TRUNCATE,
             create_disposition=create.CREATE_IF_NEEDED if self.into_new or self.or_new else create.CREATE_NEVER,
         )
+        if self.sliced_by is not None:  # a load that replaces a whole table may replace its partitioning as well
+            config.range_partitioning = one_per_slice(self.sliced_by)
         options = bigquery.ParquetOptions()  # type: ignore[no-untyped-call]  # the client has no types here
         # without it lists are loaded as empty ones, and nothing says so
         # Source: https://github.com/googleapis/python-bigquery/issues/2370 (read 2026-11-28)

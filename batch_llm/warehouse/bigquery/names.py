@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from batch_llm.warehouse.refs import FILE_SUFFIXES, LIVE_SUFFIX, check_run_id, i
 __all__ = ["PREFIX", "Dataset", "TableName", "literal", "quoted"]
 
 PREFIX = "batch_llm_"  # of our own tables in the dataset: frozen inputs, published slices, earlier answers
-_PART = re.compile(r"[^\x00-\x1f`\\$@:;/]+")  # quoting would carry more, but no table can be called so
+# Letters, marks, numbers, connectors, dashes, spaces. Others would lead elsewhere: # and ? end the path of an address
+# Source: https://cloud.google.com/bigquery/docs/tables#table_naming (read 2026-11-29)
+_TABLE_CATEGORIES = {"L", "M", "N", "Pc", "Pd", "Zs"}
+_PATTERN = "*?[]!"
 _DATASET = re.compile(r"[A-Za-z0-9_]+")
 _PROJECT = re.compile(r"[a-z0-9.:-]+")
 
@@ -31,6 +36,14 @@ def literal(text: str) -> str:
     """A string for the few places where BigQuery takes no parameter (OPTIONS)."""
     escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r")
     return f"'{escaped}'"
+
+
+def _may_be_called(part: str, besides: str) -> bool:
+    categories = ((character, unicodedata.category(character)) for character in part)
+    return all(
+        kind in _TABLE_CATEGORIES or kind[0] in _TABLE_CATEGORIES or character in besides
+        for character, kind in categories
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +63,20 @@ class TableName:
     def path(self) -> str:
         """As the client takes it."""
         return f"{self.project}.{self.dataset}.{self.table}"
+
+    def from_sql(self, columns: Iterable[str]) -> str:
+        """As it stands in FROM. With a column of its own name it gets another: there the name means the whole row.
+
+        Source: https://github.com/google/zetasql/tree/master/zetasql/analyzer/testdata, "Range variables take
+        precedence over columns with the same name" (read 2026-11-29).
+        """
+        taken = {column.lower() for column in columns}
+        if self.table.lower() not in taken:
+            return self.sql
+        alias = f"{PREFIX}row"
+        while alias in taken:
+            alias += "_"
+        return f"{self.sql} AS {alias}"
 
     def slice_path(self, number: int) -> str:
         """One slice, as the client takes it: the partition's decorator."""
@@ -79,16 +106,23 @@ class Dataset:
     def __str__(self) -> str:
         return f"{self.project}.{self.dataset}"
 
-    def named(self, ref: str, refuse: type[ConfigurationError]) -> TableName:
-        """``t``, ``dataset.t`` or ``project.dataset.t``; anything else raises ``refuse``."""
+    def named(self, ref: str, refuse: type[ConfigurationError], *, besides: str = "") -> TableName:
+        """``t``, ``dataset.t`` or ``project.dataset.t``; anything else raises ``refuse``.
+
+        ``besides``: characters that may stand in it although no table is called so.
+        """
         parts = ref.split(".")
-        if len(parts) > 3 or not all(part.strip() and _PART.fullmatch(part) for part in parts):
+        if len(parts) > 3 or not all(part.strip() and _may_be_called(part, besides) for part in parts):
             files = ", ".join(FILE_SUFFIXES)
             raise refuse(
-                f"{ref!r} is neither a table (name, dataset.name or project.dataset.name) nor a file that can be read "
-                f"({files})"
+                f"{ref!r} is neither a table (name, dataset.name or project.dataset.name, of letters, digits, spaces, "
+                f"- and _) nor a file that can be read ({files})"
             )
         return TableName(*(self.project, self.dataset)[: 3 - len(parts)], *parts)
+
+    def matching(self, pattern: str, refuse: type[ConfigurationError]) -> TableName:
+        """As `named`, with ``*``, ``?`` and ``[..]`` in dataset and table."""
+        return self.named(pattern, refuse, besides=_PATTERN)
 
     def ref(self, name: TableName) -> str:
         """The name as a user writes it."""

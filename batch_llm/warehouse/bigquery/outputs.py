@@ -21,14 +21,14 @@ from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standin
 from batch_llm.warehouse.bigquery.marks import stored_key
 from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
 from batch_llm.warehouse.bigquery.publishing import output_fields, viewed_run
-from batch_llm.warehouse.bigquery.schema import arrow_schema, type_word
+from batch_llm.warehouse.bigquery.schema import answers_schema, cut_key, type_word
 from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.output_rules import check_columns, check_names
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
 from batch_llm.warehouse.spool import spooled
 
-__all__ = ["Rows", "check_column_names", "ensure", "kind_of_table", "read_rows", "require_dataset"]
+__all__ = ["Rows", "check_column_names", "ensure", "fitted", "kind_of_table", "read_rows", "require_dataset"]
 
 # Source: https://cloud.google.com/bigquery/docs/schemas#column_names (read 2026-11-28)
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
@@ -54,9 +54,10 @@ def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[
     if name.is_internal:
         raise OutputError(f"output {table!r}: names that begin with {PREFIX} belong to batch_llm's own tables")
     check_column_names(f"output {table!r}", schema.names, "in the input (a view) or in output.schema")
-    wanted = output_fields(schema, table)
-    while not _fits(connection, name, table, wanted, tuple(key)):
-        pass
+    if complaint := cut_key(schema, key):
+        raise OutputError(f"output {table!r}: {complaint}")
+    if fitted(connection, name, table, output_fields(schema, table), tuple(key)) is None:
+        require_dataset(connection, name, f"output {table!r}")
 
 
 def _same_table(one: TableName, other: TableName) -> bool:
@@ -77,24 +78,27 @@ def _is_column_name(column: str) -> bool:
     return _COLUMN.fullmatch(column) is not None and not column.upper().startswith(_RESERVED)
 
 
-def _fits(
+def fitted(
     connection: Connection, name: TableName, ref: str, wanted: Sequence[bigquery.SchemaField], key: tuple[str, ...]
-) -> bool:
-    """Whether the output can take the rows now, columns that are missing added; False: look again."""
-    table = connection.table(name)
-    if table is None:
-        require_dataset(connection, name, f"output {ref!r}")
-        return True
+) -> bigquery.Table | None:
+    """The output, columns that were missing added; None when there is none. Raises `OutputError` if it is no match."""
+    while (table := connection.table(name)) is not None:
+        missing = _missing(table, ref, wanted, key)
+        table.schema = [*table.schema, *missing]
+        if not missing or connection.change(table, ["schema"]):
+            break
+    return table
+
+
+def _missing(
+    table: bigquery.Table, ref: str, wanted: Sequence[bigquery.SchemaField], key: tuple[str, ...]
+) -> list[bigquery.SchemaField]:
     if table.table_type != "TABLE":
         raise OutputError(f"output {ref!r} is a {kind_of_table(table)}; give the output another name")
     present = {field.name: type_word(field) for field in table.schema}
     check_columns(ref, present, {each.name: type_word(each) for each in wanted}, stored_key(table.description), key)
     there = {column.lower() for column in present}
-    missing = [field for field in wanted if field.name.lower() not in there]
-    if not missing:
-        return True
-    table.schema = [*table.schema, *missing]
-    return connection.change(table, ["schema"])
+    return [field for field in wanted if field.name.lower() not in there]
 
 
 def require_dataset(connection: Connection, name: TableName, what: str) -> None:
@@ -120,7 +124,7 @@ def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:
         if column not in by_name:
             raise OutputError(f"{wanted.place!r} has no column {column!r}{nearest(column, by_name)}")
     columns = wanted.columns or tuple(by_name)
-    schema = arrow_schema([portable(by_name[column])[1] for column in columns])
+    schema = answers_schema([portable(by_name[column])[1] for column in columns])
     if wanted.where is None and can_be_listed(table, columns):
         return standing_rows(connection, Listing(table, columns, limit=wanted.limit, schema=schema), jobs.temporary)
     found = _selected(jobs, table, Rows(wanted.place, columns, wanted.where, wanted.limit), schema)
@@ -142,11 +146,11 @@ def _standing(connection: Connection, place: str) -> bigquery.Table:
 
 
 def _selected(jobs: Jobs, table: bigquery.Table, wanted: Rows, schema: pa.Schema) -> Answer:
-    name = TableName(table.project, table.dataset_id, table.table_id)
-    check_where(jobs, name, wanted.where, OutputError)
     by_name = {field.name: field for field in table.schema}
+    source = TableName(table.project, table.dataset_id, table.table_id).from_sql(by_name)
+    check_where(jobs, source, wanted.where, OutputError)
     chosen = ", ".join(f"{portable(by_name[column])[0]} AS {quoted(column)}" for column in wanted.columns or ())
-    sql = statement("rows", columns=chosen, source=name.sql, where=enclosed(wanted.where))
+    sql = statement("rows", columns=chosen, source=source, where=enclosed(wanted.where))
     if wanted.limit is not None:
         sql += f" LIMIT {int(wanted.limit)}"
     return asked(jobs, Query("rows", sql), schema)

@@ -21,7 +21,7 @@ from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing
 from batch_llm.warehouse.bigquery.marks import mark, read_mark
 from batch_llm.warehouse.bigquery.names import TableName, literal, quoted
-from batch_llm.warehouse.bigquery.schema import arrow_schema, type_word
+from batch_llm.warehouse.bigquery.schema import answers_schema, type_word
 from batch_llm.warehouse.bigquery.statements import statement
 from batch_llm.warehouse.refs import is_file
 
@@ -123,7 +123,7 @@ class _Found:
             if each.name != _PARTITION
         ]
         columns = tuple(field.name for field in fields)
-        return Listing(self.table, columns, self.number, schema=arrow_schema(fields)).batches(connection)
+        return Listing(self.table, columns, self.number, schema=answers_schema(fields)).batches(connection)
 
 
 def drop_prior(connection: Connection, run_id: str) -> None:

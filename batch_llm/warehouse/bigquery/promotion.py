@@ -1,26 +1,27 @@
 """Promotion: a run's published rows into the output table, all or nothing.
 
-Belongs here: the one MERGE of a run. Not here: whether the output can take the rows at all (outputs.py), which row
+Belongs here: the one MERGE of a run. Not here: whether the output can take the rows (outputs.py), which row
 takes the place of which (output_rules.py), files as outputs (warehouse.py hands them to ``files``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from google.cloud import bigquery
 
 from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
-from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.marks import mark
 from batch_llm.warehouse.bigquery.names import TableName, quoted
+from batch_llm.warehouse.bigquery.outputs import fitted
 from batch_llm.warehouse.bigquery.prior import same_value
 from batch_llm.warehouse.bigquery.publishing import required_out
-from batch_llm.warehouse.bigquery.schema import kind_of, type_word
+from batch_llm.warehouse.bigquery.schema import kind_of
 from batch_llm.warehouse.bigquery.statements import statement
-from batch_llm.warehouse.output_rules import GIVES_WAY, refuse_foreign
+from batch_llm.warehouse.output_rules import GIVES_WAY
 
 __all__ = ["promote"]
 
@@ -34,25 +35,29 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
     connection = jobs.connection
     incoming = required_out(connection, run_id)
     name = connection.dataset.named(table, OutputError)
-    present = connection.table(name)
+    fit = partial(fitted, connection, name, table, incoming.schema, tuple(key))
+    present = fit()
     if present is None:
         connection.make(_new_output(name, incoming, key))
-        present = _there(connection, name)
-    refuse_foreign({field.name: type_word(field) for field in present.schema}, table)
+        present = fit()  # another run, that began before there was an output, may have made it meanwhile
+    if present is None:
+        raise _dropped(name)
+    if not present.num_rows:  # with rows in it an expiry is its owner's will; before, a killed promotion left it
+        connection.keep(present)
     parts = _parts(connection.dataset.out(run_id), incoming, name, present, key)
     sql = statement("promote", **parts, gives_way=GIVES_WAY[mode], others=_OTHERS if mode == "replace" else "")
     jobs.run(Query(f"promote_{mode}", sql, chain=f"{run_id}-promote"))
-    return Published(_there(connection, name).num_rows or 0, connection.dataset.ref(name))
+    promoted = connection.table(name)
+    if promoted is None:
+        raise _dropped(name)
+    return Published(promoted.num_rows or 0, connection.dataset.ref(name))
 
 
 _OTHERS = "WHEN NOT MATCHED BY SOURCE THEN DELETE"  # replace: the output holds exactly the run's keys
 
 
-def _there(connection: Connection, name: TableName) -> bigquery.Table:
-    found = connection.table(name)
-    if found is None:
-        raise WarehouseError(f"output {name.path} was dropped while it was written; run the same command again")
-    return found
+def _dropped(name: TableName) -> WarehouseError:
+    return WarehouseError(f"output {name.path} was dropped while it was written; run the same command again")
 
 
 def _new_output(name: TableName, incoming: bigquery.Table, key: Sequence[str]) -> bigquery.Table:

@@ -54,8 +54,11 @@ def publish(jobs: Jobs, run: tuple[str, int], batches: Iterator[pa.RecordBatch],
     run_id, number = run
     out = connection.dataset.out(run_id)
     fields_ = output_fields(schema, out.table)
-    if connection.table(out) is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
+    standing = connection.table(out)
+    if standing is None:  # only then: BigQuery counts each attempt as a change of the table's metadata
         connection.make(sliced_table(out, fields_, _SLICE, description=mark(run=run_id)))
+    else:
+        connection.keep(standing)
     load = Load("publish", f"{run_id}-publish-{number}", out.slice_path(number), fields_)
     loaded = load.run(jobs, _of_slice(batches, run_id, number))
     return Published(loaded.rows, connection.dataset.ref(out))

@@ -18,7 +18,18 @@ from google.cloud.bigquery import SchemaField
 
 from batch_llm.warehouse.base import LLM_SCHEMA
 
-__all__ = ["Unstorable", "arrow_schema", "field_of", "is_plain", "kind_of", "shaped", "storable", "type_word"]
+__all__ = [
+    "Unstorable",
+    "answers_schema",
+    "arrow_schema",
+    "cut_key",
+    "field_of",
+    "is_plain",
+    "kind_of",
+    "shaped",
+    "storable",
+    "type_word",
+]
 
 NUMERIC = pa.decimal128(38, 9)
 BIGNUMERIC = pa.decimal256(76, 38)
@@ -71,15 +82,21 @@ def is_plain(field: SchemaField) -> bool:
 
 
 def arrow_schema(fields: Sequence[SchemaField]) -> pa.Schema:
-    """The columns as our readers get them: ``llm_*`` as `LLM_SCHEMA` says, vectors with their size."""
+    """The columns as our readers get them; vectors have their size."""
     return pa.schema([pa.field(field.name, _arrow_type(field)) for field in fields])
+
+
+def answers_schema(fields: Sequence[SchemaField]) -> pa.Schema:
+    """The columns of published rows and outputs: as `arrow_schema`, but ``llm_*`` as `LLM_SCHEMA` says."""
+    ours = {(field.name, type_word(field_of(field))): field for field in LLM_SCHEMA}
+    return pa.schema(
+        [ours.get((field.name, type_word(field)), own) for field, own in zip(fields, arrow_schema(fields), strict=True)]
+    )
 
 
 def _arrow_type(field: SchemaField) -> pa.DataType:
     if size := _vector_size(field):
         return pa.list_(pa.float32(), size)
-    if field.name in LLM_SCHEMA.names:
-        return LLM_SCHEMA.field(field.name).type
     kind = kind_of(field)
     if kind == "STRUCT":
         inner = pa.struct([pa.field(part.name, _arrow_type(part)) for part in field.fields])
@@ -135,6 +152,22 @@ def field_of(field: pa.Field) -> SchemaField:
             raise Unstorable(f"column {field.name!r} holds objects without fields")
         return SchemaField(field.name, "STRUCT", fields=[field_of(part) for part in kind])
     return SchemaField(field.name, _scalar(field.name, kind))
+
+
+def cut_key(schema: pa.Schema, key: Sequence[str]) -> str | None:
+    """What is wrong with a key that would be cut: two of its values could become one. None: nothing."""
+    kinds = {column: schema.field(column).type for column in key}
+    cut = [name for name, kind in kinds.items() if _is_time_of_day_or_moment(kind) and kind.unit == "ns"]
+    return (
+        f"the key column {', '.join(map(repr, cut))} has nanoseconds, which BigQuery cuts to microseconds: two keys "
+        "could become one; store it as text (or in microseconds), or name another key"
+        if cut
+        else None
+    )
+
+
+def _is_time_of_day_or_moment(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_time64(kind))
 
 
 def _scalar(name: str, kind: pa.DataType) -> str:  # one line per type

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,8 @@ from google.cloud import bigquery
 
 from batch_llm.errors import ConfigurationError, InputError
 from batch_llm.warehouse.base import TableInfo
-from batch_llm.warehouse.bigquery.answers import Answer, answer, asked
+from batch_llm.warehouse.bigquery.answers import answer, asked
+from batch_llm.warehouse.bigquery.connection import ACCESS_DENIED, CallFailed
 from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed
 from batch_llm.warehouse.bigquery.names import TableName, quoted
@@ -25,10 +26,22 @@ from batch_llm.warehouse.bigquery.schema import arrow_schema, is_plain, kind_of
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
-__all__ = ["Source", "check_where", "count", "describe", "head", "opened", "portable", "without_sizes"]
+__all__ = [
+    "Source",
+    "check_where",
+    "count",
+    "describe",
+    "head",
+    "opened",
+    "portable",
+    "with_open_history",
+    "without_sizes",
+]
 
 _HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
 _REFUSED_SQL = {"invalidQuery", "invalid"}
+_MOST_NAMED = 50  # of the tables of a statement
+# Source: https://cloud.google.com/bigquery/docs/reference/rest/v2/Job#JobStatistics2 (read 2026-11-29)
 _SETTLED = timedelta(days=1)  # BigQuery keeps two days of history at least
 _SKEW = timedelta(hours=1)  # by which this machine's clock may be wrong
 
@@ -58,6 +71,11 @@ class Source:
                     f"its columns: {listed(by_name)}"
                 )
         return {column: portable(by_name[column])[0] for column in columns or by_name}
+
+    @property
+    def sql(self) -> str:
+        """As it stands in FROM."""
+        return self.name.from_sql(field.name for field in self.table.schema)
 
     @property
     def pinned(self) -> str:
@@ -100,18 +118,58 @@ def opened(jobs: Jobs, ref: str) -> Source:
     return Source(ref, name, table, _version(jobs, name, table), _pinned_at(table))
 
 
+def with_open_history(jobs: Jobs, source: Source, where: str | None) -> Source:
+    """The input as it is read: without its moment where its history is closed to this account.
+
+    Row access policies do that. Raises `JobFailed` when it may not be read at all.
+    Source: https://cloud.google.com/bigquery/docs/using-row-level-security-with-features (read 2026-11-29)
+    """
+    if source.pinned_at is None:
+        return source
+    try:
+        _look(jobs, source, where)
+    except JobFailed as error:
+        if error.failure.reason != ACCESS_DENIED:
+            raise
+        source = replace(source, pinned_at=None)  # as of a view: the statement sees one moment
+        _look(jobs, source, where)
+    return source
+
+
+def _look(jobs: Jobs, source: Source, where: str | None) -> None:
+    sql = statement("rows", columns="1", source=f"{source.sql} {source.pinned}", where=enclosed(where))
+    jobs.dry_run(Query("source", sql))
+
+
 def _version(jobs: Jobs, name: TableName, table: bigquery.Table) -> str:
-    """A token for the content. BigQuery keeps one itself, and tells it for nothing; a view's is made of its tables'."""
-    connection = jobs.connection
-    facts = _facts(table)
-    if table.table_type == "EXTERNAL":  # nobody knows when its files change
+    """A token for the content. BigQuery keeps one itself, and tells it for nothing; a view's is made of its tables'.
+
+    Where nobody can tell whether the content has changed, it is another one at each look.
+    """
+    tables = [table] if table.table_type in ("TABLE", "EXTERNAL") else _below(jobs, name)
+    facts: list[Any] = [_facts(table), [_facts(each) for each in tables or ()]]
+    if not tables or any(each.table_type == "EXTERNAL" for each in tables):  # nobody knows when its files change
         facts.append(datetime.now(UTC).isoformat())
-    elif table.table_type != "TABLE":
-        looked = jobs.dry_run(Query("source", statement("rows", columns="*", source=name.sql, where="TRUE")))
-        for reference in sorted(looked.referenced_tables, key=str):
-            below = connection.table(TableName(reference.project, reference.dataset_id, reference.table_id))
-            facts.append(_facts(below) if below is not None else None)
     return "table:" + hashlib.sha256(repr(facts).encode()).hexdigest()[:32]
+
+
+def _below(jobs: Jobs, view: TableName) -> list[bigquery.Table] | None:
+    """The tables that a view reads; None when not all of them can be looked at.
+
+    BigQuery names some of them only when there are many, and none when they want a filter on their partitions.
+    """
+    try:
+        looked = jobs.dry_run(Query("source", statement("rows", columns="*", source=view.sql, where="TRUE")))
+    except JobFailed as error:
+        if error.failure.reason in _REFUSED_SQL:
+            return None
+        raise
+    names = [TableName(each.project, each.dataset_id, each.table_id) for each in looked.referenced_tables]
+    if len(names) >= _MOST_NAMED:
+        return None
+    found = [jobs.connection.visible(name) for name in sorted(names, key=lambda name: name.path)]
+    there = [table for table in found if table is not None]
+    return there if len(there) == len(names) else None
 
 
 def _facts(table: bigquery.Table) -> list[Any]:
@@ -136,26 +194,22 @@ def _pinned_at(table: bigquery.Table) -> datetime | None:
 
 
 def check_where(
-    jobs: Jobs,
-    source: Source | TableName,
-    where: str | None,
-    refuse: type[ConfigurationError],
-    beside: str = "TRUE",
+    jobs: Jobs, source: str, where: str | None, refuse: type[ConfigurationError], beside: str = "TRUE"
 ) -> None:
     """That a user's filter is one boolean expression: nothing that closes its bracket, no second statement.
 
-    In brackets "x GROUP BY y" is refused, without them "x) OR (y" is. BigQuery judges both, and runs neither.
-    ``beside``: a condition of our own that it will stand beside; some tables refuse to be read without it.
+    ``source``: what stands in FROM. In brackets "x GROUP BY y" is refused, without them "x) OR (y" is. BigQuery judges
+    both, and runs neither. ``beside``: a condition of our own that it will stand beside; some tables refuse to be read
+    without it.
     """
     if where is None:
         return
-    name = source.name.sql if isinstance(source, Source) else source.sql
     if not where.strip():
         raise refuse(f"where: {where!r} must be one condition, as after WHERE")
     for condition in (enclosed(where), where):
         try:
             judged = f"{beside} AND\n{condition}\n"
-            jobs.dry_run(Query("where", statement("rows", columns="1", source=name, where=judged)))
+            jobs.dry_run(Query("where", statement("rows", columns="1", source=source, where=judged)))
         except JobFailed as error:
             if error.failure.reason in _REFUSED_SQL:
                 raise refuse(f"where: {where!r} must be one condition, as after WHERE: {error.failure}") from None
@@ -184,8 +238,8 @@ def without_sizes(fields: Sequence[bigquery.SchemaField]) -> list[bigquery.Schem
 def count(jobs: Jobs, ref: str, where: str | None) -> int:
     """See `Warehouse.count`. Without a filter it reads nothing and costs nothing."""
     source = opened(jobs, ref)
-    check_where(jobs, source, where, InputError)
-    found = answer(jobs, Query("count", statement("count", source=source.name.sql, where=enclosed(where))))
+    check_where(jobs, source.sql, where, InputError)
+    found = answer(jobs, Query("count", statement("count", source=source.sql, where=enclosed(where))))
     return int(found.column(0)[0].as_py())
 
 
@@ -194,16 +248,19 @@ def head(jobs: Jobs, ref: str, columns: Sequence[str], where: str | None, rows: 
     connection = jobs.connection
     source = opened(jobs, ref)
     selected = source.selected(columns)
-    check_where(jobs, source, where, InputError)
+    check_where(jobs, source.sql, where, InputError)
     fields = {field.name: field for field in without_sizes(source.fields)}
     schema = arrow_schema([fields[column] for column in selected])
     if where is None and can_be_listed(source.table, tuple(selected)):
-        found: Listing | Answer = Listing(source.table, tuple(selected), limit=rows, schema=schema)
-    else:
-        chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
-        sql = statement("rows", columns=chosen, source=source.name.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
-        found = asked(jobs, Query("head", sql), schema)
-    return _few_bytes(found.batches(connection), schema)
+        try:
+            listing = Listing(source.table, tuple(selected), limit=rows, schema=schema)
+            return _few_bytes(listing.batches(connection), schema)
+        except CallFailed as error:  # with row access policies a statement may do what a list may not
+            if error.failure.reason != ACCESS_DENIED:
+                raise
+    chosen = ", ".join(f"{expression} AS {quoted(column)}" for column, expression in selected.items())
+    sql = statement("rows", columns=chosen, source=source.sql, where=enclosed(where)) + f" LIMIT {int(rows)}"
+    return _few_bytes(asked(jobs, Query("head", sql), schema).batches(connection), schema)
 
 
 def _few_bytes(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Table:

@@ -25,7 +25,7 @@ __all__ = ["matching"]
 def matching(jobs: Jobs, pattern: str) -> Iterator[TableInfo]:
     """See `Warehouse.tables`: one statement per dataset, no schema. A view's version is that of its own text."""
     connection = jobs.connection
-    wanted = connection.dataset.named(pattern, InputError)
+    wanted = connection.dataset.matching(pattern, InputError)
     for dataset in _datasets(connection, wanted):
         source = TableName(wanted.project, dataset, "__TABLES__")
         found = answer(jobs, Query("tables", statement("tables", source=source.sql)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fnmatch
 import itertools
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,11 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_llm.errors import OutputError, WarehouseError
-from batch_llm.warehouse.duckdb.catalog import columns_of, find, stored_key
+from batch_llm.warehouse.duckdb.catalog import columns_of, find
 from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.files import find_files
 from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, parquet_scan, quoted, run_table
-from batch_llm.warehouse.duckdb.promotion import KEY_METADATA
+from batch_llm.warehouse.duckdb.promotion import add_columns, lacking, stored_file_key
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import condition, statement
 from batch_llm.warehouse.duckdb.vectors import own_file
@@ -79,18 +78,10 @@ def _ensure_table(database: Database, name: TableName, schema: pa.Schema, key: t
             entry = find(connection, name)
             if entry is None:
                 return
-            if entry.is_view:
-                raise OutputError(f"output {name.ref!r} is a view; give the output another name")
-            present = columns_of(connection, entry.name.sql)
-            wanted = _types(connection, schema, folder)
-        check_columns(name.ref, present, wanted, stored_key(entry.comment), key)
-        there = {column.lower() for column in present}
-        missing = {column: kind for column, kind in wanted.items() if column.lower() not in there}
+            missing = lacking(connection, entry, _types(connection, schema, folder), key)
         if missing:
             with database.write() as connection, transaction(connection):
-                for column, kind in missing.items():
-                    added = f"ALTER TABLE {entry.name.sql} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
-                    connection.execute(added).fetchall()
+                add_columns(connection, entry.name, missing)
 
 
 def _ensure_file(database: Database, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
@@ -109,15 +100,11 @@ def _ensure_file(database: Database, path: Path, schema: pa.Schema, key: tuple[s
 
 
 def _check_file(database: Database, path: Path, schema: pa.Schema, key: tuple[str, ...]) -> None:
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-    except (pa.ArrowException, OSError) as error:
-        raise OutputError(f"output {str(path)!r} exists and is no Parquet file: {error}") from error
-    stored = metadata.get(KEY_METADATA)
+    stored = stored_file_key(path)
     with database.temporary_folder() as folder, database.scratch() as connection:
         present = columns_of(connection, own_file(path))
         wanted = _types(connection, schema, folder)
-    check_columns(str(path), present, wanted, tuple(json.loads(stored)) if stored else None, key)
+    check_columns(str(path), present, wanted, stored, key)
 
 
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Path) -> dict[str, str]:

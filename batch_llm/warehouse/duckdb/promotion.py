@@ -1,34 +1,36 @@
 """Promotion: a run's published rows into the output table or file, all or nothing.
 
-Belongs here: which row takes the place of which, and doing it. Not here: whether the output can take the rows at
-all (outputs.py).
+Belongs here: bringing them in, and columns that an output lacks. Not here: looking before anything is spent
+(outputs.py), which row takes the place of which (output_rules.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
-from batch_llm.warehouse.duckdb.catalog import columns_of, find, key_comment
+from batch_llm.warehouse.duckdb.catalog import Entry, columns_of, find, key_comment, stored_key
 from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.names import TableName, quoted
 from batch_llm.warehouse.duckdb.publishing import required_run_table
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
-from batch_llm.warehouse.output_rules import GIVES_WAY, refuse_foreign
+from batch_llm.warehouse.output_rules import GIVES_WAY, check_columns
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["KEY_METADATA", "promote"]
+__all__ = ["add_columns", "lacking", "promote", "stored_file_key"]
 
-KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key columns, JSON
+_KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key columns, JSON
 
 
 def promote(database: Database, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
@@ -56,16 +58,45 @@ def _promote_to_table(
     parts = {**parts, "present": target.sql, "schema": quoted(target.schema), "comment": key_comment(key)}
     if entry is None:
         steps = ["create_schema", "create_output", "comment_output"]
+        missing: dict[str, str] = {}
     else:
-        refuse_foreign(columns_of(connection, target.sql), name.ref)
-        steps = []
+        steps, missing = [], lacking(connection, entry, columns_of(connection, parts["incoming"]), key)
     if mode == "replace":
         steps.append("delete_other_keys")
     with transaction(connection):
+        add_columns(connection, target, missing)
         for step in (*steps, "delete_what_gives_way", "insert_missing_keys"):
             connection.execute(statement(step, **parts)).fetchall()
     rows = connection.execute(f"SELECT count(*) FROM {target.sql}").fetchall()[0][0]
     return Published(rows, target.ref)
+
+
+def lacking(
+    connection: duckdb.DuckDBPyConnection, entry: Entry, wanted: Mapping[str, str], key: tuple[str, ...]
+) -> dict[str, str]:
+    """The columns, of those ``wanted``, that an output table has not. Raises `OutputError` if it cannot take them."""
+    if entry.is_view:
+        raise OutputError(f"output {entry.name.ref!r} is a view; give the output another name")
+    present = columns_of(connection, entry.name.sql)
+    check_columns(entry.name.ref, present, wanted, stored_key(entry.comment), key)
+    there = {column.lower() for column in present}
+    return {column: kind for column, kind in wanted.items() if column.lower() not in there}
+
+
+def add_columns(connection: duckdb.DuckDBPyConnection, table: TableName, missing: Mapping[str, str]) -> None:
+    """Give an output table columns that it lacks."""
+    for column, kind in missing.items():
+        added = f"ALTER TABLE {table.sql} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}"
+        connection.execute(added).fetchall()
+
+
+def stored_file_key(path: Path) -> tuple[str, ...] | None:
+    """The key that an output file remembers. Raises `OutputError` for a file that is no Parquet file."""
+    try:
+        stored = (pq.read_metadata(path).metadata or {}).get(_KEY_METADATA)
+    except (pa.ArrowException, OSError) as error:
+        raise OutputError(f"output {str(path)!r} exists and is no Parquet file: {error}") from error
+    return tuple(json.loads(stored)) if stored else None
 
 
 def _promote_to_file(
@@ -75,12 +106,13 @@ def _promote_to_file(
     query = f"SELECT * FROM {parts['incoming']}"
     if path.exists():
         present = own_file(path)
-        refuse_foreign(columns_of(connection, present), str(path))
+        wanted = columns_of(connection, parts["incoming"])
+        check_columns(str(path), columns_of(connection, present), wanted, stored_file_key(path), key)
         parts = {**parts, "present": present}
         kept = statement("has_incoming", **parts) if mode == "replace" else "TRUE"
         query = statement("merge_file", **parts, kept=kept)
     reader = streamed(connection, query, WarehouseError, f"output {str(path)!r}")
-    schema = reader.schema.with_metadata({KEY_METADATA: json.dumps(key).encode()})
+    schema = reader.schema.with_metadata({_KEY_METADATA: json.dumps(key).encode()})
     beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

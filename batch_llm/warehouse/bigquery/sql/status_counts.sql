@@ -1,7 +1,13 @@
 -- The counters of each slice, from its stored rows; the columns of StatusCounts in its order. A row that names another
 -- run was answered there: it is cached here and costs this run nothing. A cost that is NULL although the row was asked
 -- in this run is unknown, not nothing.
-WITH stored AS (SELECT *, llm_run_id = @run AS ours FROM {table} WHERE {which})
+WITH stored AS (
+    SELECT
+        llm_slice, llm_status, llm_cached, llm_attempts, llm_input_tokens, llm_output_tokens, llm_cost_usd,
+        llm_run_id = @run AS ours
+    FROM {table}
+    WHERE {which}
+)
 SELECT
     llm_slice,
     COUNT(*) AS all_rows,

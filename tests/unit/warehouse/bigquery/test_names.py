@@ -16,6 +16,7 @@ HOME = Dataset("p-1", "reports")
         ("t", TableName("p-1", "reports", "t")),
         ("raw.t 1", TableName("p-1", "raw", "t 1")),
         ("other.raw.t-ü", TableName("other", "raw", "t-ü")),
+        ("raw.ग्राहक_२", TableName("p-1", "raw", "ग्राहक_२")),
     ],
 )
 def test_a_table_is_named_from_the_warehouse_outwards(ref: str, expected: TableName) -> None:
@@ -23,11 +24,20 @@ def test_a_table_is_named_from_the_warehouse_outwards(ref: str, expected: TableN
     assert HOME.ref(expected) == ref
 
 
-@pytest.mark.parametrize("ref", ["", "a.b.c.d", ".t", "raw.", "raw. ", "t$3", "t`; DROP", "t@1", "a\\b", "a\nb"])
+@pytest.mark.parametrize(
+    "ref",
+    ["", "a.b.c.d", ".t", "raw.", "raw. ", "t$3", "t`; DROP", "t@1", "a\\b", "a\nb", "t#2", "t?x", "t%2e", "t*"],
+)
 def test_what_is_no_table_name_is_refused(ref: str) -> None:
-    """Also a partition, and whatever could leave the quotes."""
+    """Also a partition, and whatever could leave the quotes or a call's address."""
     with pytest.raises(InputError, match="neither a table"):
         HOME.named(ref, InputError)
+
+
+def test_a_pattern_stands_for_tables() -> None:
+    assert HOME.matching("r?w*.t_[!0-9]*", InputError) == TableName("p-1", "r?w*", "t_[!0-9]*")
+    with pytest.raises(InputError, match=r"neither a table .*letters, digits, spaces"):
+        HOME.matching("raw.t#*", InputError)
 
 
 @pytest.mark.parametrize("text", ["", "d", "p.", ".d", "p.d-1", "P.d", "p.d;x"])

@@ -14,6 +14,7 @@ from batch_llm.warehouse.base import LLM_SCHEMA
 from batch_llm.warehouse.bigquery.loading import file_type
 from batch_llm.warehouse.bigquery.schema import (
     Unstorable,
+    answers_schema,
     arrow_schema,
     field_of,
     is_plain,
@@ -140,4 +141,16 @@ def test_a_slice_of_a_batch_is_stored_like_the_whole() -> None:
 
 
 def test_our_own_columns_keep_our_own_types() -> None:
-    assert arrow_schema([field_of(field) for field in LLM_SCHEMA]) == LLM_SCHEMA
+    assert answers_schema([field_of(field) for field in LLM_SCHEMA]) == LLM_SCHEMA
+
+
+def test_columns_that_are_only_called_as_ours_keep_theirs() -> None:
+    """Of an input all, in objects, and where the type is another: the table is somebody else's."""
+    llm_slice = SchemaField("llm_slice", "INT64")
+    assert arrow_schema([llm_slice]).types == [pa.int64()]
+    theirs = [
+        SchemaField("a", "STRUCT", fields=[llm_slice]),
+        SchemaField("llm_slice", "STRING"),
+        SchemaField("llm_slice", "INT64", mode="REPEATED"),
+    ]
+    assert answers_schema(theirs).types == [pa.struct([("llm_slice", pa.int64())]), pa.string(), pa.list_(pa.int64())]
