@@ -193,7 +193,7 @@ async def test_each_limit_has_its_headers_and_input_and_output_are_counted_apart
         answer_tokens_sigma=0,
     )
     raw = await client.messages.with_raw_response.create(
-        model="simulator/small", max_tokens=4_000, messages=messages("x" * 12_000)
+        model="simulator/small", max_tokens=4_000, messages=messages("x" * 12_400)
     )
     told = {name: raw.headers[f"anthropic-ratelimit-{name}"] for name in (
         "requests-limit", "requests-remaining", "input-tokens-limit", "input-tokens-remaining",
@@ -201,9 +201,9 @@ async def test_each_limit_has_its_headers_and_input_and_output_are_counted_apart
     )}  # fmt: skip
     assert list(told.values()) == ["60", "59", "6000", "3000", "12000", "8000"]
     begins = clock.now().strftime("%Y-%m-%dT%H:%M")
-    assert raw.headers["anthropic-ratelimit-input-tokens-reset"] == f"{begins}:30Z"  # 3,000 at 100 a second
+    assert raw.headers["anthropic-ratelimit-input-tokens-reset"] == f"{begins}:31Z"  # 3,100 at 100 a second
     assert "anthropic-ratelimit-tokens-limit" not in raw.headers
-    await ask(client, "x" * 12_000, max_tokens=10_000)  # the output of the first was corrected to 10
+    await ask(client, "x" * 11_000, max_tokens=10_000)  # the output of the first was corrected to 10
     status, kind, message = await refused(client, "x" * 12_000)
     assert (status, kind) == (429, "rate_limit_error")
     assert "input tokens per minute" in message
