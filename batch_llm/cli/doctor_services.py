@@ -26,7 +26,6 @@ __all__ = ["Check", "Verdict", "check_clock", "check_redis", "check_warehouse", 
 
 TIMEOUT_S = 5.0
 MOST_SKEW_S = 60.0
-OPENAI_URL = "https://api.openai.com/v1"
 
 
 class Verdict(StrEnum):
@@ -120,7 +119,7 @@ def check_clock(file: ProvidersFile, *, declared: bool) -> Iterator[Check]:
     from batch_llm.config.providers_file import base_url_of
 
     for name, provider in file.providers.items():
-        url = base_url_of(provider, provider.pools[0]) or (OPENAI_URL if provider.kind == "openai" else None)
+        url = base_url_of(provider, provider.pools[0])
         if url is None:
             yield Check("clock", Verdict.SKIPPED, f"{name}: answers in this process")
         else:

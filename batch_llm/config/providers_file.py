@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import SecretStr, ValidationError
 
 from batch_llm.config.problems import did_you_mean, error_for, explain
-from batch_llm.config.providers_model import LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
+from batch_llm.config.provider_kinds import kind_named
+from batch_llm.config.providers_model import Debit, LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
 from batch_llm.config.secrets import mask, resolve
 from batch_llm.config.yaml_source import Place, Problem, YamlProblem, parse_yaml, read_text
-from batch_llm.errors import JobFileError, NotYetAvailable, ProvidersFileError, SecretError
+from batch_llm.errors import JobFileError, ProvidersFileError, SecretError
 
 __all__ = [
     "DEFAULT_PROVIDERS",
@@ -26,12 +27,18 @@ __all__ = [
     "ProviderSpec",
     "ProvidersFile",
     "api_key_of",
+    "api_version_of",
     "base_url_of",
+    "day_resets_of",
+    "debit_of",
+    "deployment_of",
     "find_pool",
     "headers_of",
     "idempotency_header_of",
     "load_providers",
+    "location_of",
     "parse_providers",
+    "project_of",
     "providers_json_schema",
     "structure_of",
 ]
@@ -55,7 +62,13 @@ providers:
 
 NAMED_SIMULATOR = "simulator"
 ANY_MODEL = "*"
-_NOT_YET_KINDS = ("azure", "google", "anthropic")
+# keys that one kind only has, and what they say
+OWN_KEYS = {
+    "deployment": ("azure", "deployments"),
+    "api_version": ("azure", "versions of its API"),
+    "project": ("google", "projects"),
+    "location": ("google", "locations"),
+}
 
 
 def load_providers(path: Path | None) -> ProvidersFile:
@@ -103,7 +116,6 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
     Raises:
         JobFileError: No such provider, or none of its pools has the model.
-        NotYetAvailable: The provider's kind has not landed.
     """
     name = file.source.name
     provider = file.providers.get(provider_name)
@@ -114,8 +126,6 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
         )
     where = file.source.where
     path: Place = ("providers", provider_name)
-    if provider.kind in _NOT_YET_KINDS:
-        raise NotYetAvailable(f"{where((*path, 'kind'))}: providers of kind {provider.kind!r} are not yet available")
     number = _pool_number(provider, model_name)
     if number is None:
         models = [model for pool in provider.pools for model in pool.models]
@@ -128,23 +138,55 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
 
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
-    """The pool's URL, else the provider's; None: the kind's own."""
-    return pool.base_url or provider.base_url
+    """The pool's URL, else the provider's, else the kind's own; None: it has none."""
+    rules, location = kind_named(provider.kind), location_of(provider, pool)
+    own = rules.base_url_at(location) if rules.base_url_at and location else rules.base_url
+    return pool.base_url or provider.base_url or own
 
 
 def headers_of(provider: ProviderSpec, pool: PoolSpec) -> str:
     """Whose rate-limit headers this pool's answers carry: a word that `limiter.headers.HeaderReader` knows."""
-    return pool.headers or provider.kind
+    return pool.headers or kind_named(provider.kind).headers
+
+
+def debit_of(provider: ProviderSpec, pool: PoolSpec) -> Debit:
+    """What the provider takes off this pool's limit when a request comes in."""
+    return pool.debit or kind_named(provider.kind).debit
+
+
+def day_resets_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The time zone at whose midnight this pool's limits per day begin anew; None: they refill evenly."""
+    return pool.day_resets or kind_named(provider.kind).day_resets
 
 
 def structure_of(provider: ProviderSpec, pool: PoolSpec) -> str:
     """How this pool's models are told the answer's schema: json_schema | json_object | prompt."""
-    return pool.structured_output or provider.structured_output or "json_schema"
+    return pool.structured_output or provider.structured_output or kind_named(provider.kind).structure
 
 
 def idempotency_header_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
     """The header that names an attempt, the pool's or else the provider's; None: none is sent."""
     return pool.idempotency_header or provider.idempotency_header
+
+
+def deployment_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The deployment that answers for the pool's model; None: it is called as the model is."""
+    return pool.deployment or provider.deployment
+
+
+def api_version_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The version of the API; None: the kind's own way of asking without one."""
+    return pool.api_version or provider.api_version
+
+
+def project_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """The Google Cloud project that is asked; None: none is."""
+    return pool.project or provider.project
+
+
+def location_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
+    """Where the project is asked."""
+    return pool.location or provider.location
 
 
 def api_key_of(
@@ -202,23 +244,46 @@ def _kind_rules(name: str, provider: ProviderSpec, path: Place) -> list[Problem]
                 "answers unless its model says simulator/",
             )
         )
-    if simulated and any(part.api_key for part in (provider, *provider.pools)):
-        problems.append(Problem((*path, "api_key"), "the simulator takes no key; remove it"))
     if provider.simulator is not None and (not simulated or provider.base_url):
         problems.append(
             Problem(
                 (*path, "simulator"), "these settings are for kind simulator without base_url, which is started here"
             )
         )
-    if provider.kind == "openai" and not all(pool.api_key or provider.api_key for pool in provider.pools):
-        problems.append(Problem((*path, "api_key"), "is required for kind openai: api_key: ${env:OPENAI_API_KEY}"))
-    if provider.kind == "openai_compatible" and not all(base_url_of(provider, pool) for pool in provider.pools):
-        problems.append(
-            Problem((*path, "base_url"), "is required for kind openai_compatible: base_url: http://host/v1")
+    return [*problems, *_endpoint_rules(provider, path)]
+
+
+def _endpoint_rules(provider: ProviderSpec, path: Place) -> Iterator[Problem]:
+    """What the kind wants and does not want on the provider and its pools."""
+    rules, parts = kind_named(provider.kind), (provider, *provider.pools)
+    if rules.api_key == "refused" and any(part.api_key for part in parts):
+        yield Problem((*path, "api_key"), f"kind {rules.name} takes no key; remove it")
+    keyless = (pool for pool in provider.pools if not (rules.project_for_key and project_of(provider, pool)))
+    if rules.api_key == "required" and not all(pool.api_key or provider.api_key for pool in keyless):
+        variable = f"{rules.name.upper()}_API_KEY"
+        yield Problem((*path, "api_key"), f"is required for kind {rules.name}: api_key: ${{env:{variable}}}")
+    if rules.base_url_example and not all(base_url_of(provider, pool) for pool in provider.pools):
+        yield Problem((*path, "base_url"), f"is required for kind {rules.name}: base_url: {rules.base_url_example}")
+    for key, (kind, plural) in OWN_KEYS.items():
+        if key not in rules.own_keys and any(getattr(part, key) for part in parts):
+            yield Problem((*path, key), f"only kind {kind} has {plural}; remove it")
+    for number, pool in enumerate(provider.pools):
+        yield from _project_rules(provider, pool, path)
+        if deployment_of(provider, pool) and (len(pool.models) > 1 or ANY_MODEL in pool.models):
+            yield Problem((*path, "pools", number, "models"), "a deployment is of one model: name that one")
+
+
+def _project_rules(provider: ProviderSpec, pool: PoolSpec, path: Place) -> Iterator[Problem]:
+    """A project is asked somewhere, and signs in itself."""
+    project, location = project_of(provider, pool), location_of(provider, pool)
+    if project and not location:
+        yield Problem((*path, "location"), "is required beside `project`: location: global")
+    if location and not project:
+        yield Problem((*path, "project"), "is required beside `location`: the id of a Google Cloud project")
+    if project and (pool.api_key or provider.api_key):
+        yield Problem(
+            (*path, "api_key"), "Vertex AI (`project`) signs in with application-default credentials; remove the key"
         )
-    if provider.kind != "azure" and any(part.deployment for part in (provider, *provider.pools)):
-        problems.append(Problem((*path, "deployment"), "only kind azure has deployments; remove it"))
-    return problems
 
 
 def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -21,12 +22,14 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from batch_llm.config.problems import did_you_mean, nearest
+from batch_llm.config.provider_kinds import kind_names
 from batch_llm.config.secrets import SecretReference, mask
 from batch_llm.config.yaml_source import Source
 
-__all__ = ["LimitsSpec", "PoolSpec", "PricesSpec", "ProviderSpec", "ProvidersFile"]
+__all__ = ["Debit", "LimitsSpec", "PoolSpec", "PricesSpec", "ProviderSpec", "ProvidersFile"]
 
 # What a limit may count and per what; the short names are those of the providers' pages.
 _COUNTED = ("requests", "tokens", "input_tokens", "output_tokens")
@@ -42,8 +45,16 @@ _SHORT_NAMES = {
 }
 
 _HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$"  # RFC 9110, section 5.6.2
-_OUR_HEADERS = ("authorization", "host", "content-length", "content-type", "transfer-encoding", "connection", "accept")
+_DEPLOYMENT = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"  # it stands in the address
+_PROJECT = r"^[a-z0-9][a-z0-9.:-]{1,61}[a-z0-9]$"  # these two stand in the address as well
+_LOCATION = r"^[a-z]+(-[a-z0-9]+)*$"
+_API_VERSION = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$"
+_OUR_HEADERS = (
+    *("authorization", "api-key", "x-goog-api-key", "host", "content-length", "content-type"),
+    *("transfer-encoding", "connection", "accept"),
+)
 
+Debit = Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 
 
@@ -125,7 +136,23 @@ class _Endpoint(_Part):
 
     base_url: str | None = Field(default=None, description="Where the API is: http(s)://host/v1.")
     api_key: SecretReference | None = Field(default=None, description="A reference: ${env:NAME}; never the key itself.")
-    deployment: str | None = Field(default=None, min_length=1, description="Azure's deployment name (kind azure).")
+    deployment: Annotated[str, Field(pattern=_DEPLOYMENT)] | None = Field(
+        default=None, description="Azure's deployment name (kind azure); absent: the model's name."
+    )
+    api_version: Annotated[str, Field(pattern=_API_VERSION)] | None = Field(
+        default=None,
+        description="The dated version of Azure's API (kind azure), such as 2024-10-21; absent: the v1 API, which has "
+        "none.",
+    )
+
+    project: Annotated[str, Field(pattern=_PROJECT)] | None = Field(
+        default=None,
+        description="A Google Cloud project's id (kind google): its Vertex AI is asked, in `location`; absent: the "
+        "Gemini API.",
+    )
+    location: Annotated[str, Field(pattern=_LOCATION)] | None = Field(
+        default=None, description="Where Vertex AI is asked (kind google): global, us-central1, europe-west4, .."
+    )
 
     structured_output: Literal["json_schema", "json_object", "prompt"] | None = Field(
         default=None,
@@ -179,8 +206,8 @@ class PoolSpec(_Endpoint):
     window_s: float | None = Field(
         default=None, gt=0, description="Length in seconds of the provider's fixed windows, if it counts in windows."
     )
-    debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
-        default="actual", description="What the provider subtracts when a request comes in."
+    debit: Debit | None = Field(
+        default=None, description="What the provider subtracts when a request comes in; absent: as its kind does."
     )
     day_resets: str | None = Field(
         default=None,
@@ -220,11 +247,18 @@ class PoolSpec(_Endpoint):
         return name
 
 
+def _a_known_kind(name: str) -> str:
+    names = kind_names()
+    if name not in names:
+        raise PydanticCustomError("literal_error", "{expected}", {"expected": ", ".join(map(repr, names))})
+    return name
+
+
 class ProviderSpec(_Endpoint):
     """One provider: an API, a key, and pools."""
 
-    kind: Literal["openai", "azure", "google", "anthropic", "openai_compatible", "simulator"] = Field(
-        description="Which API it speaks."
+    kind: Annotated[str, AfterValidator(_a_known_kind)] = Field(
+        description="Which API it speaks.", json_schema_extra=lambda schema: schema.update(enum=[*kind_names()])
     )
     pools: list[PoolSpec] = Field(min_length=1, description="At least one pool with `models` and `limits`.")
     simulator: dict[str, Any] | None = Field(

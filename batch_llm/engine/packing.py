@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits
 
-__all__ = ["CallBounds", "Packable", "Packer", "calls_needed", "halved", "packed"]
+__all__ = ["CALL_ROWS", "CallBounds", "Packable", "Packer", "calls_needed", "halved", "packed"]
 
 # Source: openai 3.54.0, types/embedding_create_params.py (read 2026-11-28).
 CALL_ROWS = 2_048
@@ -61,7 +61,7 @@ class CallBounds:
     row_tokens: int = ROW_TOKENS  # the most one row may have; a longer one goes alone, whatever the others are
 
     @classmethod
-    def of(cls, limits: Limits, dimensions: int, *, exact: bool) -> CallBounds:
+    def of(cls, limits: Limits, dimensions: int, *, exact: bool, most_rows: int = CALL_ROWS) -> CallBounds:
         """The bounds for a pool and a size of vectors; ``exact``: tokens are counted, not estimated.
 
         A call takes from each limit on tokens at most what comes back in a second, so that the limiter's slack of one
@@ -75,7 +75,7 @@ class CallBounds:
         if limits.tokens_per_day is not None:
             tokens = min(tokens, int(limits.tokens_per_day))
         answered = int(CALL_BYTES / (dimensions * BASE64_BYTES_PER_NUMBER))
-        return cls(rows=max(1, min(CALL_ROWS, answered)), tokens=max(1, tokens))
+        return cls(rows=max(1, min(most_rows, answered)), tokens=max(1, tokens))
 
     def holds(self, rows: int, tokens: int, size_bytes: int) -> bool:
         """Whether so much fits into one call."""

@@ -20,7 +20,7 @@ import pyarrow as pa
 from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.learning import Learning
-from batch_llm.engine.packing import CallBounds
+from batch_llm.engine.packing import CALL_ROWS, CallBounds
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
@@ -69,6 +69,7 @@ class JobParts:
     structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
+    call_texts: int | None = None  # the most texts of one call for vectors; None: as `CallBounds` says
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -165,7 +166,9 @@ class JobParts:
         schema = self.schema
         if not isinstance(schema, EmbeddingAnswer):
             return None
-        return CallBounds.of(self.limits, schema.dimensions, exact=self.tokens.exact)
+        return CallBounds.of(
+            self.limits, schema.dimensions, exact=self.tokens.exact, most_rows=self.call_texts or CALL_ROWS
+        )
 
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
         """The request for one row. Raises `RenderError` when it cannot be rendered.

@@ -7,7 +7,7 @@ Belongs here: from a pool of the file to `Limits`, finding a pool by what a pers
 from __future__ import annotations
 
 from batch_llm.config.problems import did_you_mean
-from batch_llm.config.providers_file import PoolSpec, ProvidersFile
+from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpec, day_resets_of, debit_of
 from batch_llm.config.secrets import mask
 from batch_llm.errors import ConfigurationError
 from batch_llm.limiter.base import Limits
@@ -22,7 +22,7 @@ GUESSED_TOKENS_PER_MINUTE = 20_000.0
 FIRST_WAY_S = 1.0
 
 
-def limits_of(provider_name: str, pool: PoolSpec) -> Limits:
+def limits_of(provider_name: str, provider: ProviderSpec, pool: PoolSpec) -> Limits:
     """What the pool declares; a low guess where it says ``unknown``."""
     name, declared = f"{provider_name}:{pool.name}", pool.limits
     if declared == "unknown":
@@ -32,8 +32,8 @@ def limits_of(provider_name: str, pool: PoolSpec) -> Limits:
             tokens_per_minute=GUESSED_TOKENS_PER_MINUTE,
             burst_s=_usable_s(pool.burst_s),
             window_s=pool.window_s,
-            day_resets=pool.day_resets,
-            debit=pool.debit,
+            day_resets=day_resets_of(provider, pool),
+            debit=debit_of(provider, pool),
             unknown=True,
         )
     return Limits(
@@ -48,8 +48,8 @@ def limits_of(provider_name: str, pool: PoolSpec) -> Limits:
         enqueued_tokens=declared.enqueued_tokens,
         burst_s=_usable_s(pool.burst_s),
         window_s=pool.window_s,
-        day_resets=pool.day_resets,
-        debit=pool.debit,
+        day_resets=day_resets_of(provider, pool),
+        debit=debit_of(provider, pool),
     )
 
 
@@ -60,7 +60,7 @@ def _usable_s(burst_s: float) -> float:
 
 def declared_limits(file: ProvidersFile) -> list[Limits]:
     """Every pool of the file, in its order."""
-    return [limits_of(name, pool) for name, provider in file.providers.items() for pool in provider.pools]
+    return [limits_of(name, provider, pool) for name, provider in file.providers.items() for pool in provider.pools]
 
 
 def named_limits(file: ProvidersFile, name: str) -> Limits:

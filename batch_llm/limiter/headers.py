@@ -89,13 +89,10 @@ _GROQ = (
 )
 _HEADERS: Mapping[str, tuple[_Told, ...]] = {
     "openai": _OPENAI,
-    "simulator": _OPENAI,
     "azure": _AZURE,
     "anthropic": _ANTHROPIC,
     "groq": _GROQ,
-    "google": (),  # sends none. Source: https://ai.google.dev/gemini-api/docs/rate-limits (read 2026-11-21)
-    "openai_compatible": (),  # anybody's: the pool must say whose (`headers:` in the providers file)
-    "none": (),
+    "none": (),  # also of a server nobody named: the pool must say whose (`headers:` in the providers file)
 }
 
 
@@ -105,7 +102,7 @@ class HeaderReader:
     __slots__ = ("_facts", "_readings")
 
     def __init__(self, kind: str) -> None:
-        """``kind``: of the provider, or what the pool says in `headers`. Raises ValueError for any other word."""
+        """``kind``: whose headers, as the providers file calls them. Raises ValueError for any other word."""
         if kind not in _HEADERS:
             raise ValueError(f"no rate-limit headers are known for {kind!r}; known: {', '.join(_HEADERS)}")
         self._readings = [_Reading(told) for told in _HEADERS[kind]]

@@ -1,6 +1,6 @@
-"""OpenAI's chat completions over aiohttp, for OpenAI itself, everything compatible with it, and the simulator.
+"""OpenAI's chat completions over aiohttp, for every kind of provider that speaks it (kinds/).
 
-Belongs here: the request's and answer's JSON. Not here: sending (openai_http.py), what an error answer means
+Belongs here: the request's and answer's JSON. Not here: sending (transport.py), what an error answer means
 (openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
 Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
@@ -14,7 +14,7 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.openai_http import ABSURD_TOKENS, OpenAIConnection, OpenAIEndpoint
+from batch_llm.providers.openai_endpoint import ABSURD_TOKENS, OpenAIEndpoint
 from batch_llm.providers.structured_output import instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
@@ -30,7 +30,7 @@ class OpenAIChatProvider:
         self.name = name
         self._endpoint = endpoint
         self._url = endpoint.url("/chat/completions")
-        self._connection = OpenAIConnection(endpoint)
+        self._connection = endpoint.connection()
         self._last: tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, Any]] = ({}, None, {})
 
     @property
@@ -81,7 +81,7 @@ class OpenAIChatProvider:
     def _body(self, request: Request) -> bytes:
         messages = instructed(request.messages, request.json_schema, self._endpoint.structure)
         told = [{"role": message.role, "content": message.content} for message in messages]
-        model = self._endpoint.model_prefix + request.model
+        model = self._endpoint.wire_model(request.model)
         return orjson.dumps({"model": model, "messages": told, **self._unchanging(request)})
 
     def _unchanging(self, request: Request) -> dict[str, Any]:

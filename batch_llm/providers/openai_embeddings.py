@@ -1,7 +1,7 @@
-"""OpenAI's embeddings over aiohttp, for OpenAI itself, everything compatible with it, and the simulator.
+"""OpenAI's embeddings over aiohttp, for every kind of provider that speaks it (kinds/).
 
 Belongs here: the request's and answer's JSON; vectors as bytes, never as Python floats. Not here: sending
-(openai_http.py), which rows go into one call (engine/packing.py), the column (job/embedding.py).
+(transport.py), which rows go into one call (engine/packing.py), the column (job/embedding.py).
 Source: openai 3.54.0, types/embedding_create_params.py, types/create_embedding_response.py,
 lib/_parsing/_embeddings.py (read 2026-11-28).
 """
@@ -16,7 +16,7 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
-from batch_llm.providers.openai_http import ABSURD_TOKENS, OpenAIConnection, OpenAIEndpoint
+from batch_llm.providers.openai_endpoint import ABSURD_TOKENS, OpenAIEndpoint
 
 __all__ = ["OpenAIEmbeddingProvider"]
 
@@ -31,7 +31,7 @@ class OpenAIEmbeddingProvider:
         self.name = name
         self._endpoint = endpoint
         self._url = endpoint.url("/embeddings")
-        self._connection = OpenAIConnection(endpoint)
+        self._connection = endpoint.connection()
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
@@ -52,7 +52,7 @@ class OpenAIEmbeddingProvider:
     ) -> RawAnswer:
         """See `EmbeddingProvider.send`."""
         body = {
-            "model": self._endpoint.model_prefix + request.model,
+            "model": self._endpoint.wire_model(request.model),
             "input": request.texts,
             "encoding_format": "base64",
             **request.params,

@@ -1,7 +1,7 @@
 """What it means when an OpenAI-compatible endpoint answers with an error.
 
-Belongs here: status, codes and wordings onto our errors; which limit a 429 is about and how long to wait. Not here:
-sending (openai_http.py), what is done about it (engine/retry.py, limiter).
+Belongs here: status, codes and wordings onto our errors; which limit a 429 is about, waits in its text. Not here:
+sending (transport.py), waits in headers (retry_after.py), what is done about it (engine/retry.py, limiter).
 
 The kinds of 429: a rate (wait, slow down) | a day's limit (wait for its end) | larger than the limit itself (never) |
 credit used up (stop) | no room right now (overload: fewer at once).
@@ -10,19 +10,17 @@ Source: https://platform.openai.com/docs/guides/error-codes (read 2026-11-21); e
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
+from batch_llm.providers.retry_after import retry_after_s
 
-__all__ = ["refusal", "retry_after_s"]
+__all__ = ["refusal"]
 
 MESSAGE_CHARACTERS = 300  # of a provider's error text that is kept
 QUOTA_CODES = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
@@ -40,9 +38,10 @@ CONTEXT_WORDS = ("maximum input length is", "maximum context length is")
 # 429s (and Groq's own 498) that say: no room now, whatever the limits.
 # Source: https://developers.openai.com/api/docs/guides/flex-processing (429 Resource Unavailable),
 # https://console.groq.com/docs/flex-processing (498 capacity_exceeded),
-# https://github.com/continuedev/continue/issues/6185 (Mistral) (read 2026-11-21).
+# https://github.com/continuedev/continue/issues/6185 (Mistral) (read 2026-11-21),
+# https://github.com/pollinations/pollinations/issues/6260 (Azure's peak load) (read 2026-11-28).
 CAPACITY_CODES = {"resource_unavailable", "capacity_exceeded"}
-CAPACITY_WORDS = ("resource unavailable", "service tier capacity exceeded")
+CAPACITY_WORDS = ("resource unavailable", "service tier capacity exceeded", "usage size allowed during peak load")
 
 # A prompt that a filter stopped, beside Azure's code `content_filter`: OpenAI's reasoning models call it invalid.
 # Source: https://github.com/BeehiveInnovations/pal-mcp-server/issues/178 (code invalid_prompt),
@@ -88,7 +87,6 @@ _WAIT = re.compile(
     r"(?:try again|retry) (?:in|after) (?=[0-9])(?:([0-9]+)h)?(?:([0-9]+)m(?!s))?(?:([0-9]+(?:\.[0-9]+)?) ?(ms|s))?",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +96,7 @@ class _Said:
     code: str = ""
     kind: str = ""
     message: str = ""
+    inner: str = ""  # Azure's code of what is behind the code
     quotas: tuple[str, ...] = ()  # Google's names of the limits that were met
 
 
@@ -120,7 +119,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=retry_after_s(headers))
     if status == 413 or _is_too_long(status, said):
         return ProviderError(ErrorClass.TOO_LARGE, shown)
-    if {said.code, said.kind} & FILTER_CODES or FLAGGED_WORDS in said.message:
+    if {said.code, said.kind, said.inner} & FILTER_CODES or FLAGGED_WORDS in said.message:
         return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     return ProviderError(ErrorClass.INVALID_REQUEST, shown)
 
@@ -128,22 +127,6 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
 def _is_too_long(status: int, said: _Said) -> bool:
     """Whether the request itself is longer than the model takes."""
     return said.code in CONTEXT_CODES or (status == 400 and any(words in said.message for words in CONTEXT_WORDS))
-
-
-def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """How long the provider asks to wait, seconds, 0 or more; None when it does not say, or says nonsense.
-
-    A date is compared with the answer's own Date header, so that the clock here does not matter; without one, with
-    ``now`` (default: the wall clock).
-    """
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        text = headers.get(name, "").strip()
-        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-            return float(text) * unit_s
-    until = _date(headers.get("retry-after"))
-    if until is None:
-        return None
-    return max(0.0, (until - (_date(headers.get("date")) or now or datetime.now(UTC))).total_seconds())
 
 
 def _too_many(said: _Said, shown: str, headers: Mapping[str, str]) -> Exception:
@@ -186,15 +169,6 @@ def _named_wait_s(message: str) -> float | None:
     return float(hours) * 3600 + float(minutes) * 60 + float(rest) * (0.001 if unit == "ms" else 1.0)
 
 
-def _date(text: str | None) -> datetime | None:
-    """An HTTP date, aware; None for anything else."""
-    try:
-        date = parsedate_to_datetime(text or "")
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
-
-
 def _read(body: bytes) -> _Said:
     """OpenAI's error object, Google's list around it, Mistral's without a frame, or a bare text."""
     try:
@@ -211,7 +185,9 @@ def _read(body: bytes) -> _Said:
     if not isinstance(error, dict):
         return _Said()
     code, kind, message = (_text(error.get(name)) for name in ("code", "type", "message"))
-    return _Said(code, kind, message, tuple(_quotas(error.get("details"))))
+    behind = error.get("innererror")
+    inner = _text(behind.get("code")) if isinstance(behind, dict) else ""
+    return _Said(code, kind, message, inner, tuple(_quotas(error.get("details"))))
 
 
 def _text(value: object) -> str:

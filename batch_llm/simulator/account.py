@@ -58,7 +58,7 @@ class Account:
     def configure(self, config: SimulatorConfig) -> None:
         """Behave like this from the next request on; what is used of a limit stays used."""
         plan = FaultPlan(config.seed, config.faults)
-        watched = (*LIMIT_NAMES, "burst_s", "window_s", "day_resets_s", "count_rejected")
+        watched = (*LIMIT_NAMES, "burst_s", "window_s", "token_window_s", "day_resets_s", "count_rejected")
         if any(getattr(config, name) != getattr(self.config, name) for name in watched):
             unix_s = self.clock.now().timestamp()
             self.gate = Gate(config, self.clock.monotonic(), before=self.gate, unix_s=unix_s)

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.answers import Answer
+from batch_llm.simulator.dialect import OPENAI, Dialect
 from batch_llm.simulator.faults import FaultKind
 
 __all__ = ["Completed", "model_list", "usage_of"]
@@ -50,12 +51,16 @@ class Completed:
     model: str
     answer: Answer
     usage: dict[str, Any] | None
+    dialect: Dialect = OPENAI
 
     def whole(self) -> bytes:
-        """The chat.completion object."""
+        """The chat.completion object, or another vendor's."""
+        if self.dialect.whole is not None:
+            return self.dialect.whole(self)
         message: dict[str, Any] = {"role": "assistant", "content": self.answer.text, "refusal": None, "annotations": []}
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.answer.finish_reason}
-        body = self._head("chat.completion") | {"choices": [choice]}
+        dialect = self.dialect
+        body = {**self._head("chat.completion"), **dialect.completion, "choices": [{**choice, **dialect.choice}]}
         return orjson.dumps(body if self.usage is None else body | {"usage": self.usage})
 
     def chunks(self, *, include_usage: bool) -> list[bytes]:

@@ -17,6 +17,7 @@ from batch_llm.simulator.bodies import Completed, usage_of
 from batch_llm.simulator.chat_request import ChatRequest, read_chat
 from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.delivery import DRIP_PIECES, Outgoing, deliver
+from batch_llm.simulator.dialect import OPENAI, Dialect
 from batch_llm.simulator.faults import FaultKind
 from batch_llm.simulator.idempotency import HEADER, StoredAnswers
 from batch_llm.simulator.limits import Use
@@ -41,16 +42,20 @@ class _Fate(NamedTuple):
 class ChatEndpoint:
     """POST /v1/chat/completions of one account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, dialect: Dialect = OPENAI) -> None:
         """``account``: whose limits, faults and statistics hold."""
         self._account = account
+        self._dialect = dialect
         self._stored = StoredAnswers()
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""
+        self._account.check_key(request.headers)
+        return await self.answer_body(request, await request.read(), request_id)
+
+    async def answer_body(self, request: web.BaseRequest, raw: bytes, request_id: str) -> web.StreamResponse:
+        """As `answer`, for a body that was read and a key that was checked."""
         account = self._account
-        account.check_key(request.headers)
-        raw = await request.read()
         key = request.headers.get(HEADER, "") if account.config.idempotency else ""
         if not key:
             return await self._answer(request, raw, request_id)
@@ -95,7 +100,7 @@ class ChatEndpoint:
     ) -> web.StreamResponse:
         fault, variant, attempt, request_id, keep = fate
         account, config = self._account, self._account.config
-        headers = account.gate.headers(account.clock.monotonic())
+        headers = self._dialect.headers(account.gate, account.clock.monotonic())
         headers["x-request-id"] = request_id
         if fault is not None:
             account.stats.fault(fault)
@@ -130,8 +135,10 @@ class ChatEndpoint:
             model=chat.model,
             answer=answer,
             usage=usage_of(chat.prompt_tokens, answer, fault, variant),
+            dialect=self._dialect,
         )
-        return completed.chunks(include_usage=chat.include_usage) if chat.stream else [completed.whole()]
+        whole = self._dialect.whole or Completed.whole
+        return completed.chunks(include_usage=chat.include_usage) if chat.stream else [whole(completed)]
 
 
 def _debited(chat: ChatRequest, answer: Answer, config: SimulatorConfig) -> int:

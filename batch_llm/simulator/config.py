@@ -66,6 +66,9 @@ class SimulatorConfig(BaseModel):
     window_s: float | None = Field(
         default=None, gt=0, description="Count the limits per minute in fixed windows of this length instead."
     )
+    token_window_s: float | None = Field(
+        default=None, gt=0, description="Windows of another length for the tokens per minute, as Azure has: 60."
+    )
     debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = Field(
         default="actual", description="What a request takes from the token limits when it is admitted."
     )
@@ -83,6 +86,11 @@ class SimulatorConfig(BaseModel):
     )
     quota_requests: int | None = Field(
         default=None, ge=0, description="Requests the account's credit pays for; then every one is insufficient_quota."
+    )
+
+    filtered_words: tuple[str, ...] = Field(
+        default=(),
+        description="Spoken to as Azure or Google: a prompt with one of these words is stopped by its filter.",
     )
 
     context_tokens: int = Field(default=128_000, ge=1, description="Prompt and completion together.")

@@ -17,6 +17,7 @@ from aiohttp import web
 
 from batch_llm.simulator.account import UNBILLED, Account, Asked
 from batch_llm.simulator.delivery import DRIP_PIECES, Outgoing, deliver
+from batch_llm.simulator.dialect import OPENAI, Dialect
 from batch_llm.simulator.embedding_request import EmbeddingsRequest, read_embeddings
 from batch_llm.simulator.faults import FaultKind
 from batch_llm.simulator.limits import Use
@@ -32,15 +33,20 @@ STILL_GOOD = frozenset({None, FaultKind.USAGE, FaultKind.DRIP})
 class EmbeddingsEndpoint:
     """POST /v1/embeddings of one account."""
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, dialect: Dialect = OPENAI) -> None:
         """``account``: whose limits, faults and statistics hold."""
         self._account = account
+        self._dialect = dialect
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""
+        self._account.check_key(request.headers)
+        return await self.answer_body(request, await request.read(), request_id)
+
+    async def answer_body(self, request: web.BaseRequest, raw: bytes, request_id: str) -> web.StreamResponse:
+        """As `answer`, for a body that was read and a key that was checked."""
         account = self._account
-        account.check_key(request.headers)
-        wanted = read_embeddings(await request.read(), account.config)
+        wanted = read_embeddings(raw, account.config)
         attempt = max(map(account.stats.next_attempt, wanted.prompts))
         fault, variant = account.fate(wanted.whole, attempt)
         asked = Asked(wanted.model, wanted.prompts, Use(wanted.tokens))
@@ -57,7 +63,7 @@ class EmbeddingsEndpoint:
     ) -> web.StreamResponse:
         fault, variant, attempt = fate
         account = self._account
-        headers = account.gate.headers(account.clock.monotonic())
+        headers = self._dialect.headers(account.gate, account.clock.monotonic())
         headers["x-request-id"] = request_id
         if fault is not None:
             account.stats.fault(fault)
@@ -71,8 +77,10 @@ class EmbeddingsEndpoint:
         if fault not in UNBILLED:
             account.stats.bill(wanted.tokens, 0)
         gap_s = account.config.drip_s / DRIP_PIECES if fault is FaultKind.DRIP else 0.0
-        body = _body(wanted, account.config.seed, fault, variant)
-        outgoing = Outgoing([body], headers, streamed=False, gap_s=gap_s, fault=fault, variant=variant)
+        listed = _body(wanted, account.config.seed, fault, variant)
+        body = listed if self._dialect.vectors is None else self._dialect.vectors(listed)
+        written = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        outgoing = Outgoing([written], headers, streamed=False, gap_s=gap_s, fault=fault, variant=variant)
         response = await deliver(request, outgoing, account.clock)
         if fault in STILL_GOOD:
             for prompt in wanted.prompts:
@@ -80,7 +88,7 @@ class EmbeddingsEndpoint:
         return response
 
 
-def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant: int) -> bytes:
+def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant: int) -> dict[str, Any]:
     """The list of vectors; a fault that cuts or empties a chat's text leaves half of them, or none."""
     kept = {FaultKind.LENGTH: len(wanted.contents) // 2, FaultKind.EMPTY: 0}
     contents = wanted.contents[: kept[fault]] if fault in kept else wanted.contents
@@ -95,7 +103,7 @@ def _body(wanted: EmbeddingsRequest, seed: int, fault: FaultKind | None, variant
     usage = _usage(wanted.tokens, fault, variant)
     if usage is not None:
         body["usage"] = usage
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+    return body
 
 
 def _written(content: bytes, wanted: EmbeddingsRequest, seed: int) -> Any:

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.meters import SLACK, Bucket, FixedWindow, Meter
 
-__all__ = ["LIMIT_NAMES", "Gate", "Overrun", "Use", "duration"]
+__all__ = ["LIMIT_NAMES", "Gate", "Left", "Overrun", "Use", "duration"]
 
 MINUTE_S = 60.0
 DAY_S = 86_400.0
@@ -62,6 +63,14 @@ class Overrun:
     def scope(self) -> str:
         """What ran out: requests or tokens."""
         return "requests" if self.name.startswith("requests") else "tokens"
+
+
+class Left(NamedTuple):
+    """What is left of one limit."""
+
+    window: float  # what one window of it admits; the limit itself where there are none
+    free: float
+    reset_s: float  # until nothing is used
 
 
 class Gate:
@@ -141,6 +150,13 @@ class Gate:
             shares[name] = round(self._taken[name] / possible, 6) if possible > 0 else None
         return shares
 
+    def left(self, name: str, now_s: float) -> Left | None:
+        """What of this limit is left; None where there is no such limit."""
+        meter = self._meters.get(name)
+        if meter is None:
+            return None
+        return Left(meter.window, meter.free(float(name.startswith("requests")), now_s), meter.reset_s(now_s))
+
     def headers(self, now_s: float) -> dict[str, str]:
         """The x-ratelimit headers; a limit that is not set has none.
 
@@ -170,8 +186,9 @@ def _meter(name: str, limit: float, config: SimulatorConfig, times_s: tuple[floa
         if config.day_resets_s is None:
             return Bucket(limit, DAY_S, DAY_S)
         return FixedWindow(limit, DAY_S, DAY_S, now_s - (unix_s - config.day_resets_s) % DAY_S)
-    if config.window_s is not None:
-        return FixedWindow(limit, MINUTE_S, config.window_s, now_s)
+    window_s = config.window_s if name.startswith("requests") else config.token_window_s or config.window_s
+    if window_s is not None:
+        return FixedWindow(limit, MINUTE_S, window_s, now_s)
     return Bucket(limit, MINUTE_S, config.burst_s)
 
 

@@ -25,6 +25,7 @@ class Meter(Protocol):
     """One limit and what is used of it."""
 
     limit: float
+    window: float  # what one window admits; the limit itself where there are none
     burst: float  # what may be used at once beyond the rate
 
     def wait_s(self, cost: float, now_s: float) -> float:
@@ -57,7 +58,7 @@ class Bucket:
 
     def __init__(self, limit: float, period_s: float, burst_s: float) -> None:
         """``limit`` per ``period_s``; ``burst_s``: seconds of unused rate one may save up."""
-        self.limit = limit
+        self.limit = self.window = limit
         self._rate = limit / period_s
         self.burst = burst_s * self._rate
         self._level = 0.0
@@ -106,7 +107,7 @@ class FixedWindow:
         """``limit`` per ``period_s``, counted in windows of ``window_s`` from ``start_s`` on."""
         self.limit = limit
         self._window_s = window_s
-        self.burst = limit * window_s / period_s
+        self.burst = self.window = limit * window_s / period_s
         self._start_s = start_s
         self._index = 0
         self._used = 0.0

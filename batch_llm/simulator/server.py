@@ -1,7 +1,7 @@
 """The simulator's web server: its life, its endpoints, `batch-llm simulator`.
 
 Belongs here: opening and closing the socket, routing, /stats, /sim/*, /healthz. Not here: chat completions (chat.py),
-embeddings (embeddings.py).
+embeddings (embeddings.py), what is spoken as others do (azure.py, google.py, anthropic.py).
 """
 
 from __future__ import annotations
@@ -19,10 +19,13 @@ from pydantic import ValidationError
 
 from batch_llm.clock import Clock, SystemClock
 from batch_llm.simulator.account import Account
+from batch_llm.simulator.anthropic import AnthropicEndpoint
+from batch_llm.simulator.azure import ROOT, AzureEndpoints
 from batch_llm.simulator.bodies import model_list
 from batch_llm.simulator.chat import ChatEndpoint
 from batch_llm.simulator.config import SimulatorConfig
 from batch_llm.simulator.embeddings import EmbeddingsEndpoint
+from batch_llm.simulator.google import GoogleEndpoints, is_googles
 from batch_llm.simulator.refusals import INJECTED, Refused, bad_request, model_not_found, unknown_url
 
 __all__ = ["Simulator", "serve"]
@@ -40,6 +43,7 @@ class Simulator:
 
     Attributes:
         base_url: What to give the openai SDK, ``http://127.0.0.1:<port>/v1``; known once it is open.
+        origin: The same without the path, ``http://127.0.0.1:<port>``: for the clients of Azure, Google and Anthropic.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class Simulator:
         port: int = 0,
     ) -> None:
         """``port`` 0: any free one. Limits, latencies and retry-after run on ``clock``."""
-        self.base_url = ""
+        self.base_url = self.origin = ""
         self._host = host
         self._port = port
         self._clock = clock or SystemClock()
@@ -60,7 +64,10 @@ class Simulator:
         self._answering = {
             "/v1/chat/completions": ChatEndpoint(self._account).answer,
             "/v1/embeddings": EmbeddingsEndpoint(self._account).answer,
+            "/v1/messages": AnthropicEndpoint(self._account).answer,
         }
+        self._azure = AzureEndpoints(self._account)
+        self._google = GoogleEndpoints(self._account)
         self._runner: web.ServerRunner | None = None
         self._endpoints: dict[tuple[str, str], Endpoint] = {
             ("GET", "/v1/models"): self._models,
@@ -86,7 +93,8 @@ class Simulator:
             raise
         self._port = self._runner.addresses[0][1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.base_url = f"http://{shown}:{self._port}/v1"
+        self.origin = f"http://{shown}:{self._port}"
+        self.base_url = f"{self.origin}/v1"
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -117,6 +125,10 @@ class Simulator:
             endpoint = self._endpoints.get((request.method, request.path))
             if endpoint is not None:
                 return await endpoint(request)
+            if request.path.startswith(ROOT):
+                return await self._azure.answer(request, request_id)
+            if is_googles(request.path):
+                return await self._google.answer(request, request_id)
             if request.method == "GET" and request.path.startswith("/v1/models/"):
                 return self._model(request)
             raise unknown_url(request.method, request.path)

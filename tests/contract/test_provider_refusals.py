@@ -84,12 +84,12 @@ async def test_used_up_credit_and_overload_are_no_rate(open_provider: Open) -> N
 async def test_the_headers_of_an_answer_are_read_in_their_units(open_provider: Open) -> None:
     """Per minute; and per day where the account has such a limit."""
     provider = await open_provider(requests_per_minute=600, tokens_per_minute=6_000, burst_s=60)
-    assert HeaderReader("simulator").read((await send(provider)).headers) == [
+    assert HeaderReader("openai").read((await send(provider)).headers) == [
         HeaderFact("requests", 10, 599),
         HeaderFact("tokens", 100, 5_980),
     ]
     provider = await open_provider(requests_per_minute=600, requests_per_day=8_640)
-    reader = HeaderReader("simulator")
+    reader = HeaderReader("openai")
     assert reader.read((await send(provider)).headers) == []  # one answer alone could be that of a minute
     assert reader.read((await send(provider)).headers) == [HeaderFact("requests_per_day", 0.1, 8_638)]
 
@@ -101,7 +101,7 @@ async def test_whatever_way_the_minute_is_counted_it_is_never_taken_for_a_day(
     open_provider: Open, counting: dict[str, float]
 ) -> None:
     provider = await open_provider(requests_per_minute=600, **counting)
-    reader = HeaderReader("simulator")
+    reader = HeaderReader("openai")
     seen = []
     for _ in range(1 if counting == {"burst_s": 0} else 8):
         seen += reader.read((await send(provider)).headers)

@@ -27,7 +27,7 @@ from batch_llm.config.providers_file import (
     structure_of,
 )
 from batch_llm.config.yaml_source import parse_yaml
-from batch_llm.errors import ConfigurationError, JobFileError, NotYetAvailable, ProvidersFileError, SecretError
+from batch_llm.errors import ConfigurationError, JobFileError, ProvidersFileError, SecretError
 
 FULL = """\
 providers:
@@ -175,6 +175,8 @@ def test_the_default_file_has_openai_adapting_and_the_simulator_limited() -> Non
         ("{models: [a], limits: unknown, prices: {input: 1}}", "prices.output: is required"),
         ("{models: [a], limits: unknown, prices: {input: -1, output: 1}}", "prices.input: must be at least 0, got -1"),
         ("{models: [a], limits: unknown, deployment: d}", "only kind azure has deployments"),
+        ("{models: [a], limits: unknown, api_version: 2024-10-21-preview}", "only kind azure has versions of its API"),
+        ("{models: [a], limits: unknown, project: my-project}", "only kind google has projects"),
         ("{models: [a], limits: unknown, name: 'a b'}", "'a b' does not fit: Unique in its provider"),
     ],
 )
@@ -270,16 +272,8 @@ def test_unknown_providers_and_models_name_the_nearest() -> None:
         find_pool(full(), "openai", "gpt-4.1-mni")
 
 
-@pytest.mark.parametrize("kind", ["azure", "google", "anthropic"])
-def test_kinds_that_have_not_landed_are_refused_when_used(kind: str) -> None:
-    file = parse_providers(pool("{models: [m], limits: unknown}", kind=kind), "p.yaml")
-    with pytest.raises(
-        NotYetAvailable, match=f"p.yaml:3: providers.x.kind: providers of kind '{kind}' are not yet available"
-    ):
-        find_pool(file, "x", "m")
-
-
 LEAVES = [
+    "providers: {x: {kind: google, pools: [{models: [m], limits: unknown, project: QQ, location: QQ}]}}",
     "providers: QQ",
     "providers: {QQ: QQ}",
     "QQ: {}",
@@ -298,6 +292,7 @@ LEAVES = [
     "providers: {x: {kind: openai, base_url: QQ, pools: [{models: [m], limits: unknown}]}}",
     "providers: {x: {kind: openai, base_url: 'http://QQ@h/', pools: [{models: [m], limits: unknown}]}}",
     "providers: {x: {kind: openai, base_url: 'http://h/?key=QQ', pools: [{models: [m], limits: unknown}]}}",
+    "providers: {x: {kind: azure, pools: [{models: [m], limits: unknown, deployment: QQ, api_version: QQ}]}}",
     "providers: {x: {kind: openai, prices: {input: QQ}, pools: []}}",
     "providers: {x: {kind: openai, api_key: QQ: QQ}}",
     "providers: {x: {kind: openai, api_key: 'QQ",
@@ -338,5 +333,8 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     assert blocks[0] == DEFAULT_PROVIDERS
     assert find_pool(parse_providers(blocks[1], "page"), "openai", "gpt-4.1-mini")[1].prices is not None
     assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
+    assert find_pool(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
+    assert find_pool(parse_providers(blocks[4], "page"), "google", "gemini-2.5-pro")[1].project == "my-project"
+    assert find_pool(parse_providers(blocks[5], "page"), "anthropic", "claude-haiku-4-5")[0].kind == "anthropic"
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page

@@ -47,7 +47,7 @@ def test_limits_per_minute_stay_as_they_are() -> None:
 
 def test_without_a_word_the_headers_are_those_of_the_kind() -> None:
     assert headers_of(*find_pool(account(), "openai", "small")) == "openai"
-    assert headers_of(*find_pool(account("openai_compatible"), "openai", "small")) == "openai_compatible"
+    assert headers_of(*find_pool(account("openai_compatible"), "openai", "small")) == "none"
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,8 @@ def test_an_answer_weighs_no_more_than_four_mebibytes(dimensions: int, rows: int
 def test_calls_are_counted_by_what_fills_them_first() -> None:
     bounds = CallBounds(rows=100, tokens=1_000)
     assert [calls_needed(*need, bounds) for need in ((0, 0), (1, 1), (250, 10), (250, 5_001))] == [0, 1, 3, 6]
+
+
+def test_a_provider_that_takes_fewer_texts_gets_fewer() -> None:
+    assert CallBounds.of(Limits("p"), 8, exact=True, most_rows=100).rows == 100
+    assert CallBounds.of(Limits("p"), 100_000, exact=True, most_rows=100).rows == 7  # its answer's size says less

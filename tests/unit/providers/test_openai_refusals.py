@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.errors import ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.openai_refusals import refusal, retry_after_s
+from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.retry_after import retry_after_s
 
 
 def refused(body: Any, status: int = 429, headers: Mapping[str, str] | None = None) -> ProviderError:
@@ -41,6 +42,10 @@ TPM = (
 ITPM = (
     "This request would exceed the rate limit for your organization of 20,000 input tokens per minute. For details, "
     "refer to: https://docs.anthropic.com/en/api/rate-limits."
+)
+AZURE_PEAK = (  # Source: https://github.com/pollinations/pollinations/issues/6260 (read 2026-11-28)
+    "The system is currently experiencing high demand and cannot process your request. Your request exceeds the "
+    "maximum usage size allowed during peak load."
 )
 AZURE = (
     "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2023-05-15 have exceeded token "
@@ -152,6 +157,7 @@ def test_used_up_credit_stops_the_run(kind: str) -> None:
         (429, openai("Resource Unavailable", None, "")),
         (429, openai("We are busy", "resource_unavailable", "resource_unavailable")),
         (429, {"object": "error", "message": "Service tier capacity exceeded for this model.", "code": "3505"}),
+        (429, {"error": {"code": "too_many_requests", "message": AZURE_PEAK}}),
         (498, openai("no flex capacity", None, "capacity_exceeded")),
         (503, openai("The engine is currently overloaded", "server_error", "")),
         (529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}),

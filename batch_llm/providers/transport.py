@@ -1,71 +1,54 @@
-"""One OpenAI-compatible endpoint over aiohttp: connections, one POST, what went wrong with it.
+"""One API over aiohttp: kept connections, one POST, what went wrong with it.
 
-Belongs here: sending bytes and getting bytes, whatever they say. Not here: any request's or answer's JSON
-(openai_chat.py, openai_embeddings.py), what an error answer means (openai_refusals.py), trying again
-(engine/retry.py), pacing (limiter).
+Belongs here: sending bytes and getting bytes, whatever they say. Not here: any request's or answer's JSON, what an
+error answer means (openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 
 import aiohttp
-from pydantic import SecretStr
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Phase, RawAnswer, Sending
-from batch_llm.providers.openai_refusals import refusal
-from batch_llm.providers.structured_output import StructureMode
 
-__all__ = ["ABSURD_TOKENS", "OpenAIConnection", "OpenAIEndpoint"]
+__all__ = ["Connection", "Refusal", "Signing"]
 
 CONNECT_S = 30.0  # for a connection to stand
 DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
 LARGE_BYTES = 1 << 20  # aiohttp writes larger bodies in one go, which holds everybody up; a file it writes in pieces
-ABSURD_TOKENS = 10**8  # no call can use so many: the usage is nonsense
+
+Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
+"""The error to raise for a status that is no 2xx, lower-case headers and a body."""
+Signing = Callable[[], Awaitable[Mapping[str, str]]]
+"""Headers that say who asks, made for each request, where they change while connections live. Never logged."""
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAIEndpoint:
-    """Where to send, and how this endpoint differs from OpenAI's own."""
+class Connection:
+    """Kept connections to one API, for many concurrent calls. Open it with ``async with``."""
 
-    base_url: str  # ends in /v1
-    api_key: SecretStr | None
-    cap_parameter: str = "max_completion_tokens"  # older servers know only max_tokens
-    model_prefix: str = ""  # put before the model's name on the wire
-    structure: StructureMode = StructureMode.JSON_SCHEMA  # how it is told the answer's schema
-    idempotency_header: str | None = None  # which header names an attempt, so that it is billed once; None: none does
-
-    def url(self, path: str) -> str:
-        """The address of ``path``, which begins with a slash."""
-        return self.base_url.rstrip("/") + path
-
-    def attempt_headers(self, custom_id: str, attempt: int) -> dict[str, str] | None:
-        """The attempt's name where the endpoint honours one: the same again when it is repeated after a crash."""
-        return None if self.idempotency_header is None else {self.idempotency_header: f"{custom_id}-{attempt}"}
-
-
-class OpenAIConnection:
-    """Kept connections to one endpoint, for many concurrent calls. Open it with ``async with``."""
-
-    def __init__(self, endpoint: OpenAIEndpoint) -> None:
-        """Nothing is opened yet."""
-        self._endpoint = endpoint
+    def __init__(self, headers: Mapping[str, str], refusal: Refusal, signing: Signing | None = None) -> None:
+        """``headers`` go with every request. Nothing is opened yet."""
+        self._headers = {"Content-Type": "application/json", **headers}
+        self._refusal = refusal
+        self._signing = signing
         self._session: aiohttp.ClientSession | None = None
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S)
 
-    async def __aenter__(self) -> OpenAIConnection:
-        """Open the connection pool; calls in flight are bounded by the engine, not here."""
-        headers = {"Content-Type": "application/json"}
-        if self._endpoint.api_key is not None:
-            headers["Authorization"] = f"Bearer {self._endpoint.api_key.get_secret_value()}"
+    async def __aenter__(self) -> Connection:
+        """Open the connection pool; calls in flight are bounded by the engine, not here.
+
+        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked.
+        """
+        if self._signing is not None:
+            await self._signing()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
             cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call
-            headers=headers,
+            headers=self._headers,
             auto_decompress=True,
         )
         return self
@@ -88,6 +71,8 @@ class OpenAIConnection:
         """Send once, never retry; any complete 2xx answer. Arguments and errors as `Provider.send`."""
         if self._session is None:
             raise RuntimeError("open the provider with `async with` first")
+        if self._signing is not None:
+            headers = {**(headers or {}), **await self._signing()}
         began = time.monotonic()
         data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
         timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
@@ -111,5 +96,6 @@ class OpenAIConnection:
             message = f"the connection broke: {type(error).__name__}"
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
         if response.status >= 300:
-            raise refusal(response.status, {name.lower(): value for name, value in response.headers.items()}, answer)
+            lower = {name.lower(): value for name, value in response.headers.items()}
+            raise self._refusal(response.status, lower, answer)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)

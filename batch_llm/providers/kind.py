@@ -1,0 +1,51 @@
+"""What a kind of provider is: the rules of its part of the providers file, and how its providers are made.
+
+Belongs here: the record that every file in kinds/ fills in, and what it is given. Not here: any kind's facts, finding
+one by its name (config/provider_kinds.py), which kind a job uses (wiring.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+
+from batch_llm.config.provider_kinds import KindRules
+from batch_llm.providers.base import EmbeddingProvider, Provider
+from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.structured_output import StructureMode
+
+__all__ = ["Account", "ProviderKind"]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Where a pool's requests go and on whose behalf, as the providers file says."""
+
+    provider_name: str  # as in the providers file
+    base_url: str  # the file's, else the kind's own; empty where neither has one
+    api_key: SecretStr | None = None
+    structure: StructureMode = StructureMode.JSON_SCHEMA  # how it is told the answer's schema
+    idempotency_header: str | None = None  # which header names an attempt; None: none does
+    deployment: str | None = None  # only of kinds that have it
+    api_version: str | None = None  # only of kinds that have it
+    project: str | None = None  # only of kinds that have it
+    location: str | None = None  # where the project is asked
+
+
+def _nothing(_model: str, _params: Mapping[str, Any]) -> Mapping[str, str]:
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProviderKind(KindRules):
+    """A kind of provider. A user's own is one of these, named by an entry point (docs/how-to/own-provider.md)."""
+
+    chat: Callable[[Account], Provider]
+    embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
+    call_texts: int | None = None  # the most texts of one call for vectors; None: as many as OpenAI takes
+    # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
+    cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
+    openai_endpoint: Callable[[Account], OpenAIEndpoint] | None = None  # for the openai SDK; None: it cannot send there

@@ -1,0 +1,61 @@
+"""Azure OpenAI: OpenAI's formats, with deployments in the place of models, and keys and addresses of its own.
+
+Belongs here: what is true of Azure. Not here: the JSON (openai_chat.py, openai_embeddings.py), Entra ID (entra.py).
+
+Two forms of address: the v1 API, which wants no version and takes the deployment as the model's name; and, where the
+providers file gives an `api_version`, the older one, which has the deployment in its path.
+Source: https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle (both; the header api-key), openai
+3.54.0, lib/azure.py (the older form) (read 2026-11-28).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import quote
+
+from batch_llm.providers.entra import EntraToken
+from batch_llm.providers.kind import Account, ProviderKind
+from batch_llm.providers.openai_chat import OpenAIChatProvider
+from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+
+__all__ = ["KIND"]
+
+V1 = "/openai/v1"
+# 2024-08-01-preview refuses the argument max_completion_tokens, newer models take no other name.
+# Source: https://github.com/openai/openai-python/issues/1724 (read 2026-11-28).
+CAP_RENAMED = "2024-09-01"
+
+
+def _endpoint(account: Account) -> OpenAIEndpoint:
+    resource = account.base_url.rstrip("/").removesuffix(V1).removesuffix("/openai")
+    endpoint = partial(
+        OpenAIEndpoint,
+        api_key=account.api_key,
+        key_header="api-key",
+        signing=None if account.api_key else EntraToken().headers,
+        structure=account.structure,
+        idempotency_header=account.idempotency_header,
+        deployment=account.deployment,
+    )
+    version = account.api_version
+    if version is None:
+        return endpoint(resource + V1)
+    return endpoint(
+        f"{resource}/openai/deployments/{quote(account.deployment or '', safe='')}",
+        query=f"?api-version={version}",
+        cap_parameter="max_tokens" if version < CAP_RENAMED else "max_completion_tokens",
+    )
+
+
+KIND = ProviderKind(
+    name="azure",
+    without_key="signs in with Entra ID",
+    base_url_example="https://NAME.openai.azure.com",
+    own_keys=frozenset({"deployment", "api_version"}),
+    headers="azure",
+    debit="input_plus_max_tokens",
+    chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
+    embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
+    openai_endpoint=_endpoint,
+)

@@ -1,0 +1,86 @@
+"""Google: the Gemini API with a key, and Vertex AI with a project's credentials. Both speak generateContent.
+
+Belongs here: what is true of Google's two doors. Not here: the JSON (google_chat.py, google_embeddings.py), signing
+in (google_token.py).
+
+Source: https://ai.google.dev/api (the Gemini API, v1beta), google-genai 3.6.1, _api_client.py (Vertex AI's addresses),
+https://ai.google.dev/gemini-api/docs/rate-limits (days begin at midnight in California) (read 2026-11-29).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from batch_llm.errors import NotYetAvailable
+from batch_llm.providers.base import EmbeddingProvider
+from batch_llm.providers.google_chat import GoogleChatProvider
+from batch_llm.providers.google_embeddings import CALL_TEXTS, GoogleEmbeddingProvider
+from batch_llm.providers.google_endpoint import GoogleEndpoint
+from batch_llm.providers.google_thinking import why_not
+from batch_llm.providers.google_token import GoogleToken
+from batch_llm.providers.kind import Account, ProviderKind
+
+__all__ = ["KIND"]
+
+GEMINI_VERSION, VERTEX_VERSION = "v1beta", "v1"  # where the file's address ends in none
+_VERSION = re.compile(r"/(v1(?:beta1?)?)$")
+MULTI_REGIONS = ("eu", "us")
+
+
+def _vertex_host(location: str) -> str:
+    if location == "global":
+        return "https://aiplatform.googleapis.com"
+    if location in MULTI_REGIONS:
+        return f"https://aiplatform.{location}.rep.googleapis.com"
+    return f"https://{location}-aiplatform.googleapis.com"
+
+
+def _endpoint(account: Account) -> GoogleEndpoint:
+    base = account.base_url.rstrip("/")
+    if account.project is None:
+        version, path = GEMINI_VERSION, "models"
+    else:
+        version = VERTEX_VERSION
+        path = f"projects/{account.project}/locations/{account.location}/publishers/google/models"
+    if not _VERSION.search(base):
+        base = f"{base}/{version}"
+    return GoogleEndpoint(
+        f"{base}/{path}",
+        account.api_key,
+        None if account.project is None else GoogleToken().headers,
+        account.structure,
+        account.idempotency_header,
+    )
+
+
+def _embeddings(account: Account) -> EmbeddingProvider:
+    if account.project is not None:
+        raise NotYetAvailable(
+            f"provider {account.provider_name!r}: embeddings of Vertex AI (a pool with `project`) are not yet "
+            "available; name the model in a pool with an api_key (the Gemini API)"
+        )
+    return GoogleEmbeddingProvider(account.provider_name, _endpoint(account))
+
+
+def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
+    effort = params.get("reasoning_effort")
+    why = None if effort is None else why_not(model, effort)
+    return {} if why is None else {"reasoning_effort": why}
+
+
+KIND = ProviderKind(
+    name="google",
+    api_key="required",
+    project_for_key=True,
+    without_key="signs in with application-default credentials",
+    base_url="https://generativelanguage.googleapis.com",
+    base_url_at=_vertex_host,
+    own_keys=frozenset({"project", "location"}),
+    day_resets="America/Los_Angeles",
+    chat=lambda account: GoogleChatProvider(account.provider_name, _endpoint(account)),
+    embeddings=_embeddings,
+    call_texts=CALL_TEXTS,
+    cannot_for=_cannot_for,
+)

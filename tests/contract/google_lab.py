@@ -1,0 +1,51 @@
+"""Google's sign-in on this machine: a service account's file, and the endpoint that gives it tokens.
+
+Belongs here: opening both. Not here: promises.
+Source: https://developers.google.com/identity/protocols/oauth2/service-account (the answer's fields; read 2026-11-29).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from tests.bigquery_server.service_account import write_service_account
+
+TOKEN = "token-number-"
+
+
+class TokenEndpoint:
+    """Gives out numbered tokens that are good for an hour, to whoever brings a signed assertion."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.refuses = False
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """One token."""
+        form = await request.post()
+        if self.refuses or not form.get("assertion"):
+            return web.json_response({"error": "invalid_grant", "error_description": "no such account"}, status=400)
+        self.given += 1
+        given = {"access_token": f"{TOKEN}{self.given}", "expires_in": 3_600, "token_type": "Bearer"}
+        return web.json_response(given)
+
+
+@asynccontextmanager
+async def token_endpoint(account: Path) -> AsyncIterator[TokenEndpoint]:
+    """Serves tokens, and writes the file of an account that gets them."""
+    served = TokenEndpoint()
+    app = web.Application()
+    app.router.add_post("/token", served.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    write_service_account(account, "my-project", f"http://127.0.0.1:{runner.addresses[0][1]}/token")
+    try:
+        yield served
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,193 @@
+"""The same job through every kind of provider: the same rows, the same bill, and the key nowhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from batch_llm import wiring
+from batch_llm.config.secrets import scrub
+from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError, NotYetAvailable
+from batch_llm.limiter.base import Tenant
+from batch_llm.paced_client import PacedCalls
+from batch_llm.simulator import Simulator, SimulatorConfig
+from tests.integration.lab import Lab
+
+KEY = "sk-" + "planted-0123456789-abcdefghij"
+POOL = {"limits": {"requests_per_minute": 6_000}, "prices": {"input": "1.00", "output": "2.00"}}
+KINDS: dict[str, dict[str, Any]] = {
+    "openai": {"models": ["simulator/small"]},
+    "openai_compatible": {"models": ["simulator/small"]},
+    "anthropic": {"models": ["simulator/small"]},
+    "azure": {"models": ["small"], "deployment": "simulator-small"},
+    "azure, dated": {"models": ["small"], "deployment": "simulator-small", "api_version": "2024-10-21"},
+    "google": {"models": ["simulator-small"]},
+}
+VECTORS: dict[str, Any] = {
+    "kind": "embedding",
+    "params": {"dimensions": 8},
+    "prompt": {"user": "{{ text }}"},
+    "output": {"table": "o"},
+}
+# what a row is asked and answered, and what it costs; not who answered it
+SAME = ("id", "tone", "score", "llm_status", "llm_input_tokens", "llm_output_tokens", "llm_cost_usd", "llm_attempts")
+
+
+def declared(lab: Lab, simulator: Simulator, kind: str) -> str:
+    """Write the providers file for this kind; the job's model."""
+    name, pool = kind.split(",", maxsplit=1)[0], {**POOL, **KINDS[kind]}
+    base = simulator.origin if name in ("azure", "google", "anthropic") else simulator.base_url
+    spec = {"kind": name, "base_url": base, "api_key": "${env:PLANTED_KEY}", "pools": [pool]}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    return f"vendor/{pool['models'][0]}"
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Forty rows; the key is in the environment."""
+    monkeypatch.setenv("PLANTED_KEY", KEY)
+    made = Lab(tmp_path)
+    made.table(40)
+    return made
+
+
+async def test_the_same_job_gives_the_same_rows_and_the_same_bill(lab: Lab) -> None:
+    seen = {}
+    async with Simulator(SimulatorConfig()) as simulator:
+        lab.providers(simulator.base_url, POOL["limits"])
+        await lab.run(lab.job())
+        expected = [{name: row[name] for name in SAME} for row in lab.rows()]
+        for kind in KINDS:
+            output = {**lab.job().job.output.model_dump(by_alias=True), "table": "out_" + str(len(seen))}
+            model = declared(lab, simulator, kind)
+            summary = await lab.run(lab.job(model=model, output=output, cache="off"))
+            assert summary.ok == 40
+            seen[kind] = [{name: row[name] for name in SAME} for row in lab.rows(output["table"])]
+        assert simulator.stats()["rejected"] == {}
+    assert len(expected) == 40
+    for kind, rows in seen.items():
+        assert rows == expected, kind
+
+
+@pytest.mark.parametrize("window_s", [1, 10])
+async def test_azures_short_windows_reject_nothing(lab: Lab, window_s: int) -> None:
+    """With nothing said of windows: rows go out evenly, and each takes its whole cap off the tokens."""
+    account = SimulatorConfig(
+        requests_per_minute=1_200,
+        tokens_per_minute=600_000,
+        window_s=window_s,
+        token_window_s=60,
+        debit="input_plus_max_tokens",
+    )
+    async with Simulator(account) as simulator:
+        model = declared(lab, simulator, "azure")
+        text = lab.settings.providers_path.read_text().replace("6000", "1200\n        tokens_per_minute: 600000")
+        lab.settings.providers_path.write_text(text)
+        summary = await lab.run(lab.job(model=model))
+        assert (summary.ok, simulator.stats()["rejected"]) == (40, {})
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind: str) -> None:
+    async with Simulator(SimulatorConfig(api_key="another key")) as simulator:
+        model = declared(lab, simulator, kind)
+        summary = await lab.run(lab.job(model=model))
+        assert summary.ok == 0
+    told = " ".join(map(str, [*lab.events, summary]))
+    assert KEY not in told
+    for path in lab.folder.rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("anthropic", "google")])
+async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, kind: str) -> None:
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, kind)
+        calls = PacedCalls(lambda: wiring.paced_provider(lab.settings, model), Tenant("me", "notebook"))
+        messages: Any = [{"role": "user", "content": "hello"}]
+        answer = await calls.openai_client().chat.completions.create(
+            model=model.removeprefix("vendor/"), messages=messages
+        )
+        ours = await calls.complete("hello")
+    assert answer.choices[0].message.content == ours.text
+    assert scrub(KEY) != KEY
+
+
+def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(lab: Lab) -> None:
+    """With the line of the parameter, the model and the provider."""
+    spec = {"kind": "google", "api_key": "${env:PLANTED_KEY}", "pools": [{"models": ["*"], "limits": "unknown"}]}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    params = {"reasoning_effort": "low"}
+    wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.5-flash", params=params))
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.0-flash", params=params))
+    said = "params.reasoning_effort: provider 'vendor' (kind google) cannot do this: gemini-2.0-flash does not think"
+    assert said in str(error.value)
+
+
+async def test_vertex_has_no_vectors_yet_and_plan_says_so(lab: Lab) -> None:
+    pools = [{"models": ["*"], "limits": "unknown", "project": "my-project", "location": "global"}]
+    spec = {"kind": "google", "pools": pools}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    job = lab.job(model="vendor/e", **VECTORS)
+    with pytest.raises(NotYetAvailable, match=r"'vendor': embeddings of Vertex AI .* in a pool with an api_key"):
+        wiring.planner(lab.settings, job)
+
+
+async def test_a_job_for_vectors_never_asks_google_for_more_than_a_hundred(lab: Lab) -> None:
+    """Forty rows are one call, two hundred and fifty at least three."""
+    lab.table(250)
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, "google")
+        summary = await lab.run(lab.job(model=model, **VECTORS))
+        assert (summary.ok, simulator.stats()["rejected"]) == (250, {})
+        assert simulator.stats()["accepted"] >= 3
+    assert all(row["llm_input_tokens"] for row in lab.rows("o"))
+
+
+async def test_the_openai_sdk_is_not_for_anthropic(lab: Lab) -> None:
+    """Its own way of asking is."""
+    async with Simulator(SimulatorConfig()) as simulator:
+        model = declared(lab, simulator, "anthropic")
+        calls = PacedCalls(lambda: wiring.paced_provider(lab.settings, model), Tenant("me", "notebook"))
+        assert (await calls.complete("hello", max_output_tokens=100)).finish_reason == "stop"
+        messages: Any = [{"role": "user", "content": "hello"}]
+        with pytest.raises(ConfigurationError, match="does not speak as OpenAI does"):
+            await calls.openai_client().chat.completions.create(model="simulator/small", messages=messages)
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"max_output_tokens": 9, "seed": 1}, "params.seed: provider 'vendor' (kind anthropic) cannot do this"),
+        ({"max_output_tokens": 9, "temperature": 1.5}, "params.temperature: provider 'vendor' (kind anthropic) takes"),
+        ({"max_output_tokens": 9, "reasoning_effort": "minimal"}, "its least effort is low; change it"),
+        ({"max_output_tokens": "auto"}, "it wants a number with the first request"),
+        ({}, "params.max_output_tokens: provider 'vendor' (kind anthropic) wants it with every request; give it"),
+    ],
+)
+async def test_what_anthropic_cannot_do_is_refused_by_plan(lab: Lab, params: dict[str, Any], said: str) -> None:
+    async with Simulator() as simulator:
+        model = declared(lab, simulator, "anthropic")
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model=model, params=params))
+    assert said in str(error.value)
+
+
+async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is signed in here: the run ends before its first call, and says what to do."""
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    async with Simulator() as simulator:
+        model = declared(lab, simulator, "azure")
+        text = lab.settings.providers_path.read_text().replace(
+            "api_key: ${env:PLANTED_KEY}", "idempotency_header: Once"
+        )
+        lab.settings.providers_path.write_text(text)
+        with pytest.raises(AuthenticationFailed, match="Entra ID gave no token"):
+            await lab.run(lab.job(model=model))
+        assert simulator.stats()["accepted"] == 0
