@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -150,6 +151,25 @@ async def test_a_pool_whose_day_is_used_up_is_left_to_the_others() -> None:
     for gate in both.gates.values():
         gate.errors = dict.fromkeys(range(99), QuotaExhausted("its day is over"))
     assert (await both.run()).stopped is ErrorClass.DAILY_QUOTA
+
+
+async def test_a_closed_pool_is_asked_again_when_its_quota_is_there() -> None:
+    bench = TwoPools(200)
+    until = bench.clock.now() + timedelta(seconds=5)
+    bench.gates["a"].errors = {0: QuotaExhausted("its day is over", until=until)}
+    await bench.run()
+    assert bench.answered() == list(range(200))
+    assert min(bench.providers["a"].at_s) >= 1_005 and len(bench.providers["a"].rows) > 20
+
+
+async def test_rows_that_only_fit_a_closed_pool_stop_the_run_and_stay_pending() -> None:
+    """They may fit tomorrow: no row fails for it."""
+    bench = TwoPools(10)
+    bench.gates["a"].errors = dict.fromkeys(range(999), NeverFits("too large"))
+    bench.gates["b"].errors = dict.fromkeys(range(3, 999), QuotaExhausted("its day is over", until=UNTIL))
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.DAILY_QUOTA and len(bench.answered()) == 3
+    assert not any(entry.kind is EntryKind.FAILED for entry in bench.rows.noted)
 
 
 async def test_a_pool_whose_key_is_refused_hands_its_row_to_another() -> None:

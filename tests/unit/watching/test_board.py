@@ -9,6 +9,7 @@ from batch_llm.engine.events import (
     BudgetMark,
     Event,
     FirstFailure,
+    PoolClosed,
     Progress,
     RunFinished,
     RunStarted,
@@ -94,6 +95,7 @@ def test_what_matters_is_said_at_once() -> None:
             FirstFailure("timeout", "no answer\nwithin 60 s", 3, 17),
             Stalled("the provider's answers", 75.0),
             BudgetMark(80, Decimal(20), Decimal(25)),
+            PoolClosed("west", "the key is refused"),
             Stopping("stopped by the user", 45),
         )
     }
@@ -102,6 +104,7 @@ def test_what_matters_is_said_at_once() -> None:
     assert said[FirstFailure] == "first row that failed with timeout (slice 3, row 17): no answer within 60 s"
     assert said[Stalled] == "no answer for 1 min 15 s: the provider's answers"
     assert said[BudgetMark] == "80 % of the budget spent: $20.00 of $25.00"
+    assert said[PoolClosed] == "pool west is not asked any more, the others go on: the key is refused"
     assert said[Stopping] == "draining (stopped by the user), 45 in flight; Ctrl-C again to stop at once"
     assert remark(PUBLISHED) is None
 
