@@ -45,6 +45,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
     shown = f"{shown}: {message[:MESSAGE_CHARACTERS]}" if message else shown
     if status == 400 and DISABLED_WORDS in message:
         return AuthenticationFailed(f"Anthropic does not serve this account ({shown})")
+    if status == 404:  # no row's fault: a model or an address
+        return AuthenticationFailed(f"Anthropic has no such model, or not for this key ({shown})")
     spent = status == 400 and any(words in message for words in SPENT_WORDS)
     if status == 402 or kind == "billing_error" or code.endswith(SPENT) or spent:
         return QuotaExhausted(shown, until=_regained_at(message))

@@ -18,7 +18,7 @@ EXPECTED: dict[str, tuple[int, ErrorClass | type[Exception]]] = {
     "authentication_error": (401, AuthenticationFailed),
     "billing_error": (402, QuotaExhausted),
     "permission_error": (403, AuthenticationFailed),
-    "not_found_error": (404, ErrorClass.INVALID_REQUEST),
+    "not_found_error": (404, AuthenticationFailed),
     "conflict_error": (409, ErrorClass.SERVER_ERROR),
     "request_too_large": (413, ErrorClass.TOO_LARGE),
     "rate_limit_error": (429, ErrorClass.RATE_LIMITED),

@@ -110,7 +110,6 @@ async def test_a_request_is_written_as_the_api_documents() -> None:
         ),
         (error(400, "invalid_prompt", "Invalid prompt: it is no text."), ErrorClass.INVALID_REQUEST),
         (error(400, "invalid_value", "no"), ErrorClass.INVALID_REQUEST),
-        (error(404, "model_not_found", "no"), ErrorClass.INVALID_REQUEST),
     ],
 )
 async def test_a_refusal_is_classed_by_status_and_code(handler: Handler, expected: ErrorClass) -> None:
@@ -129,6 +128,7 @@ async def test_a_refusal_is_classed_by_status_and_code(handler: Handler, expecte
         (error(402, None, "pay"), QuotaExhausted),
         (error(401, "invalid_api_key", f"Incorrect API key provided: {KEY}"), AuthenticationFailed),
         (error(403, None, "no"), AuthenticationFailed),
+        (error(404, "model_not_found", "no"), AuthenticationFailed),
     ],
 )
 async def test_what_no_other_row_would_survive_stops_the_run(handler: Handler, expected: type[Exception]) -> None:
