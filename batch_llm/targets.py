@@ -138,7 +138,7 @@ def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     for name, most in kind.most.items():
         given = getattr(job.params, name)
         if given is not None and given > most:
-            yield Problem(("params", name), f"{who} takes at most {most:g}, got {given:g}")
+            yield Problem(("params", name), f"{who} takes at most {most:,.12g}, got {given:,.12g}")
     for name in kind.needs:
         if not job.is_embedding and getattr(job.params, name) is None:
             yield Problem(("params", name), f"{who} wants it with every request; give it")

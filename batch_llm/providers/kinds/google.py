@@ -27,6 +27,12 @@ __all__ = ["KIND"]
 GEMINI_VERSION, VERTEX_VERSION = "v1beta", "v1"  # where the file's address ends in none
 _VERSION = re.compile(r"/(v1(?:beta1?)?)$")
 MULTI_REGIONS = ("eu", "us")
+SEED_MOST = 2**31 - 1  # Source: https://ai.google.dev/api/generate-content (an integer, of 32 bits; read 2026-11-29)
+# Which models take no penalty but 0: those of 2.5 and later, also by the names that mean the newest.
+# Source: https://github.com/google-gemini/cookbook/issues/1290, https://github.com/vercel/ai/issues/8943 (read
+# 2026-11-29).
+PENALTIES = ("frequency_penalty", "presence_penalty")
+_UNPENALIZED = re.compile(r"gemini-(?:2\.5|[3-9]|(?:pro|flash|flash-lite)-latest)")
 
 
 def _vertex_host(location: str) -> str:
@@ -67,7 +73,10 @@ def _embeddings(account: Account) -> EmbeddingProvider:
 def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
     effort = params.get("reasoning_effort")
     why = None if effort is None else why_not(model, effort)
-    return {} if why is None else {"reasoning_effort": why}
+    cannot = {} if why is None else {"reasoning_effort": why}
+    if _UNPENALIZED.match(model):
+        cannot |= {name: f"{model} takes no penalty" for name in PENALTIES if params.get(name)}
+    return cannot
 
 
 KIND = ProviderKind(
@@ -81,6 +90,7 @@ KIND = ProviderKind(
     day_resets="America/Los_Angeles",
     chat=lambda account: GoogleChatProvider(account.provider_name, _endpoint(account)),
     embeddings=_embeddings,
+    most={"seed": SEED_MOST},
     call_texts=CALL_TEXTS,
     cannot_for=_cannot_for,
 )

@@ -10,6 +10,7 @@ from batch_llm.providers.kind import Account, ProviderKind
 from batch_llm.providers.openai_chat import OpenAIChatProvider
 from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai_models import why_not
 
 __all__ = ["KIND"]
 
@@ -28,6 +29,7 @@ KIND = ProviderKind(
     api_key="required",
     base_url="https://api.openai.com/v1",
     headers="openai",
+    cannot_for=why_not,
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,
