@@ -90,6 +90,11 @@ class Target:
             )
         return found
 
+    @property
+    def price_list(self) -> str:
+        """Whose prices the price list is asked for."""
+        return self.kind.price_list or self.provider_name
+
     def account(self, api_key: SecretStr | None = None, base_url: str | None = None) -> Account:
         """What the kind's providers are made of; ``base_url``: in the place of the file's."""
         deployment = deployment_of(self.provider, self.pool) or self.model_name

@@ -277,16 +277,16 @@ def _provider(target: Target, account: ProviderAccount, *, is_embedding: bool) -
 
 
 def _price(target: Target) -> Price | None:
-    return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_model(target.price_list, target.model_name, target.pool.prices)
 
 
 def _embedding_price(target: Target) -> Price | None:
-    return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_embeddings(target.price_list, target.model_name, target.pool.prices)
 
 
 def _context_tokens(target: Target) -> int | None:
     """What its models read at once: the file's word, else the price list's."""
-    return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
+    return target.pool.context_tokens or PriceList().context_tokens(target.price_list, target.model_name)
 
 
 def _nobody(event: Event) -> None:

@@ -241,6 +241,28 @@ def test_what_a_model_of_anthropics_does_not_take_is_refused_by_plan(
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "model"),
+    [
+        ("vendor", "openai", "gpt-4.1-mini"),
+        ("vendor", "azure", "gpt-4.1-mini"),
+        ("vendor", "google", "gemini-2.5-flash"),
+        ("vendor", "anthropic", "claude-haiku-4-5"),
+        ("groq", "openai_compatible", "llama-3.3-70b-versatile"),
+    ],
+)
+def test_a_vendors_model_has_its_price_whatever_the_file_calls_the_account(
+    lab: Lab, name: str, kind: str, model: str
+) -> None:
+    """Of a compatible server only its name tells whose prices hold."""
+    pools = [{"models": ["*"], "limits": "unknown"}]
+    spec = {"kind": kind, "base_url": "https://api.example.com", "api_key": "${env:PLANTED_KEY}", "pools": pools}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {name: spec}}))
+    job = lab.job(model=f"{name}/{model}", params={"max_output_tokens": 9})
+    plan = wiring.planner(lab.settings, job).plan()
+    assert plan.cost_expected_usd is not None and plan.cost_expected_usd > 0
+
+
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody is signed in here: the run ends before its first call, and says what to do."""
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")

@@ -50,6 +50,7 @@ def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 KIND = ProviderKind(
     name="anthropic",
+    price_list="anthropic",
     api_key="required",
     base_url="https://api.anthropic.com",
     headers="anthropic",

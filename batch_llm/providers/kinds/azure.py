@@ -51,6 +51,7 @@ def _endpoint(account: Account) -> OpenAIEndpoint:
 
 KIND = ProviderKind(
     name="azure",
+    price_list="azure",
     without_key="signs in with Entra ID",
     base_url_example="https://NAME.openai.azure.com",
     own_keys=frozenset({"deployment", "api_version"}),

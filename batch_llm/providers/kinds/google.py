@@ -81,6 +81,7 @@ def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
 
 KIND = ProviderKind(
     name="google",
+    price_list="google",
     api_key="required",
     project_for_key=True,
     without_key="signs in with application-default credentials",

@@ -26,6 +26,7 @@ def _endpoint(account: Account) -> OpenAIEndpoint:
 
 KIND = ProviderKind(
     name="openai",
+    price_list="openai",
     api_key="required",
     base_url="https://api.openai.com/v1",
     headers="openai",
