@@ -40,7 +40,8 @@ from batch_llm.limiter.base import Limits
 from batch_llm.limiter.debit import midnight_s
 from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.views import CHANGEABLE
-from batch_llm.providers.kind import Account, ProviderKind
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
 from batch_llm.providers.structured_output import StructureMode
 
 if TYPE_CHECKING:

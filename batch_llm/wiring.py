@@ -41,9 +41,9 @@ from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
+from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
-from batch_llm.providers.kind import Account as ProviderAccount
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
 from batch_llm.targets import Target, job_target, simulated, target_of

@@ -1,7 +1,7 @@
 """A bearer token that is kept, and fetched again before it expires.
 
-Belongs here: when to fetch it, what happens while that fails. Not here: where it comes from (entra.py,
-google_token.py), putting it on a request (transport.py).
+Belongs here: when to fetch it, what happens while that fails. Not here: where it comes from (azure/entra.py,
+google/token.py), putting it on a request (transport.py).
 """
 
 from __future__ import annotations

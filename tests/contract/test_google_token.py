@@ -11,7 +11,7 @@ import pytest
 
 from batch_llm.config.secrets import scrub
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError
-from batch_llm.providers.google_token import GoogleToken
+from batch_llm.providers.google.token import GoogleToken
 from tests.bigquery_server.service_account import write_service_account
 from tests.contract.google_lab import TokenEndpoint, metadata_server, token_endpoint
 

@@ -1,6 +1,6 @@
 """Anthropic.
 
-Belongs here: what is true of Anthropic's own API. Not here: its JSON (anthropic_messages.py).
+Belongs here: what is true of Anthropic's own API. Not here: its JSON (anthropic/messages.py).
 Source: anthropic 2.14.0, types/message_create_params.py, types/output_config_param.py (parameters, efforts);
 https://docs.anthropic.com/en/api/rate-limits (the debit) (read 2026-11-28).
 """
@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batch_llm.providers.anthropic_messages import AnthropicProvider
+from batch_llm.providers.anthropic.messages import AnthropicProvider
 from batch_llm.providers.kind import ProviderKind
 
 __all__ = ["KIND"]

@@ -1,7 +1,7 @@
 """Google: the Gemini API with a key, and Vertex AI with a project's credentials. Both speak generateContent.
 
-Belongs here: what is true of Google's two doors. Not here: the JSON (google_chat.py, google_embeddings.py), signing
-in (google_token.py).
+Belongs here: what is true of Google's two doors. Not here: the JSON (google/chat.py, google/embeddings.py), signing
+in (google/token.py).
 
 Source: https://ai.google.dev/api (the Gemini API, v1beta), google-genai 3.6.1, _api_client.py (Vertex AI's addresses),
 https://ai.google.dev/gemini-api/docs/rate-limits (days begin at midnight in California) (read 2026-11-29).
@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from batch_llm.errors import NotYetAvailable
+from batch_llm.providers.account import Account
 from batch_llm.providers.base import EmbeddingProvider
-from batch_llm.providers.google_chat import GoogleChatProvider
-from batch_llm.providers.google_embeddings import CALL_TEXTS, GoogleEmbeddingProvider
-from batch_llm.providers.google_endpoint import GoogleEndpoint
-from batch_llm.providers.google_thinking import why_not
-from batch_llm.providers.google_token import GoogleToken
-from batch_llm.providers.kind import Account, ProviderKind
+from batch_llm.providers.google.chat import GoogleChatProvider
+from batch_llm.providers.google.embeddings import CALL_TEXTS, GoogleEmbeddingProvider
+from batch_llm.providers.google.endpoint import GoogleEndpoint
+from batch_llm.providers.google.thinking import why_not
+from batch_llm.providers.google.token import GoogleToken
+from batch_llm.providers.kind import ProviderKind
 
 __all__ = ["KIND"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_llm.providers.openai_models import why_not
+from batch_llm.providers.openai.models import why_not
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from anthropic.types.shared.error_type import ErrorType
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.anthropic_refusals import refusal
+from batch_llm.providers.anthropic.refusals import refusal
 
 # status and type: https://docs.claude.com/en/api/errors (read 2026-11-28)
 EXPECTED: dict[str, tuple[int, ErrorClass | type[Exception]]] = {

@@ -1,6 +1,6 @@
 """Which of a job's parameters OpenAI's models do not take, by the model's name; on Azure as well.
 
-Belongs here: what no request need be sent to know. Not here: the request (openai_chat.py), parameters that a kind does
+Belongs here: what no request need be sent to know. Not here: the request (chat.py), parameters that a kind does
 not have at all (kinds/).
 
 Source: https://github.com/tmc/langchaingo/issues/1355, https://github.com/qwenlm/qwen-code/issues/921 (temperature),

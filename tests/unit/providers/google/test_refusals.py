@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.google_refusals import refusal
+from batch_llm.providers.google.refusals import refusal
 
 RPC = "type.googleapis.com/google.rpc."
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
 from batch_llm.providers.base import Message, Request, Usage
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode, instructions
 
 KEY = "planted-key-0123456789"

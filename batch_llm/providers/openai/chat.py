@@ -1,7 +1,7 @@
 """OpenAI's chat completions over aiohttp, for every kind of provider that speaks it (kinds/).
 
 Belongs here: the request's and answer's JSON. Not here: sending (transport.py), what an error answer means
-(openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
+(refusals.py), trying again (engine/retry.py), pacing (limiter).
 Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
 
@@ -14,7 +14,7 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.openai_endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
 from batch_llm.providers.structured_output import instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
