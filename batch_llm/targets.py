@@ -47,7 +47,7 @@ from batch_llm.providers.structured_output import StructureMode
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["Target", "job_target", "simulated", "target_of"]
+__all__ = ["Target", "job_targets", "simulated", "target_of"]
 
 SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 
@@ -113,20 +113,24 @@ class Target:
 
 
 def target_of(settings: Settings, model: str) -> Target:
-    """Where ``model`` (provider name / model) is asked. Raises `ConfigurationError`."""
+    """Where ``model`` (provider name / model) is asked: its first pool. Raises `ConfigurationError`."""
     provider_name, _, model_name = model.partition("/")
     file = load_providers(settings.providers_path)
     return Target(provider_name, model_name, *find_pool(file, provider_name, model_name), file.source)
 
 
-def job_target(settings: Settings, declared: DeclaredJob) -> Target:
-    """Where a job's model is asked. Raises `JobFileError` for what its kind of provider cannot do, with its line."""
-    file = load_providers(settings.providers_path)
-    target = Target(declared.job.provider_name, declared.job.model_name, *declared.pool(file), file.source)
-    problems = list(_kind_problems(target, declared.job))
+def job_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]:
+    """Where a job's model is asked: every pool that has it, at least one.
+
+    Raises `JobFileError` for what its kind of provider cannot do, with its line.
+    """
+    file, job = load_providers(settings.providers_path), declared.job
+    provider, pools = declared.pools(file)
+    targets = tuple(Target(job.provider_name, job.model_name, provider, pool, file.source) for pool in pools)
+    problems = list(_kind_problems(targets[0], job))
     if problems:
         raise JobFileError(declared.source.message(problems))
-    return target
+    return targets
 
 
 def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:

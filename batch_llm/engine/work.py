@@ -42,6 +42,7 @@ class Work:
     cuts: int = 0  # answers that were cut short
     hold: Hold | None = None  # money that came too late for the call it was meant for
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
+    fits_not: frozenset[str] = frozenset()  # pools whose limit is smaller than this row
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
 
     @classmethod
