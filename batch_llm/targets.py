@@ -40,7 +40,8 @@ from batch_llm.limiter.base import Limits
 from batch_llm.limiter.debit import midnight_s
 from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.views import CHANGEABLE
-from batch_llm.providers.kind import Account, ProviderKind
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
 from batch_llm.providers.structured_output import StructureMode
 
 if TYPE_CHECKING:
@@ -89,6 +90,11 @@ class Target:
                 f"the provider kind {found.name!r} must be a ProviderKind, so that it can be asked"
             )
         return found
+
+    @property
+    def price_list(self) -> str:
+        """Whose prices the price list is asked for."""
+        return self.kind.price_list or self.provider_name
 
     def account(self, api_key: SecretStr | None = None, base_url: str | None = None) -> Account:
         """What the kind's providers are made of; ``base_url``: in the place of the file's."""
@@ -142,7 +148,7 @@ def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     for name, most in kind.most.items():
         given = getattr(job.params, name)
         if given is not None and given > most:
-            yield Problem(("params", name), f"{who} takes at most {most:g}, got {given:g}")
+            yield Problem(("params", name), f"{who} takes at most {most:,.12g}, got {given:,.12g}")
     for name in kind.needs:
         if not job.is_embedding and getattr(job.params, name) is None:
             yield Problem(("params", name), f"{who} wants it with every request; give it")

@@ -43,9 +43,9 @@ from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
+from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
-from batch_llm.providers.kind import Account as ProviderAccount
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
 from batch_llm.targets import Target, job_targets, simulated, target_of
@@ -287,16 +287,16 @@ def _provider(target: Target, account: ProviderAccount, *, is_embedding: bool) -
 
 
 def _price(target: Target) -> Price | None:
-    return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_model(target.price_list, target.model_name, target.pool.prices)
 
 
 def _embedding_price(target: Target) -> Price | None:
-    return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_embeddings(target.price_list, target.model_name, target.pool.prices)
 
 
 def _context_tokens(target: Target) -> int | None:
     """What its models read at once: the file's word, else the price list's."""
-    return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
+    return target.pool.context_tokens or PriceList().context_tokens(target.price_list, target.model_name)
 
 
 def _least(known: Iterable[int | None]) -> int | None:

@@ -51,7 +51,7 @@ _WHY = {
     ErrorClass.BUDGET: "not asked: the budget is used up",
     ErrorClass.DAILY_QUOTA: "not asked: the provider's daily quota or credit is used up",
     ErrorClass.RATE_LIMITED: "not asked: the rate limiter could not go on",
-    ErrorClass.AUTHENTICATION: "not asked: the provider refused the key",
+    ErrorClass.AUTHENTICATION: "not asked: the provider refused the key, or has no such model",
 }
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from batch_llm.providers.kind import Account, ProviderKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
+from batch_llm.providers.openai.chat import OpenAIChatProvider
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
 __all__ = ["KIND"]
 

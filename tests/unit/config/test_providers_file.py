@@ -122,6 +122,7 @@ def test_how_the_schema_is_told_and_attempts_are_named_stands_on_a_pool_or_its_p
     [
         ("structured_output: jsn_object", "'jsn_object' is not one of json_schema, json_object, prompt; did you mean"),
         ("idempotency_header: authorization", "authorization carries something else"),
+        ("idempotency_header: X-Api-Key", "X-Api-Key carries something else"),
         ('idempotency_header: "a: b"', "'a: b' does not fit: a header that names each attempt"),
         ('idempotency_header: ""', "does not fit"),
     ],

@@ -16,7 +16,7 @@ from batch_llm.engine.rows import Rows, RowState, RowStatus
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import PriceList
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 
 PLACE = 77
 PRICES = {"input": Decimal(1), "output": Decimal(2)}  # USD per 1M tokens: 10 in + 5 out = 0.00002

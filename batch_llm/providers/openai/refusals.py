@@ -111,6 +111,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.CONTENT_FILTER, shown)
     if status in (401, 403):
         return AuthenticationFailed(f"the provider refused the key (HTTP {status}{code})")
+    if status == 404:  # no row's fault: none of these APIs has anything but models and addresses to find
+        return AuthenticationFailed(f"the provider has no such model, or not for this key ({shown})")
     if status == 402 or said.code in QUOTA_CODES:
         return QuotaExhausted(shown)
     if status in (498, 503, 529):

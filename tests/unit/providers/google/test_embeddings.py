@@ -10,8 +10,8 @@ import pytest
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Usage
-from batch_llm.providers.google_embeddings import GoogleEmbeddingProvider
-from batch_llm.providers.google_endpoint import GoogleEndpoint
+from batch_llm.providers.google.embeddings import GoogleEmbeddingProvider
+from batch_llm.providers.google.endpoint import GoogleEndpoint
 
 PROVIDER = GoogleEmbeddingProvider("gemini", GoogleEndpoint("https://host/v1beta/models"))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.errors import ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.openai.refusals import refusal
 from batch_llm.providers.retry_after import retry_after_s
 
 

@@ -16,7 +16,7 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
-from batch_llm.providers.openai_endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
 
 __all__ = ["OpenAIEmbeddingProvider"]
 

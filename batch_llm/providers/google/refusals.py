@@ -70,6 +70,8 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return AuthenticationFailed(f"Google refused the key or account ({code}{', ' if why else ''}{why})")
     if said.status == "FAILED_PRECONDITION":  # the free tier is not offered where this account is; every row meets it
         return AuthenticationFailed(f"Google does not serve this account: {shown}")
+    if status == 404:  # no row's fault: a model, a project's place or an address
+        return AuthenticationFailed(f"Google has no such model, or not for this key ({shown})")
     if status == 503:
         return ProviderError(ErrorClass.OVERLOADED, shown, retry_after_s=said.retry_s)
     if status == 504:

@@ -1,7 +1,7 @@
 """Where Google answers for its models, and on whose behalf: the Gemini API, or a project's Vertex AI.
 
-Belongs here: addresses, keys. Not here: any request's or answer's JSON (google_chat.py, google_embeddings.py), what an
-error answer means (google_refusals.py), tokens (google_token.py), which of the two it is (kinds/google.py).
+Belongs here: addresses, keys. Not here: any request's or answer's JSON (chat.py, embeddings.py), what an
+error answer means (refusals.py), tokens (token.py), which of the two it is (kinds/google.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pydantic import SecretStr
 
-from batch_llm.providers.google_refusals import refusal
+from batch_llm.providers.google.refusals import refusal
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.providers.transport import Connection, Signing
 

@@ -1,7 +1,7 @@
 """An endpoint that speaks OpenAI's formats, and how it differs from OpenAI's own.
 
-Belongs here: addresses, keys, the model's name on the wire. Not here: any request's or answer's JSON (openai_chat.py,
-openai_embeddings.py), sending (transport.py), whose endpoint it is (kinds/).
+Belongs here: addresses, keys, the model's name on the wire. Not here: any request's or answer's JSON (chat.py,
+embeddings.py), sending (transport.py), whose endpoint it is (kinds/).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.openai.refusals import refusal
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.providers.transport import Connection, Signing
 

@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
 PROVIDER = OpenAIEmbeddingProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
 

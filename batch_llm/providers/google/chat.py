@@ -1,7 +1,7 @@
 """Google's generateContent over aiohttp, of the Gemini API and of Vertex AI.
 
 Belongs here: the request's and answer's JSON. Not here: sending (transport.py), addresses and keys
-(google_endpoint.py), what an error answer means (google_refusals.py), pacing (limiter).
+(endpoint.py), what an error answer means (refusals.py), pacing (limiter).
 Source: https://ai.google.dev/api/generate-content, google-genai 3.6.1, types.py (read 2026-11-29).
 """
 
@@ -14,8 +14,8 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.google_endpoint import ABSURD_TOKENS, GoogleEndpoint
-from batch_llm.providers.google_thinking import thinking_config
+from batch_llm.providers.google.endpoint import ABSURD_TOKENS, GoogleEndpoint
+from batch_llm.providers.google.thinking import thinking_config
 from batch_llm.providers.structured_output import StructureMode, instructed
 
 __all__ = ["GoogleChatProvider"]

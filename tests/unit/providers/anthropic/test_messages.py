@@ -12,9 +12,9 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.anthropic_messages import AnthropicProvider
+from batch_llm.providers.account import Account
+from batch_llm.providers.anthropic.messages import AnthropicProvider
 from batch_llm.providers.base import Message, Request, Usage
-from batch_llm.providers.kind import Account
 from batch_llm.providers.structured_output import StructureMode
 
 MESSAGES = (Message("system", "be brief"), Message("user", "hello"))

@@ -1,6 +1,6 @@
 """An answer's JSON Schema as Anthropic takes it: part of the keywords, the others in words.
 
-Belongs here: from one schema to the other. Not here: sending it (anthropic_messages.py), checking the answer, which is
+Belongs here: from one schema to the other. Not here: sending it (messages.py), checking the answer, which is
 done against the whole schema (job/schema.py).
 
 What it takes: one type per node, enum, const, anyOf, allOf, $ref, $defs, properties that are all named, some formats,

@@ -1,7 +1,7 @@
 """Anthropic's messages API over aiohttp.
 
 Belongs here: the request's and answer's JSON. Not here: sending (transport.py), what an error answer means
-(anthropic_refusals.py), the answer's schema (anthropic_schema.py), trying again (engine/retry.py), pacing (limiter).
+(refusals.py), the answer's schema (schema.py), trying again (engine/retry.py), pacing (limiter).
 Source: anthropic 2.14.0, types/message_create_params.py, types/message.py, types/usage.py (read 2026-11-28).
 """
 
@@ -13,10 +13,10 @@ from typing import Any
 import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.anthropic_refusals import refusal
-from batch_llm.providers.anthropic_schema import wire_schema
+from batch_llm.providers.account import Account
+from batch_llm.providers.anthropic.refusals import refusal
+from batch_llm.providers.anthropic.schema import wire_schema
 from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.kind import Account
 from batch_llm.providers.structured_output import StructureMode, instructed
 from batch_llm.providers.transport import Connection
 

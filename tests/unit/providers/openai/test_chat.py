@@ -14,8 +14,8 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
-from batch_llm.providers.base import Message, Request
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.base import Message, Request, Usage
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode, instructions
 
 KEY = "planted-key-0123456789"
@@ -110,7 +110,6 @@ async def test_a_request_is_written_as_the_api_documents() -> None:
         ),
         (error(400, "invalid_prompt", "Invalid prompt: it is no text."), ErrorClass.INVALID_REQUEST),
         (error(400, "invalid_value", "no"), ErrorClass.INVALID_REQUEST),
-        (error(404, "model_not_found", "no"), ErrorClass.INVALID_REQUEST),
     ],
 )
 async def test_a_refusal_is_classed_by_status_and_code(handler: Handler, expected: ErrorClass) -> None:
@@ -129,6 +128,7 @@ async def test_a_refusal_is_classed_by_status_and_code(handler: Handler, expecte
         (error(402, None, "pay"), QuotaExhausted),
         (error(401, "invalid_api_key", f"Incorrect API key provided: {KEY}"), AuthenticationFailed),
         (error(403, None, "no"), AuthenticationFailed),
+        (error(404, "model_not_found", "no"), AuthenticationFailed),
     ],
 )
 async def test_what_no_other_row_would_survive_stops_the_run(handler: Handler, expected: type[Exception]) -> None:
@@ -243,7 +243,14 @@ def test_a_body_that_is_no_chat_completion_is_malformed(body: bytes) -> None:
         {},
         {"prompt_tokens": -1, "completion_tokens": 2},
         {"prompt_tokens": 3, "completion_tokens": 10**9},
-        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 77},
+        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 4},
+        {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 10**9},
+        {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 77,
+            "completion_tokens_details": {"reasoning_tokens": 5},
+        },
         {"prompt_tokens": "3", "completion_tokens": 2},
     ],
 )
@@ -251,6 +258,14 @@ def test_a_usage_that_cannot_be_true_is_unknown(usage: Any) -> None:
     """Unknown, not zero: the row's tokens and cost become NULL."""
     provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
     assert provider.read(orjson.dumps({**GOOD, "usage": usage})).usage is None
+
+
+@pytest.mark.parametrize("details", [{}, {"completion_tokens_details": {"reasoning_tokens": 386}}])
+def test_thoughts_that_only_the_total_counts_are_billed_as_output(details: dict[str, Any]) -> None:
+    """As xAI states them, with details, and Gemini's endpoint for OpenAI's formats, without."""
+    provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
+    usage = {"prompt_tokens": 12, "completion_tokens": 1, "total_tokens": 399, **details}
+    assert provider.read(orjson.dumps({**GOOD, "usage": usage})).usage == Usage(12, 387, reasoning_tokens=386)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from anthropic import transform_schema
 
-from batch_llm.providers.anthropic_schema import wire_schema
+from batch_llm.providers.anthropic.schema import wire_schema
 
 
 @pytest.mark.parametrize(

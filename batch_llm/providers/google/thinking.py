@@ -1,7 +1,7 @@
 """How long a Gemini model thinks: which models can be told, and in which of the two ways.
 
 Belongs here: from a job's `reasoning_effort` to `thinkingConfig`, and what no model takes. Not here: the rest of a
-request (google_chat.py).
+request (chat.py).
 
 The models of 2.5 take a budget in tokens, the later ones a level; the earlier ones do not think. Names without a number
 (`gemini-flash-latest`) mean the newest model. The budgets are what Google's OpenAI-compatible endpoint makes of an

@@ -1,20 +1,20 @@
 """OpenAI's chat completions over aiohttp, for every kind of provider that speaks it (kinds/).
 
 Belongs here: the request's and answer's JSON. Not here: sending (transport.py), what an error answer means
-(openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
+(refusals.py), trying again (engine/retry.py), pacing (limiter).
 Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.openai_endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
 from batch_llm.providers.structured_output import instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
@@ -99,26 +99,37 @@ class OpenAIChatProvider:
 
 
 def _usage(data: object) -> Usage | None:
-    """The usage an answer states; None when it is absent or cannot be true."""
+    """The usage an answer states; None when it is absent or cannot be true.
+
+    Some servers leave a model's thoughts out of the completion and count them in the total only; they are billed as
+    output. Source: https://docs.x.ai/docs/key-information/consumption-and-rate-limits (xAI: reasoning tokens are no
+    part of completion_tokens, but of total_tokens), https://github.com/Clarifai/clarifai-python/pull/978 (Gemini's
+    endpoint for OpenAI's formats, which gives no details; both read 2026-11-29).
+    """
     if not isinstance(data, dict):
         return None
     given, made = data.get("prompt_tokens"), data.get("completion_tokens")
-    if not (
-        isinstance(given, int) and isinstance(made, int) and 0 <= given < ABSURD_TOKENS and 0 <= made < ABSURD_TOKENS
-    ):
+    if not (_is_count(given) and _is_count(made)):
         return None
-    if isinstance(data.get("total_tokens"), int) and data["total_tokens"] != given + made:
+    reasoning = _detail(data, "completion_tokens_details", "reasoning_tokens")
+    total = data.get("total_tokens")
+    apart = total - given - made if isinstance(total, int) else 0
+    if not _is_count(apart) or (apart and reasoning not in (0, apart)):
         return None
     return Usage(
         input_tokens=given,
-        output_tokens=made,
+        output_tokens=made + apart,
         cached_input_tokens=_detail(data, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=_detail(data, "completion_tokens_details", "reasoning_tokens"),
+        reasoning_tokens=reasoning or apart,
     )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < ABSURD_TOKENS
 
 
 def _detail(usage: dict[str, Any], part: str, name: str) -> int:
     """A number inside a part of the usage; 0 where it is absent or nonsense, for the total is what is billed."""
     details = usage.get(part)
     value = details.get(name) if isinstance(details, dict) else None
-    return value if isinstance(value, int) and 0 <= value < ABSURD_TOKENS else 0
+    return value if _is_count(value) else 0

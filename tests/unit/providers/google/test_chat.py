@@ -11,8 +11,8 @@ from google.genai.types import BlockedReason, FinishReason
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, Message, Request, Usage
-from batch_llm.providers.google_chat import GoogleChatProvider
-from batch_llm.providers.google_endpoint import GoogleEndpoint
+from batch_llm.providers.google.chat import GoogleChatProvider
+from batch_llm.providers.google.endpoint import GoogleEndpoint
 from batch_llm.providers.structured_output import StructureMode
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string"}}}

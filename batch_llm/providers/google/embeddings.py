@@ -14,7 +14,7 @@ import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
-from batch_llm.providers.google_endpoint import ABSURD_TOKENS, GoogleEndpoint
+from batch_llm.providers.google.endpoint import ABSURD_TOKENS, GoogleEndpoint
 
 __all__ = ["CALL_TEXTS", "GoogleEmbeddingProvider"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_llm.providers.google_thinking import thinking_config, why_not
+from batch_llm.providers.google.thinking import thinking_config, why_not
 
 
 @pytest.mark.parametrize(
