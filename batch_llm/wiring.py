@@ -236,6 +236,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: Target, clock:
         context_tokens=None if job.is_embedding else _context_tokens(target),
         most_output_tokens=target.pool.max_output_tokens,
         call_texts=target.kind.call_texts,
+        image_rules=target.kind.images,
     )
 
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from batch_llm.config.provider_kinds import KindRules
 from batch_llm.providers.base import EmbeddingProvider, Provider
+from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai_endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 
@@ -45,6 +46,7 @@ class ProviderKind(KindRules):
 
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
+    images: ImageRules | None = None  # what it takes of them; None: none are sent there
     call_texts: int | None = None  # the most texts of one call for vectors; None: as many as OpenAI takes
     # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
     cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
