@@ -112,6 +112,12 @@ class ImageColumns:
             raise _refused(name, f"is no image that can be read, or is cut short (the provider takes: {takes})")
         if found.mime_type not in self.rules.mime_types:
             raise _refused(name, f"is {found.mime_type}, which the provider does not take (it takes: {takes})")
+        most = self.rules.most_side
+        if most is not None and max(found.width, found.height) > most:
+            raise TooLargeError(
+                f"the image in the column {name!r} has {found.width:,} x {found.height:,} pixels; the provider takes "
+                f"{most:,} at most: make it smaller"
+            )
         digest = hashlib.blake2b(data, digest_size=16).hexdigest()
         return Image(digest, data, found.mime_type, found.width, found.height)
 

@@ -48,6 +48,7 @@ class ImageRules:
     most_images: int  # of one request
     most_bytes: int = MOST_IMAGE_BYTES  # of one image
     most_request_bytes: int = MOST_REQUEST_BYTES  # of all of them
+    most_side: int | None = None  # pixels, width and height; None: larger ones are taken as well
     schemes: frozenset[str]  # of the addresses it fetches from by itself
     # of a model and an image: the tokens it is billed as; where that cannot be known, the most that it can be
     tokens: Callable[[str, Image], int]

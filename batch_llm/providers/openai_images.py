@@ -9,13 +9,13 @@ longer lists, are those of its older versions.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, floor, sqrt
 
 from batch_llm.image_header import GIF, JPEG, PNG, WEBP
 from batch_llm.providers.images import Image, ImageRules
 
-__all__ = ["DETAIL", "OPENAI_IMAGES", "Patches", "Tiles", "counted", "image_tokens"]
+__all__ = ["AZURE_IMAGES", "DETAIL", "OPENAI_IMAGES", "Patches", "Tiles", "counted", "image_tokens"]
 
 DETAIL = "high"  # `auto` means another thing with each model, `original` is not known to all
 PATCH_PIXELS, TILE_PIXELS = 32, 512
@@ -116,3 +116,5 @@ OPENAI_IMAGES = ImageRules(
     schemes=frozenset({"http", "https"}),
     tokens=image_tokens,
 )
+# Source: https://learn.microsoft.com/azure/ai-foundry/openai/quotas-limits (how many in a request; read 2026-11-29).
+AZURE_IMAGES = replace(OPENAI_IMAGES, most_images=50)

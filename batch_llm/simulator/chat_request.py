@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.config import SimulatorConfig
-from batch_llm.simulator.images import image_tokens, too_many_images
+from batch_llm.simulator.images import CountImage, count_image, image_tokens, too_many_images
 from batch_llm.simulator.refusals import bad_request, context_exceeded
 from batch_llm.simulator.request_checks import (
     is_int,
@@ -102,13 +102,13 @@ def token_count(size_bytes: int, config: SimulatorConfig) -> int:
     return ceil(size_bytes / config.chars_per_token)
 
 
-def read_chat(raw: bytes, config: SimulatorConfig) -> ChatRequest:
+def read_chat(raw: bytes, config: SimulatorConfig, count: CountImage = count_image) -> ChatRequest:
     """Read a request body; raises `Refused` with the real API's status and wording."""
     body, model = read_body(raw)
     _check_names(body)
     _check_values(body)
     messages = body.get("messages")
-    size = _check_messages(messages)
+    size = _check_messages(messages, count)
     max_tokens = _max_tokens(body, config)
     prompt_tokens = token_count(size.text_bytes, config) + sum(size.image_tokens)
     if prompt_tokens + (max_tokens or 0) > config.context_tokens:
@@ -169,11 +169,12 @@ def _check_values(body: Mapping[str, Any]) -> None:
 class _Size:
     """What the messages read so far hold."""
 
+    count: CountImage
     text_bytes: int = 0
     image_tokens: list[int] = field(default_factory=list)  # of each
 
 
-def _check_messages(messages: object) -> _Size:
+def _check_messages(messages: object, count: CountImage) -> _Size:
     """The UTF-8 bytes of all texts, the tokens of all images.
 
     Source: https://github.com/SilasMarvin/lsp-ai/issues/108 (missing), https://github.com/
@@ -186,7 +187,7 @@ def _check_messages(messages: object) -> _Size:
     if not messages:
         message = "Invalid 'messages': empty array. Expected an array with minimum length 1"
         raise bad_request(f"{message}, but got an empty array instead.", "messages", "empty_array")
-    size = _Size()
+    size = _Size(count)
     for number, message in enumerate(messages):
         place = f"messages[{number}]"
         if not isinstance(message, dict):
@@ -222,7 +223,7 @@ def _read_part(part: object, place: str, known: list[str], size: _Size) -> None:
     if kind not in known:
         raise unsupported_value(f"{place}.type", kind, known)
     if kind == "image_url":
-        size.image_tokens.append(image_tokens(part, place))
+        size.image_tokens.append(image_tokens(part, place, size.count))
         return
     if not isinstance(text := part.get("text"), str):
         raise wrong_type(f"{place}.text", "a string", text)

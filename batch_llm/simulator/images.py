@@ -13,14 +13,14 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as NoBase64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import ceil, floor, sqrt
 
 from batch_llm.image_header import read_header
 from batch_llm.simulator.refusals import Refused, bad_request
 from batch_llm.simulator.request_checks import missing, unsupported_value, wrong_type
 
-__all__ = ["image_tokens", "too_many_images"]
+__all__ = ["CountImage", "count_image", "image_tokens", "too_many_images"]
 
 MOST_IMAGES = 1_500
 PATCH_PIXELS = 32
@@ -35,8 +35,25 @@ DETAILS: Mapping[str, tuple[int, int]] = {
 }
 _EXAMPLE = "data:image/png;base64,aW1nIGJ5dGVzIGhlcmU="
 
+CountImage = Callable[[int, int, str], int]
+"""The tokens of an image, from its width, height and `detail`."""
 
-def image_tokens(part: Mapping[str, object], place: str) -> int:
+
+def count_image(width: int, height: int, detail: str) -> int:
+    """As OpenAI counts."""
+    longest, budget = DETAILS[detail]
+    longer = max(width, height)
+    if longer > longest:
+        width, height = max(1, round(width * longest / longer)), max(1, round(height * longest / longer))
+    if _patches(width, height) > budget:
+        factor = sqrt(PATCH_PIXELS**2 * budget / (width * height))
+        columns, rows = width * factor / PATCH_PIXELS, height * factor / PATCH_PIXELS
+        factor *= min(floor(columns) / columns, floor(rows) / rows)
+        width, height = floor(width * factor), floor(height * factor)
+    return ceil(_patches(width, height) * TOKENS_PER_PATCH)
+
+
+def image_tokens(part: Mapping[str, object], place: str, count: CountImage = count_image) -> int:
     """The tokens of an `image_url` part; raises `Refused` for what is no image."""
     given = part.get("image_url")
     if given is None:
@@ -51,8 +68,8 @@ def image_tokens(part: Mapping[str, object], place: str) -> int:
     if detail not in DETAILS:
         raise unsupported_value(f"{place}.image_url.detail", detail, sorted(DETAILS))
     if url.startswith(("http://", "https://")):
-        return _tokens(FETCHED_SIDE, FETCHED_SIDE, detail)
-    return _tokens(*_inline_size(url, f"{place}.image_url.url"), detail)
+        return count(FETCHED_SIDE, FETCHED_SIDE, detail)
+    return count(*_inline_size(url, f"{place}.image_url.url"), detail)
 
 
 def too_many_images(count: int) -> Refused | None:
@@ -89,19 +106,6 @@ def _inline_size(url: str, place: str) -> tuple[int, int]:
             "invalid_image_format",
         )
     return found.width, found.height
-
-
-def _tokens(width: int, height: int, detail: str) -> int:
-    longest, budget = DETAILS[detail]
-    longer = max(width, height)
-    if longer > longest:
-        width, height = max(1, round(width * longest / longer)), max(1, round(height * longest / longer))
-    if _patches(width, height) > budget:
-        factor = sqrt(PATCH_PIXELS**2 * budget / (width * height))
-        columns, rows = width * factor / PATCH_PIXELS, height * factor / PATCH_PIXELS
-        factor *= min(floor(columns) / columns, floor(rows) / rows)
-        width, height = floor(width * factor), floor(height * factor)
-    return ceil(_patches(width, height) * TOKENS_PER_PATCH)
 
 
 def _patches(width: int, height: int) -> int:

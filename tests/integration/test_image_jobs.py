@@ -138,7 +138,37 @@ def files_with(lab: Lab, data: bytes) -> list[Path]:
     return [path for path in files if data in path.read_bytes()]
 
 
-@pytest.mark.parametrize("kind", ["anthropic", "google", "azure", "openai_compatible"])
+VENDORS: dict[str, dict[str, Any]] = {
+    "openai": {"models": ["simulator/small"]},
+    "openai_compatible": {"models": ["simulator/small"]},
+    "anthropic": {"models": ["simulator/small"]},
+    "azure": {"models": ["small"], "deployment": "simulator-small"},
+}
+
+
+@pytest.mark.parametrize("kind", VENDORS)
+async def test_the_same_job_is_answered_by_every_kind_and_reserved_at_no_less(
+    lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The simulator speaks as the vendor and refuses nothing; what is billed is never above what was predicted."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    write_input(lab, id=[0, 1, 2], text=["a", "b", "c"], picture=[png(300, 200), None, png(3_000, 1_000)])
+    async with lab.simulator() as simulator:
+        base = simulator.origin if kind in ("anthropic", "azure", "google") else simulator.base_url
+        pool = {"limits": "unknown", "prices": {"input": "1", "output": "2"}, **VENDORS[kind]}
+        spec = {"kind": kind, "base_url": base, "api_key": "${env:SOME_KEY}", "pools": [pool]}
+        (lab.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+        asked = job(lab, ["picture"], model=f"vendor/{pool['models'][0]}")
+        plan = await asyncio.to_thread(wiring.planner(lab.settings, asked).plan)
+        summary = await lab.run(asked)
+        assert simulator.stats()["rejected"] == {}
+    assert (summary.ok, summary.failed) == (3, 0)
+    billed = [row["llm_input_tokens"] for row in lab.rows()]
+    assert billed[1] < 10 and billed[0] - billed[1] > 50
+    assert plan.image_tokens >= sum(billed) - 3 * billed[1] > 0
+
+
+@pytest.mark.parametrize("kind", ["google"])
 def test_a_kind_that_takes_none_is_refused_by_name(lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOME_KEY", "k")
     spec = {"kind": kind, "base_url": "http://localhost:1", "api_key": "${env:SOME_KEY}"}

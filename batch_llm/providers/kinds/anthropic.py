@@ -7,6 +7,7 @@ https://docs.anthropic.com/en/api/rate-limits (the debit) (read 2026-11-28).
 
 from __future__ import annotations
 
+from batch_llm.providers.anthropic_images import ANTHROPIC_IMAGES
 from batch_llm.providers.anthropic_messages import AnthropicProvider
 from batch_llm.providers.kind import ProviderKind
 
@@ -30,4 +31,5 @@ KIND = ProviderKind(
         "max_output_tokens=auto": "it wants a number with the first request",
     },
     chat=AnthropicProvider,
+    images=ANTHROPIC_IMAGES,
 )

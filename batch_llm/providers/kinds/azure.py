@@ -18,6 +18,7 @@ from batch_llm.providers.kind import Account, ProviderKind
 from batch_llm.providers.openai_chat import OpenAIChatProvider
 from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai_images import AZURE_IMAGES
 
 __all__ = ["KIND"]
 
@@ -58,4 +59,5 @@ KIND = ProviderKind(
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,
+    images=AZURE_IMAGES,
 )

@@ -9,6 +9,7 @@ from batch_llm.providers.kind import Account, ProviderKind
 from batch_llm.providers.openai_chat import OpenAIChatProvider
 from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai_images import OPENAI_IMAGES
 
 __all__ = ["KIND"]
 
@@ -29,4 +30,5 @@ KIND = ProviderKind(
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,
+    images=OPENAI_IMAGES,
 )

@@ -114,6 +114,12 @@ def test_what_is_too_large_has_its_own_class(tmp_path: Path, by_path: bool) -> N
     assert RenderError.error_class is ErrorClass.TEMPLATE
 
 
+def test_too_many_pixels_are_too_large_where_the_provider_says_so(tmp_path: Path) -> None:
+    with pytest.raises(TooLargeError, match="has 9 x 11 pixels; the provider takes 10 at most"):
+        read(tmp_path, png(9, 11), rules=replace(RULES, most_side=10))
+    assert read(tmp_path, png(9, 10), rules=replace(RULES, most_side=10))
+
+
 def test_what_this_provider_does_not_take_is_named(tmp_path: Path) -> None:
     assert "image/gif, which the provider does not take (it takes: png)" in refused(
         tmp_path, GIF_1X1, replace(RULES, mime_types=frozenset({"image/png"}))
