@@ -13,7 +13,6 @@ import yaml
 
 from batch_llm import wiring
 from batch_llm.engine.planning import Plan
-from batch_llm.errors import JobFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.providers.base import Message
 from batch_llm.providers.images import Image
@@ -143,6 +142,7 @@ VENDORS: dict[str, dict[str, Any]] = {
     "openai_compatible": {"models": ["simulator/small"]},
     "anthropic": {"models": ["simulator/small"]},
     "azure": {"models": ["small"], "deployment": "simulator-small"},
+    "google": {"models": ["simulator-small"]},
 }
 
 
@@ -166,13 +166,3 @@ async def test_the_same_job_is_answered_by_every_kind_and_reserved_at_no_less(
     billed = [row["llm_input_tokens"] for row in lab.rows()]
     assert billed[1] < 10 and billed[0] - billed[1] > 50
     assert plan.image_tokens >= sum(billed) - 3 * billed[1] > 0
-
-
-@pytest.mark.parametrize("kind", ["google"])
-def test_a_kind_that_takes_none_is_refused_by_name(lab: Lab, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", "k")
-    spec = {"kind": kind, "base_url": "http://localhost:1", "api_key": "${env:SOME_KEY}"}
-    spec["pools"] = [{"models": ["*"], "limits": "unknown"}]  # type: ignore[assignment]
-    (lab.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
-    with pytest.raises(JobFileError, match=rf"images.*'vendor' \(kind {kind}\): images cannot be sent there"):
-        wiring.planner(lab.settings, job(lab, ["picture"], model="vendor/m"))

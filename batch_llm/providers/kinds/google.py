@@ -18,6 +18,7 @@ from batch_llm.providers.base import EmbeddingProvider
 from batch_llm.providers.google_chat import GoogleChatProvider
 from batch_llm.providers.google_embeddings import CALL_TEXTS, GoogleEmbeddingProvider
 from batch_llm.providers.google_endpoint import GoogleEndpoint
+from batch_llm.providers.google_images import GOOGLE_IMAGES
 from batch_llm.providers.google_thinking import why_not
 from batch_llm.providers.google_token import GoogleToken
 from batch_llm.providers.kind import Account, ProviderKind
@@ -83,4 +84,5 @@ KIND = ProviderKind(
     embeddings=_embeddings,
     call_texts=CALL_TEXTS,
     cannot_for=_cannot_for,
+    images=GOOGLE_IMAGES,
 )
