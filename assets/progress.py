@@ -16,6 +16,7 @@ from batch_llm.engine.events import (
     Event,
     FirstFailure,
     NotPublished,
+    PoolClosed,
     Progress,
     RunStarted,
     SlicePublished,
@@ -66,7 +67,7 @@ class ProgressLog:
         elif isinstance(event, Stopping):
             self.stopped = event.reason
             self._log.warning(_sentence(event))
-        elif isinstance(event, FirstFailure | Stalled | BudgetMark | NotPublished):
+        elif isinstance(event, FirstFailure | Stalled | BudgetMark | NotPublished | PoolClosed):
             self._log.warning(_sentence(event))
         elif isinstance(event, RunStarted | Waiting):
             self._log.info(_sentence(event))
@@ -129,6 +130,8 @@ def _sentence(event: Event) -> str:
         return f"no answer for {event.for_s:.0f} s: {event.reason}"
     if isinstance(event, NotPublished):
         return f"slice {event.slice_number} is not published, its answers are in the journal: {event.reason}"
+    if isinstance(event, PoolClosed):
+        return f"pool {event.pool} is not asked any more, the others go on: {event.reason}"
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget are spent: {event.spent_usd:.4f} of {event.cap_usd} USD"
     if isinstance(event, Stopping):

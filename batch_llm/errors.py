@@ -14,7 +14,7 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
     ├── StopRun                       exit code 3: the run stops early, keeps what is paid, can be resumed
     │   ├── BudgetExhausted
     │   ├── QuotaExhausted            the provider's daily quota or credit
-    │   ├── AuthenticationFailed      the key was refused
+    │   ├── AuthenticationFailed      the key was refused, or has no such model
     │   └── Cancelled                 Ctrl-C, the UI's Terminate
     ├── ProviderError                 one attempt of one row failed; carries its ErrorClass
     ├── LimiterError
@@ -154,7 +154,7 @@ class QuotaExhausted(StopRun):
 
 
 class AuthenticationFailed(StopRun):
-    """The provider refused the key."""
+    """The provider refused the key, or has no such model for it: no row can be asked."""
 
     error_class = ErrorClass.AUTHENTICATION
 

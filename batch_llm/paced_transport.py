@@ -1,7 +1,7 @@
 """The openai SDK behind our limiter: an HTTP transport that reserves before it sends and settles after.
 
 Belongs here: what the SDK's requests take from the limits, and where they are sent. Not here: pacing, money
-(paced_client.py), what an error answer means (providers/openai_refusals.py). The SDK sees neither the provider's
+(paced_client.py), what an error answer means (providers/openai/refusals.py). The SDK sees neither the provider's
 address nor its key: both are put in here.
 """
 
@@ -17,8 +17,8 @@ from openai import AsyncOpenAI
 
 from batch_llm.errors import ConfigurationError, ErrorClass, NotYetAvailable, ProviderError
 from batch_llm.providers.base import Usage
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.openai_refusals import refusal
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.refusals import refusal
 from batch_llm.wiring import PacedProvider
 
 if TYPE_CHECKING:

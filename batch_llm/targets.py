@@ -40,13 +40,14 @@ from batch_llm.limiter.base import Limits
 from batch_llm.limiter.debit import midnight_s
 from batch_llm.limiter.declared import limits_of
 from batch_llm.limiter.views import CHANGEABLE
-from batch_llm.providers.kind import Account, ProviderKind
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
 from batch_llm.providers.structured_output import StructureMode
 
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["Target", "job_target", "simulated", "target_of"]
+__all__ = ["Target", "job_targets", "simulated", "target_of"]
 
 SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 
@@ -90,6 +91,11 @@ class Target:
             )
         return found
 
+    @property
+    def price_list(self) -> str:
+        """Whose prices the price list is asked for."""
+        return self.kind.price_list or self.provider_name
+
     def account(self, api_key: SecretStr | None = None, base_url: str | None = None) -> Account:
         """What the kind's providers are made of; ``base_url``: in the place of the file's."""
         deployment = deployment_of(self.provider, self.pool) or self.model_name
@@ -107,20 +113,24 @@ class Target:
 
 
 def target_of(settings: Settings, model: str) -> Target:
-    """Where ``model`` (provider name / model) is asked. Raises `ConfigurationError`."""
+    """Where ``model`` (provider name / model) is asked: its first pool. Raises `ConfigurationError`."""
     provider_name, _, model_name = model.partition("/")
     file = load_providers(settings.providers_path)
     return Target(provider_name, model_name, *find_pool(file, provider_name, model_name), file.source)
 
 
-def job_target(settings: Settings, declared: DeclaredJob) -> Target:
-    """Where a job's model is asked. Raises `JobFileError` for what its kind of provider cannot do, with its line."""
-    file = load_providers(settings.providers_path)
-    target = Target(declared.job.provider_name, declared.job.model_name, *declared.pool(file), file.source)
-    problems = list(_kind_problems(target, declared.job))
+def job_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]:
+    """Where a job's model is asked: every pool that has it, at least one.
+
+    Raises `JobFileError` for what its kind of provider cannot do, with its line.
+    """
+    file, job = load_providers(settings.providers_path), declared.job
+    provider, pools = declared.pools(file)
+    targets = tuple(Target(job.provider_name, job.model_name, provider, pool, file.source) for pool in pools)
+    problems = list(_kind_problems(targets[0], job))
     if problems:
         raise JobFileError(declared.source.message(problems))
-    return target
+    return targets
 
 
 def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
@@ -140,7 +150,7 @@ def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     for name, most in kind.most.items():
         given = getattr(job.params, name)
         if given is not None and given > most:
-            yield Problem(("params", name), f"{who} takes at most {most:g}, got {given:g}")
+            yield Problem(("params", name), f"{who} takes at most {most:,.12g}, got {given:,.12g}")
     for name in kind.needs:
         if not job.is_embedding and getattr(job.params, name) is None:
             yield Problem(("params", name), f"{who} wants it with every request; give it")

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
+from typing import cast
 
 from batch_llm.clock import Clock, SystemClock
 from batch_llm.config.providers_file import (
@@ -27,6 +28,7 @@ from batch_llm.engine.expected import first_length
 from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
+from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.reparse import Reparser
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
@@ -41,12 +43,12 @@ from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
+from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
-from batch_llm.providers.kind import Account as ProviderAccount
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
-from batch_llm.targets import Target, job_target, simulated, target_of
+from batch_llm.targets import Target, job_targets, simulated, target_of
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
@@ -131,16 +133,16 @@ def answer_index(settings: Settings, user: str, warn: Callable[[str], None]) -> 
 
 def planner(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Planner:
     """Plans and starts a job without a key. Raises `ConfigurationError`."""
-    target = job_target(settings, declared)
-    parts = _job_parts(settings, declared, target, clock or SystemClock())
-    return Planner(parts, judge_for(_keyless(target, declared), parts.schema))
+    targets = job_targets(settings, declared)
+    parts = _job_parts(settings, declared, targets, clock or SystemClock())
+    return Planner(parts, judge_for(_keyless(targets[0], declared), parts.schema))
 
 
 def reparser(settings: Settings, declared: DeclaredJob, *, clock: Clock | None = None) -> Reparser:
     """Judges a job's stored answers again, without a key. Raises `ConfigurationError`."""
-    target = job_target(settings, declared)
-    parts = _job_parts(settings, declared, target, clock or SystemClock())
-    return Reparser(parts, judge_for(_keyless(target, declared), parts.schema))
+    targets = job_targets(settings, declared)
+    parts = _job_parts(settings, declared, targets, clock or SystemClock())
+    return Reparser(parts, judge_for(_keyless(targets[0], declared), parts.schema))
 
 
 @asynccontextmanager
@@ -151,25 +153,28 @@ async def engine(
     listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine that may spend: the provider is open.
+    """An engine that may spend: every pool of the job's model is open.
 
-    Raises `SecretError` when the provider's key is not set, before anything else happens.
+    Raises `SecretError` when a pool's key is not set, before anything else happens.
     """
     tell: Listener = listener or _nobody
     time = clock or SystemClock()
-    target = job_target(settings, declared)
-    parts = _job_parts(settings, declared, target, time)
+    targets = job_targets(settings, declared)
+    parts = _job_parts(settings, declared, targets, time)
     job = declared.job
-    async with (
-        _calling(settings, target, time, PARK_AFTER_S) as to,
-        _provider(target, to.account, is_embedding=job.is_embedding) as provider,
-    ):
+    async with AsyncExitStack() as stack:
+        called = await stack.enter_async_context(_calling(settings, targets, time, PARK_AFTER_S))
+        pools = []
+        for target, pool, to in zip(targets, parts.pools, called, strict=True):
+            opening = _provider(target, to.account, is_embedding=job.is_embedding)
+            provider = cast("AnyProvider", await stack.enter_async_context(opening))
+            pools.append(OpenPool(pool, provider, to.limiter))
 
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
-            return LedgerBudget(to.ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
+            return LedgerBudget(called[0].ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
 
         try:
-            yield Engine(parts, Calling(provider, to.limiter, budget_of, tell))
+            yield Engine(parts, Calling(tuple(pools), budget_of, tell))
         finally:
             if parts.answers is not None:
                 parts.answers.close()
@@ -183,7 +188,7 @@ async def paced_provider(
     time = clock or SystemClock()
     target = target_of(settings, model)
     async with (
-        _calling(settings, target, time) as to,
+        _calling(settings, (target,), time) as (to,),
         target.kind.chat(to.account) as provider,
     ):
         endpoint_of = target.kind.openai_endpoint
@@ -208,9 +213,10 @@ async def paced_provider(
         )
 
 
-def _job_parts(settings: Settings, declared: DeclaredJob, target: Target, clock: Clock) -> JobParts:
+def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Target], clock: Clock) -> JobParts:
     store = open_store(settings)
-    job = declared.job
+    job, target = declared.job, targets[0]
+    price_of = _embedding_price if job.is_embedding else _price
     if job.input.table is None:
         raise ConfigurationError("this job watches tables and names none itself; give `input.table` to run it by hand")
     learning = Learning(store.learned, question_of(declared), clock)
@@ -223,8 +229,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: Target, clock:
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
-        limits=target.limits,
-        price=_price(target) if not job.is_embedding else _embedding_price(target),
+        pools=tuple(Pool(each.pool.name, each.limits, price_of(each)) for each in targets),
         tokens=tokens,
         output_length=output_length,
         learning=learning,
@@ -233,8 +238,8 @@ def _job_parts(settings: Settings, declared: DeclaredJob, target: Target, clock:
         clock=clock,
         answers=None if job.cache == "off" else answer_index(settings, job.user, _log.warning),
         structure=target.structure,
-        context_tokens=None if job.is_embedding else _context_tokens(target),
-        most_output_tokens=target.pool.max_output_tokens,
+        context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
+        most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
         call_texts=target.kind.call_texts,
         image_rules=target.kind.images,
     )
@@ -251,17 +256,22 @@ class _Called:
 
 @asynccontextmanager
 async def _calling(
-    settings: Settings, target: Target, clock: Clock, park_after_s: float | None = None
-) -> AsyncIterator[_Called]:
-    api_key = api_key_of(target.provider_name, target.provider, target.pool, os.environ)
+    settings: Settings, targets: Sequence[Target], clock: Clock, park_after_s: float | None = None
+) -> AsyncIterator[list[_Called]]:
+    """Every target with what guards its calls, in their order."""
+    keys = [api_key_of(target.provider_name, target.provider, target.pool, os.environ) for target in targets]
+    called = []
     async with AsyncExitStack() as stack:
-        base_url = await stack.enter_async_context(simulated(target, clock)) if target.is_simulated_here else None
-        account = target.account(api_key, base_url)
         store = await stack.enter_async_context(limiter_store(settings.redis_url, settings.home, clock))
-        options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))
-        limits = target.limits
-        limiter = LeasingRateLimiter(limits, store.schedule(limits), clock, options)
-        yield _Called(account, await stack.enter_async_context(limiter), store.ledger())
+        ledger = store.ledger()
+        for target, api_key in zip(targets, keys, strict=True):
+            base_url = await stack.enter_async_context(simulated(target, clock)) if target.is_simulated_here else None
+            options = LeasingOptions(park_after_s=park_after_s, headers=headers_of(target.provider, target.pool))
+            limits = target.limits
+            limiter = LeasingRateLimiter(limits, store.schedule(limits), clock, options)
+            account = target.account(api_key, base_url)
+            called.append(_Called(account, await stack.enter_async_context(limiter), ledger))
+        yield called
 
 
 def _keyless(target: Target, declared: DeclaredJob) -> AnyProvider:
@@ -278,16 +288,27 @@ def _provider(target: Target, account: ProviderAccount, *, is_embedding: bool) -
 
 
 def _price(target: Target) -> Price | None:
-    return PriceList().for_model(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_model(target.price_list, target.model_name, target.pool.prices)
 
 
 def _embedding_price(target: Target) -> Price | None:
-    return PriceList().for_embeddings(target.provider_name, target.model_name, target.pool.prices)
+    return PriceList().for_embeddings(target.price_list, target.model_name, target.pool.prices)
 
 
 def _context_tokens(target: Target) -> int | None:
     """What its models read at once: the file's word, else the price list's."""
-    return target.pool.context_tokens or PriceList().context_tokens(target.provider_name, target.model_name)
+    return target.pool.context_tokens or PriceList().context_tokens(target.price_list, target.model_name)
+
+
+def _least(known: Iterable[int | None]) -> int | None:
+    """The smallest of what is known: what holds whichever pool a row goes to."""
+    return min((one for one in known if one is not None), default=None)
+
+
+def _most(known: Iterable[int | None]) -> int | None:
+    """The largest; None when one is not known: what a budget sets aside must do for each."""
+    every = list(known)
+    return None if None in every else max(one for one in every if one is not None)
 
 
 def _nobody(event: Event) -> None:

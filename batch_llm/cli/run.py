@@ -77,12 +77,13 @@ def _may_exceed(consent: Consent, budget_usd: Decimal | None) -> bool:
 def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
     """The kind of provider that will answer.
 
-    Raises `SecretError` when its key is not set: that is told before anything is planned, frozen or asked.
+    Raises `SecretError` when a key of its pools is not set: that is told before anything is planned, frozen or asked.
     """
     from batch_llm.config.providers_file import api_key_of, load_providers
 
-    provider, pool = declared.pool(load_providers(settings.providers_path))
-    api_key_of(declared.job.provider_name, provider, pool, os.environ)
+    provider, pools = declared.pools(load_providers(settings.providers_path))
+    for pool in pools:
+        api_key_of(declared.job.provider_name, provider, pool, os.environ)
     return provider.kind
 
 

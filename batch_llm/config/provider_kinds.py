@@ -43,6 +43,7 @@ class KindRules:
     base_url_example: str | None = None  # given: the file must name the URL
     own_keys: frozenset[str] = frozenset()  # of OWN_KEYS, those that it has
     headers: str = "none"  # whose rate-limit headers its answers carry, see limiter/headers.py
+    price_list: str | None = None  # its id in the price list; None: what the file calls the provider
     day_resets: str | None = None  # the time zone at whose midnight the limits per day begin anew
     structure: Literal["json_schema", "json_object", "prompt"] = "json_schema"
     debit: Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"] = "actual"

@@ -1,6 +1,6 @@
 """The providers file: which accounts answer, under which limits, at which prices.
 
-Belongs here: reading the file, its rules, finding the pool of a model, resolving a pool's key (late). Not here: its
+Belongs here: reading the file, its rules, finding the pools of a model, resolving a pool's key (late). Not here: its
 keys and their types (providers_model.py), HTTP (providers/), pacing (limiter/), the price list (pricing.py).
 """
 
@@ -33,6 +33,7 @@ __all__ = [
     "debit_of",
     "deployment_of",
     "find_pool",
+    "find_pools",
     "headers_of",
     "idempotency_header_of",
     "load_providers",
@@ -111,8 +112,8 @@ def parse_providers(text: str, name: str) -> ProvidersFile:
     return file
 
 
-def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple[ProviderSpec, PoolSpec]:
-    """The provider and the pool that answer ``<provider_name>/<model_name>``.
+def find_pools(file: ProvidersFile, provider_name: str, model_name: str) -> tuple[ProviderSpec, tuple[PoolSpec, ...]]:
+    """The provider, and all its pools that answer ``<provider_name>/<model_name>``, in the file's order; at least one.
 
     Raises:
         JobFileError: No such provider, or none of its pools has the model.
@@ -124,17 +125,22 @@ def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple
             f"there is no provider {mask(provider_name)} in {name}{did_you_mean(provider_name, file.providers)} "
             f"(providers: {', '.join(file.providers)})"
         )
-    where = file.source.where
-    path: Place = ("providers", provider_name)
-    number = _pool_number(provider, model_name)
-    if number is None:
-        models = [model for pool in provider.pools for model in pool.models]
-        raise JobFileError(
-            f"no pool of provider {provider_name!r} has the model {mask(model_name)} "
-            f"({where((*path, 'pools'))}){did_you_mean(model_name, models)} (models: {', '.join(models)}); "
-            "name it in the pool whose limit it shares"
-        )
-    return provider, provider.pools[number]
+    for wanted in (model_name, ANY_MODEL):  # pools that name the model come before those for any
+        pools = tuple(pool for pool in provider.pools if wanted in pool.models)
+        if pools:
+            return provider, pools
+    models = [model for pool in provider.pools for model in pool.models]
+    raise JobFileError(
+        f"no pool of provider {provider_name!r} has the model {mask(model_name)} "
+        f"({file.source.where(('providers', provider_name, 'pools'))}){did_you_mean(model_name, models)} "
+        f"(models: {', '.join(models)}); name it in the pool whose limit it shares"
+    )
+
+
+def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple[ProviderSpec, PoolSpec]:
+    """The provider and the first of the pools that `find_pools` finds."""
+    provider, pools = find_pools(file, provider_name, model_name)
+    return provider, pools[0]
 
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:
@@ -216,14 +222,6 @@ def providers_json_schema() -> dict[str, Any]:
     }
 
 
-def _pool_number(provider: ProviderSpec, model_name: str) -> int | None:
-    for wanted in (model_name, ANY_MODEL):  # a pool that names the model comes before one for any
-        for number, pool in enumerate(provider.pools):
-            if wanted in pool.models:
-                return number
-    return None
-
-
 def _rules(file: ProvidersFile) -> list[Problem]:
     problems: list[Problem] = []
     for name, provider in file.providers.items():
@@ -289,7 +287,6 @@ def _project_rules(provider: ProviderSpec, pool: PoolSpec, path: Place) -> Itera
 def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> list[Problem]:
     problems = []
     pools: dict[str, int] = {}
-    models: dict[str, tuple[int, int]] = {}
     for number, pool in enumerate(provider.pools):
         here: Place = (*path, number)
         if pool.name in pools:
@@ -300,16 +297,34 @@ def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> lis
                 Problem((*here, "models"), '"*" needs `limits: unknown`: different models, different limits')
             )
         problems += _limit_rules(pool, here)
+    return [*problems, *_shared_model_rules(provider, path, file)]
+
+
+def _shared_model_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> Iterator[Problem]:
+    """Pools of one model are different accounts that are asked alike; a limit named twice would be used twice."""
+    first: dict[str, tuple[int, int]] = {}
+    for number, pool in enumerate(provider.pools):
         for position, model in enumerate(pool.models):
-            if models.setdefault(model, (number, position)) != (number, position):
-                first = file.source.where((*path, models[model][0], "models", models[model][1]))
-                problems.append(
-                    Problem(
-                        (*here, "models", position),
-                        f"the model {mask(model)} stands here and in {first}: one model, one pool, one limit",
-                    )
-                )
-    return problems
+            before = first.setdefault(model, (number, position))
+            if before == (number, position):
+                continue
+            here: Place = (*path, number, "models", position)
+            stands = f"the model {mask(model)} stands here and in "
+            stands += file.source.where((*path, before[0], "models", before[1]))
+            other = provider.pools[before[0]]
+            if other is pool or _asked_at(provider, other) == _asked_at(provider, pool):
+                yield Problem(here, f"{stands}: one account, one limit; pools of one model need an account each")
+            elif structure_of(provider, other) != structure_of(provider, pool):
+                yield Problem(here, f"{stands}: pools of one model need the same structured_output")
+
+
+def _asked_at(provider: ProviderSpec, pool: PoolSpec) -> tuple[object, ...]:
+    """Which account a pool is; each pool of a simulator that is started here has one of its own."""
+    where = base_url_of(provider, pool)
+    own = pool.name if provider.kind == "simulator" and where is None else None
+    key = pool.api_key or provider.api_key
+    named = (deployment_of(provider, pool), project_of(provider, pool), location_of(provider, pool))
+    return (own, where, key, *named)
 
 
 def _limit_rules(pool: PoolSpec, path: Place) -> Iterator[Problem]:

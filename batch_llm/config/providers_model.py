@@ -50,8 +50,8 @@ _PROJECT = r"^[a-z0-9][a-z0-9.:-]{1,61}[a-z0-9]$"  # these two stand in the addr
 _LOCATION = r"^[a-z]+(-[a-z0-9]+)*$"
 _API_VERSION = r"^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$"
 _OUR_HEADERS = (
-    *("authorization", "api-key", "x-goog-api-key", "host", "content-length", "content-type"),
-    *("transfer-encoding", "connection", "accept"),
+    *("authorization", "api-key", "x-api-key", "x-goog-api-key", "anthropic-version", "host"),
+    *("content-length", "content-type", "transfer-encoding", "connection", "accept"),
 )
 
 Debit = Literal["actual", "input_plus_max_tokens", "input_plus_max_tokens_then_corrected"]

@@ -7,7 +7,6 @@ and with what (pipeline.py), how long a call may take (deadlines.py), how many a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -19,7 +18,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
-from batch_llm.engine.window import Window
+from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
 from batch_llm.journal.base import EntryKind
@@ -48,8 +47,12 @@ class Outcomes(Protocol):
         """Money was spent."""
         ...
 
-    def stop_for(self, error: StopRun) -> None:
-        """The run cannot go on."""
+    def stop_for(self, call: Call, error: StopRun) -> None:
+        """The pool that this call went to cannot go on; its row has no result yet."""
+        ...
+
+    def has_room_elsewhere(self, route: Route) -> bool:
+        """Whether another pool takes rows now."""
         ...
 
     def broken(self, error: JournalError) -> None:
@@ -60,17 +63,13 @@ class Outcomes(Protocol):
 class Calls:
     """The calls in flight of one pipeline."""
 
-    def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter, window: Window) -> None:
-        """``window`` hears of overloads and outages."""
+    def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter) -> None:
+        """``meter`` counts what all pools do; each call's route hears of overloads and outages."""
         self._parts = parts
-        self._send: Callable[..., Awaitable[RawAnswer]] = calling.provider.send  # of the works' kind of request
-        self._limiter = calling.limiter
         self._tell = calling.tell
         self._budget = budget
         self._meter = meter
-        self._window = window
         self._clock = parts.clock
-        self._paid_at = parts.paid_at
         self._told: set[str] = set()
         self.in_flight: set[Call] = set()
         self.outcomes: Outcomes
@@ -79,7 +78,8 @@ class Calls:
         """Send it; `outcomes` hears how it ends."""
         work = call.work
         self.in_flight.add(call)
-        self._meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.held_bytes)
+        for meter in call.route.meters:
+            meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.held_bytes)
         call.task = asyncio.create_task(self._run(call))
 
     async def drop(self) -> None:
@@ -98,33 +98,34 @@ class Calls:
             self.outcomes.broken(error)
         finally:
             self.in_flight.discard(call)
-            self._meter.ended(self._clock.monotonic())
+            for meter in call.route.meters:
+                meter.ended(self._clock.monotonic())
             self.outcomes.came_back()
 
     async def _attempt(self, call: Call) -> None:
         """One call and what it means; raises only `JournalError` and cancellation."""
         try:
-            raw = await self._send(call.work.to_send(), sending=call.sending)
+            raw = await call.route.send(call.work.to_send(), sending=call.sending)  # type: ignore[arg-type]
             self._store(call, raw)
         except ProviderError as error:
             self._failed(call, error)
         except StopRun as error:
-            self._limiter.release(call.reservation)
+            call.route.limiter.release(call.reservation)
             self._unbilled(call)
-            self.outcomes.stop_for(error)
+            self.outcomes.stop_for(call, error)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if call.expired is not None and task is not None and task.uncancel() == 0:
                 self._failed(call, ProviderError(ErrorClass.TIMEOUT, call.expired, maybe_paid=True))
                 return
-            self._limiter.settle(call.reservation, call.work.cost)
+            call.route.limiter.settle(call.reservation, call.work.cost)
             self._lost(call)
             raise
         except JournalError:
             raise
         except Exception as error:  # noqa: BLE001  the per-request boundary: a defect costs one row, never the run
             with suppress(LimiterError):  # ended before the defect showed
-                self._limiter.settle(call.reservation, call.work.cost)
+                call.route.limiter.settle(call.reservation, call.work.cost)
             with suppress(LimiterError):
                 self._budget.settle(call.hold, None)
             call.work.note(EntryKind.LOST)
@@ -132,61 +133,62 @@ class Calls:
 
     def _store(self, call: Call, raw: RawAnswer) -> None:
         """The answer is in the journal before anybody looks into it."""
-        work = call.work
-        verdict = work.note(EntryKind.ANSWER, body=raw.body, latency_s=raw.latency_s, detail=self._paid_at)
+        work, route = call.work, call.route
+        verdict = work.note(EntryKind.ANSWER, body=raw.body, latency_s=raw.latency_s, detail=route.paid_at)
         assert verdict is not None  # noqa: S101  an ANSWER always gets one
         usage, error_class = verdict.usage, verdict.error_class
         actual = work.cost
         if usage is not None:
             actual = Cost(usage.input_tokens, usage.output_tokens, work.cost.max_output_tokens)
-            self._learn(work, usage, good=error_class is None)
-        self._limiter.settle(call.reservation, actual)
-        self._limiter.observe(raw.headers)
+            self._learn(call, usage, good=error_class is None)
+        route.limiter.settle(call.reservation, actual)
+        route.limiter.observe(raw.headers)
         self._budget.settle_nano(call.hold, work.slice_work.rows.last_cost_nano)
         self.outcomes.paid()
         start_share = raw.first_byte_s / raw.latency_s if raw.first_byte_s and raw.latency_s else 1.0
-        self._meter.answered(self._clock.monotonic() - call.sent_at_s, start_share)
-        self._window.answered()
+        for meter in route.meters:
+            meter.answered(self._clock.monotonic() - call.sent_at_s, start_share)
+        route.window.answered()
         if error_class is None:
             self.outcomes.ended(work)
         else:
             self._meter.errors[error_class.value] += 1
-            self._next_step(work, error_class, verdict.message, text=verdict.text)
+            self._next_step(call, error_class, verdict.message, text=verdict.text)
 
     def _failed(self, call: Call, error: ProviderError) -> None:
         """No answer: what it does to limit and money, and what follows for the row."""
         work, error_class = call.work, error.error_class
         self._meter.errors[error_class.value] += 1
         if error_class is ErrorClass.RATE_LIMITED:
-            self._limiter.throttled(call.reservation, Throttle(error.retry_after_s, error.scope))
+            call.route.limiter.throttled(call.reservation, Throttle(error.retry_after_s, error.scope))
         elif error.maybe_paid:
-            self._limiter.settle(call.reservation, work.cost)
+            call.route.limiter.settle(call.reservation, work.cost)
         else:
-            self._limiter.settle(call.reservation, Cost(0, 0, work.cost.max_output_tokens))
+            call.route.limiter.settle(call.reservation, Cost(0, 0, work.cost.max_output_tokens))
         if error.maybe_paid:
             self._lost(call, error_class)
         else:
             self._unbilled(call)
-        self._hear(work, error)
+        self._hear(call, error)
         halves = halved(work.rows(), error_class) if work.others else []
         for half in halves:  # one row's fault must not be that of the others
             self.outcomes.again(Work.together(half), 0.0)
         if halves:
             return
-        self._next_step(work, error_class, str(error), retry_after_s=error.retry_after_s)
+        self._next_step(call, error_class, str(error), retry_after_s=error.retry_after_s)
 
-    def _hear(self, work: Work, error: ProviderError) -> None:
+    def _hear(self, call: Call, error: ProviderError) -> None:
         """What a failure says of the provider."""
-        error_class = error.error_class
-        work.timeouts += error_class is ErrorClass.TIMEOUT
+        error_class, window = error.error_class, call.route.window
+        call.work.timeouts += error_class is ErrorClass.TIMEOUT
         rule = RULES[error_class]
         if rule.eases is Eases.CONCURRENCY:
-            self._window.overloaded()
+            window.overloaded()
         if rule.may_be_outage:
             unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
-            self._window.failed(str(error), unreachable=unreachable)
+            window.failed(str(error), unreachable=unreachable)
         else:
-            self._window.answered()
+            window.answered()
 
     def _lost(self, call: Call, error_class: ErrorClass | None = None) -> None:
         """The outcome is unknown: it counts as paid."""
@@ -201,12 +203,12 @@ class Calls:
     # -- what follows ----------------------------------------------------------------------------------------------
 
     def _next_step(
-        self, work: Work, error_class: ErrorClass, message: str, *, retry_after_s: float | None = None, text: str = ""
+        self, call: Call, error_class: ErrorClass, message: str, *, retry_after_s: float | None = None, text: str = ""
     ) -> None:
         """Apply the retry table: hand the row out again, or end it as failed."""
-        action = RULES[error_class].action
+        work, action = call.work, RULES[error_class].action
         work.throttles = work.throttles + 1 if action is Action.WAIT else 0
-        delay_s = self._delay_s(work, error_class, retry_after_s)
+        delay_s = self._delay_s(call, error_class, retry_after_s)
         if delay_s is None:
             self._end_failed(work, error_class, message)
             return
@@ -215,13 +217,14 @@ class Calls:
         self._meter.retries += 1
         self.outcomes.again(work, delay_s)
 
-    def _delay_s(self, work: Work, error_class: ErrorClass, retry_after_s: float | None) -> float | None:
+    def _delay_s(self, call: Call, error_class: ErrorClass, retry_after_s: float | None) -> float | None:
         """Seconds until the row's next call, None: it gets none; counts what is used up by that."""
         rule, retries = RULES[error_class], self._parts.declared.job.retries
-        action = rule.action
+        action, work = rule.action, call.work
         if action is Action.WAIT:  # a rejected call is not an attempt
-            return throttled_wait_s(work.throttles, retry_after_s)
-        if rule.may_be_outage and self._window.outage is not None:
+            asked_s = None if self.outcomes.has_room_elsewhere(call.route) else retry_after_s  # it goes there
+            return throttled_wait_s(work.throttles, asked_s)
+        if rule.may_be_outage and call.route.window.outage is not None:
             return 0.0  # nobody is answered: that says nothing about this row, and the window probes
         if action is Action.AGAIN and work.tries + 1 < retries.attempts:
             work.tries += 1
@@ -272,10 +275,11 @@ class Calls:
 
     # -- learning --------------------------------------------------------------------------------------------------
 
-    def _learn(self, work: Work, usage: Usage, *, good: bool) -> None:
-        self._meter.input_tokens += usage.input_tokens
-        self._meter.output_tokens += usage.output_tokens
-        self._learn_prompt(work, usage)
+    def _learn(self, call: Call, usage: Usage, *, good: bool) -> None:
+        for meter in call.route.meters:
+            meter.input_tokens += usage.input_tokens
+            meter.output_tokens += usage.output_tokens
+        self._learn_prompt(call.work, usage)
         self._parts.output_length.learn(usage.output_tokens, good=good)
 
     def _learn_prompt(self, work: Work, usage: Usage) -> None:

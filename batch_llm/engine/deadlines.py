@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from batch_llm.clock import Clock
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Hold, Reservation
 from batch_llm.providers.base import Phase, Sending
@@ -34,6 +35,7 @@ class Call:
     """One call in flight."""
 
     work: Work
+    route: Route
     reservation: Reservation
     hold: Hold
     sent_at_s: float

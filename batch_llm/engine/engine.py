@@ -49,7 +49,7 @@ class Engine:
         """``parts``: the job; ``calling``: what it may spend with."""
         self.parts = parts
         self.calling = calling
-        self._judge = judge_for(calling.provider, parts.schema)
+        self._judge = judge_for(calling.pools[0].provider, parts.schema)
         self._pipeline: Pipeline | None = None
         self._stop: tuple[ErrorClass, str] | None = None
         self._waited_for: set[int] = set()  # slices it said it waits for
@@ -324,7 +324,7 @@ class Engine:
         known = runs.spent(record.run_id, number)
         if known is not None:
             return Decimal(known[1])
-        rows = Rows(self._judge, self.parts.price, record.slice_rows[number])
+        rows = Rows(self._judge, self.parts.price, record.slice_rows[number], by_pool=self.parts.prices)
         rows.replay(runs.entries(record.run_id, number))
         return rows.spent_usd
 

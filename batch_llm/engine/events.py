@@ -20,6 +20,7 @@ __all__ = [
     "Listener",
     "NotPublished",
     "PlanFigures",
+    "PoolClosed",
     "Progress",
     "RunFinished",
     "RunStarted",
@@ -106,6 +107,14 @@ class BudgetMark:
     percent: int
     spent_usd: Decimal
     cap_usd: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class PoolClosed:
+    """One of several pools is not asked any more, or not until its quota is there again; the others go on."""
+
+    pool: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,7 @@ Event = (
     | FirstFailure
     | Stalled
     | BudgetMark
+    | PoolClosed
     | Stopping
     | SlicePublished
     | NotPublished

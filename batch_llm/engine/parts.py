@@ -22,15 +22,17 @@ from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CALL_ROWS, CallBounds
+from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
+from batch_llm.engine.rows import POOL
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.job.template import RenderError
 from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
-from batch_llm.limiter.base import Budget, Cost, Limits, RateLimiter, Tenant
+from batch_llm.limiter.base import Budget, Cost, Limits, Tenant
 from batch_llm.pricing import Price
-from batch_llm.providers.base import AnyProvider, Message, Request
+from batch_llm.providers.base import Message, Request
 from batch_llm.providers.images import ImageRules
 from batch_llm.providers.structured_output import StructureMode, billed_text
 from batch_llm.tokens import OutputLength, Tokens
@@ -59,8 +61,7 @@ class JobParts:
     declared: DeclaredJob
     source: str  # a warehouse table, or an absolute path or glob
     output: str  # a warehouse table, or an absolute .parquet path
-    limits: Limits
-    price: Price | None
+    pools: tuple[Pool, ...]  # that answer the job's model; at least one
     tokens: Tokens
     output_length: OutputLength
     learning: Learning
@@ -73,6 +74,25 @@ class JobParts:
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     call_texts: int | None = None  # the most texts of one call for vectors; None: as `CallBounds` says
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
+
+    @cached_property
+    def limits(self) -> Limits:
+        """What all pools allow together."""
+        return joint_limits(self.pools)
+
+    @cached_property
+    def price(self) -> Price | None:
+        """Of several pools the dearest one's: what is planned with. None when one is unknown."""
+        return dearest(self.pools)
+
+    @cached_property
+    def prices(self) -> Mapping[str, Price | None]:
+        """Each pool's price by its name; empty where `price` is that of every answer."""
+        return prices_by_pool(self.pools)
+
+    def price_at(self, pool: str | None) -> Price | None:
+        """The price of an answer that this pool gave; None: not noted."""
+        return self.prices.get(pool or "", self.price)
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -116,11 +136,10 @@ class JobParts:
         job = self.declared.job
         return Tenant(job.user, job.name, job.weight, job.priority)
 
-    @cached_property
-    def paid_at(self) -> dict[str, str]:
-        """What the journal notes beside an answer: who gave it, at which price list."""
-        job, price = self.declared.job, self.price
-        noted = {"provider": job.provider_name, "model": job.model_name}
+    def paid_at(self, pool: Pool) -> dict[str, str]:
+        """What the journal notes beside an answer of this pool: who gave it, at which price list."""
+        job, price = self.declared.job, pool.price
+        noted = {"provider": job.provider_name, "model": job.model_name, POOL: pool.name}
         return noted if price is None else {**noted, "price_version": price.version}
 
     @cached_property
@@ -180,9 +199,9 @@ class JobParts:
         schema = self.schema
         if not isinstance(schema, EmbeddingAnswer):
             return None
-        return CallBounds.of(
-            self.limits, schema.dimensions, exact=self.tokens.exact, most_rows=self.call_texts or CALL_ROWS
-        )
+        most, exact = self.call_texts or CALL_ROWS, self.tokens.exact
+        each = [CallBounds.of(pool.limits, schema.dimensions, exact=exact, most_rows=most) for pool in self.pools]
+        return min(each, key=lambda bounds: bounds.tokens)  # whichever pool it goes to
 
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
         """The request for one row, its images read. Raises `RenderError` when it cannot be made. Blocking.
@@ -204,10 +223,9 @@ class JobParts:
 
 @dataclass(frozen=True, slots=True)
 class Calling:
-    """What is needed to spend: the provider, the limit, the money, somebody to tell."""
+    """What is needed to spend: the pools with their limiters, the money, somebody to tell."""
 
-    provider: AnyProvider
-    limiter: RateLimiter
+    pools: tuple[OpenPool, ...]  # as `JobParts.pools`
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener
 

@@ -1,12 +1,14 @@
 """The rows on their way to the calls: hands them out with limit and money, hears how they end, drains.
 
-Belongs here: limiter and budget before each call, starting and stopping. Not here: one call and what follows
-(calls.py), pacing (limiter), the order of rows (row_queue.py), how many at once (window.py), slices (slice_work.py).
+Belongs here: limiter and budget before each call, starting and stopping, one task per pool that waits for that pool's
+limit. Not here: one call and what follows (calls.py), pacing (limiter), the order of rows (row_queue.py), how a pool
+fares (route.py), slices (slice_work.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -17,12 +19,13 @@ from batch_llm.clock import Alarm
 from batch_llm.engine.calls import Calls
 from batch_llm.engine.context import longest_answer
 from batch_llm.engine.deadlines import Call, Deadlines
-from batch_llm.engine.events import BudgetMark, Stopping
+from batch_llm.engine.events import BudgetMark, PoolClosed, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.route import Route, routes_of
 from batch_llm.engine.row_queue import RowQueue
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.engine.window import AWAY_PATIENCE_S, Window
+from batch_llm.engine.window import AWAY_PATIENCE_S
 from batch_llm.engine.work import Work
 from batch_llm.errors import (
     BudgetExhausted,
@@ -69,10 +72,14 @@ class Pipeline:
         self._clock = parts.clock
         self._tenant = parts.tenant
         self._queue = RowQueue(parts.clock)
-        self.window = Window(parts.limits, meter, parts.clock)
-        self._calls = Calls(parts, calling, budget, meter, self.window)
+        self.routes = routes_of(parts, calling, meter)
+        if len(self.routes) > 1:
+            for route in self.routes:
+                route.claim = self._queue.claim(route.name)
+        self._calls = Calls(parts, calling, budget, meter)
         self._calls.outcomes = self
         self._feeder: asyncio.Task[None] | None = None
+        self._servers: list[asyncio.Task[None]] = []  # one per pool
         self._home = asyncio.Event()  # set while no call is in flight
         self._home.set()
         self._begun: set[int] = set()  # slices that the budget knows
@@ -118,6 +125,8 @@ class Pipeline:
         self._calling.tell(Stopping(message, self._meter.in_flight))
         if self._feeder is not None:
             self._feeder.cancel()
+        for server in self._servers:
+            server.cancel()
 
     def oldest_call(self) -> tuple[float, str]:
         """Of the calls in flight: for how many seconds the oldest waits, and for what."""
@@ -143,9 +152,15 @@ class Pipeline:
             self._home.set()
         self._queue.wake()
 
-    def stop_for(self, error: StopRun) -> None:
+    def stop_for(self, call: Call, error: StopRun) -> None:
         """See `Outcomes.stop_for`."""
-        self.stop(error.error_class, _until(error))
+        if self._close(call.route, error):
+            self._queue.again(call.work, 0.0)
+
+    def has_room_elsewhere(self, route: Route) -> bool:
+        """See `Outcomes.has_room_elsewhere`."""
+        now_s = self._clock.monotonic()
+        return any(not each.is_held_up(now_s) for each in self.routes if each is not route)
 
     def broken(self, error: JournalError) -> None:
         """See `Outcomes.broken`."""
@@ -167,78 +182,152 @@ class Pipeline:
 
     async def _feed(self, works: AsyncIterator[Work]) -> None:
         queue = self._queue
-        reading = asyncio.create_task(queue.read(works, self._slices.has_room, self.window.wanted))
+        reading = asyncio.create_task(queue.read(works, self._slices.has_room, self._ahead))
         reading.add_done_callback(lambda _: queue.wake())
+        self._servers = [asyncio.create_task(self._serve(route, reading)) for route in self.routes]
         try:
-            while not queue.is_empty or self._calls.in_flight:
-                if reading.done():
-                    reading.result()  # what keeps rows from being read ends the run
-                rows = queue.listed(self.window.size() - self._meter.in_flight)
-                if rows:
-                    await self._launch(rows)
-                else:
-                    await self._something_new()
+            done, _ = await asyncio.wait(self._servers, return_when=asyncio.FIRST_COMPLETED)  # it ends for all at once
+            for server in done:
+                server.result()
         finally:
-            reading.cancel()
-            await asyncio.wait({reading})
+            for task in (reading, *self._servers):
+                task.cancel()
+            await asyncio.wait({reading, *self._servers})
+            for server in self._servers:
+                if not server.cancelled():
+                    server.exception()  # told by the first of them
 
-    async def _something_new(self) -> None:
-        """Until a row may be sent; while the provider is away, until it is time to probe it again."""
-        outage, alarm = self.window.outage, None
-        if outage is not None and not self._meter.in_flight:
-            if self.window.silent_s() > AWAY_PATIENCE_S:
+    def _ahead(self) -> int:
+        """How many rows are read ahead of those that are sent."""
+        return sum(route.window.wanted() for route in self.routes)
+
+    async def _serve(self, route: Route, reading: asyncio.Task[None]) -> None:
+        """Send rows to one pool until none is left for any."""
+        queue, claim = self._queue, route.claim
+        while not queue.is_empty or self._calls.in_flight:
+            if reading.done():
+                reading.result()  # what keeps rows from being read ends the run
+            room = route.room(self._clock.monotonic())
+            rows = queue.listed(room) if claim is None else queue.claimed(room, claim)
+            if rows:
+                await self._launch(route, rows)
+            else:
+                await self._something_new(route)
+
+    async def _something_new(self, route: Route) -> None:
+        """Until a row may be sent; while the pool is away, until it is time to probe it again."""
+        outage, now_s, alarm = route.window.outage, self._clock.monotonic(), None
+        self._stop_if_stuck(now_s)
+        if not route.is_open(now_s):
+            alarm_s = route.opens_in_s(now_s)
+            alarm = self._clock.call_later(alarm_s, self._queue.wake) if alarm_s < math.inf else None
+        elif outage is not None and not route.meter.in_flight:
+            if now_s - max(each.window.good_at_s for each in self.routes) > AWAY_PATIENCE_S:
                 minutes = AWAY_PATIENCE_S / 60
                 self.stop(
                     ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {outage.why}"
                 )
-            alarm = self._clock.call_later(outage.probe_at_s - self._clock.monotonic(), self._queue.wake)
+            alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
         try:
             await self._queue.changed()
         finally:
             if alarm is not None:
                 alarm.cancel()
 
-    async def _launch(self, rows: list[Work]) -> None:
+    def _stop_if_stuck(self, now_s: float) -> None:
+        """Rows that only fit pools which are closed wait for nothing that this run could see."""
+        closed = [route.closed for route in self.routes if route.closed is not None and not route.is_open(now_s)]
+        if not closed or self._meter.in_flight:
+            return
+        asked = {route.name for route in self.routes if route.is_open(now_s)}
+        waiting = self._queue.waiting
+        if waiting and all(asked <= work.fits_not for work in waiting):
+            self.stop(closed[-1].error_class, _until(closed[-1]))
+
+    def _close(self, route: Route, error: StopRun) -> bool:
+        """This pool cannot go on: whether others can. Else the run stops."""
+        now_s = self._clock.monotonic()
+        if not any(each.is_open(now_s) for each in self.routes if each is not route):
+            self.stop(error.error_class, _until(error))
+            return False
+        if route.closed is None or str(route.closed) != str(error):
+            self._calling.tell(PoolClosed(route.name, _until(error)))
+        route.close(error, self._clock)
+        if route.claim is not None:
+            self._queue.give_back(route.claim)
+        self._queue.wake()
+        return True
+
+    async def _launch(self, route: Route, rows: list[Work]) -> None:
         """Send those of these rows that the limit lets go now, in order, each with its money set aside."""
-        granted = deque(zip(rows, await self._reserved(rows), strict=False))
+        granted = deque(zip(rows, await self._reserved(route, rows), strict=False))
         try:
             while granted:
                 work, reservation = granted[0]
-                hold = work.hold or self._hold_now(work) or await self._hold_patiently(work, granted)
+                if route.claim is not None and not self._may_still_go(route, work, reservation):
+                    route.limiter.release(granted.popleft()[1])
+                    continue
+                hold = work.hold or self._hold_now(work) or await self._hold_patiently(route, work, granted)
                 work.hold = None
                 if hold is None:
                     return
                 if not granted:  # the money came too late for what was reserved
                     work.hold = hold
                     return
+                if route.claim is not None and not self._queue.take(work, route.claim):  # while the money came
+                    self._budget.release(hold)
+                    continue
                 self._note_sent(work, hold)
                 granted.popleft()
-                self._queue.sent(work)
+                if route.claim is None:
+                    self._queue.sent(work)
                 self._home.clear()
-                self._calls.start(Call(work, reservation, hold, self._clock.monotonic()))
+                self._calls.start(Call(work, route, reservation, hold, self._clock.monotonic()))
         finally:
-            self._give_back(granted)
+            self._give_back(route, granted)
 
-    def _give_back(self, granted: deque[tuple[Work, Reservation]]) -> None:
+    def _may_still_go(self, route: Route, work: Work, reservation: Reservation) -> bool:
+        """Whether the row that this was reserved for still waits, as it was, and the pool still takes it."""
+        claim = route.claim
+        if claim is None:
+            return True
+        waits = reservation.cost == work.cost and self._queue.waits(work, claim)
+        return waits and route.room(self._clock.monotonic()) > 0
+
+    def _give_back(self, route: Route, granted: deque[tuple[Work, Reservation]]) -> None:
         while granted:
-            self._calling.limiter.release(granted.popleft()[1])
+            route.limiter.release(granted.popleft()[1])
 
-    async def _reserved(self, rows: list[Work]) -> list[Reservation]:
-        """For the first of these rows; none when the first one can never go, or nothing may go any more."""
+    async def _reserved(self, route: Route, rows: list[Work]) -> list[Reservation]:
+        """For the first of these rows; none when the first one can never go there, or nothing may go any more."""
         costs = [work.cost for work in rows]
+        more = self._queue.more(0 if route.claim is not None else len(rows))
         try:
-            return await self._calling.limiter.reserve_next(self._tenant, costs, more=self._queue.more(len(rows)))
+            return await route.limiter.reserve_next(self._tenant, costs, more=more)
         except NeverFits as error:
-            self._queue.sent(rows[0])
-            rows[0].attempt -= 1  # it never was one
-            self._calls.fail(rows[0], ErrorClass.TOO_LARGE, str(error))
+            self._fits_not(route, rows[0], error)
             return []
         except QuotaExhausted as error:
-            self.stop(error.error_class, _until(error))
+            if self._close(route, error):
+                return []
         except LimiterError as error:
             self._cannot_go_on(error, ErrorClass.RATE_LIMITED, "the rate limiter")
         await asyncio.sleep(0)  # the cancellation of this very task arrives here
         return []
+
+    def _fits_not(self, route: Route, work: Work, error: NeverFits) -> None:
+        """The row is larger than this pool's limit: it fails when no other pool can take it."""
+        work.fits_not |= {route.name}
+        if route.claim is not None:
+            if len(work.fits_not) < len(self.routes):
+                self._queue.wake()
+                return
+            if not self._queue.take(work, route.claim):
+                return
+        else:
+            self._queue.sent(work)
+        work.attempt -= 1  # it never was one
+        self._calls.fail(work, ErrorClass.TOO_LARGE, str(error))
 
     def _cannot_go_on(self, error: LimiterError, error_class: ErrorClass, what: str) -> None:
         """Stop resumably; but what never worked is the caller's own error, and nothing was spent."""
@@ -266,9 +355,9 @@ class Pipeline:
             self._budget.begin(number, work.slice_work.rows.spent_usd)
         return self._budget.hold_now(self._dearest_nano(work), number)
 
-    async def _hold_patiently(self, work: Work, granted: deque[tuple[Work, Reservation]]) -> Hold | None:
+    async def _hold_patiently(self, route: Route, work: Work, granted: deque[tuple[Work, Reservation]]) -> Hold | None:
         """Wait while money may come back, from calls in flight or other processes; meanwhile others use the limit."""
-        impatience: Alarm = self._clock.call_later(HOLD_PATIENCE_S, lambda: self._give_back(granted))
+        impatience: Alarm = self._clock.call_later(HOLD_PATIENCE_S, lambda: self._give_back(route, granted))
         try:
             return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
         except BudgetExhausted as error:
@@ -288,13 +377,17 @@ class Pipeline:
                 work.hold = None
 
     def _dearest_nano(self, work: Work) -> int:
-        price = self._parts.price
-        if price is None:
+        """The dearest bill, whichever pool it goes to."""
+        if self._parts.price is None:
             return 0
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
         input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes + work.image_tokens)
-        return price.cost_nano(input_tokens, longest_answer(self._parts, work.cost))
+        longest = longest_answer(self._parts, work.cost)
+        if len(self.routes) == 1:
+            return self._parts.price.cost_nano(input_tokens, longest)
+        prices = [route.pool.price for route in self.routes if route.pool.price is not None]
+        return max(price.cost_nano(input_tokens, longest) for price in prices)
 
 
 def _until(error: StopRun) -> str:

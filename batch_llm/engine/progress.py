@@ -15,6 +15,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.publishing import Publisher
+from batch_llm.engine.route import Route
 from batch_llm.engine.summary import total
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
@@ -88,10 +89,9 @@ class Ticker:
         return total([self._elsewhere, *publisher.stored.values(), *publisher.failed.values(), *live])
 
     def _progress(self) -> Progress:
-        meter, limits = self._meter, self._parts.limits
+        meter = self._meter
         counts = self._counts()
         requests, tokens = meter.rates_per_minute()
-        state = self._calling.limiter.state()
         return Progress(
             run_id=self._record.run_id,
             at=self._parts.clock.now(),
@@ -108,26 +108,47 @@ class Ticker:
             cost_usd=self._cost_usd(),
             requests_per_minute=requests,
             tokens_per_minute=tokens,
-            limit_requests_per_minute=state.requests_per_minute or limits.requests_per_minute,
-            limit_tokens_per_minute=state.tokens_per_minute or limits.tokens_per_minute,
+            limit_requests_per_minute=self._limit_in_force("requests_per_minute"),
+            limit_tokens_per_minute=self._limit_in_force("tokens_per_minute"),
             holding_back=self._holding_back(),
             eta_s=self._eta_s(self._rows - counts.ok - counts.failed, requests),
             errors=dict(meter.errors),
         )
 
+    def _limit_in_force(self, name: str) -> float | None:
+        """Of all pools together; None when one has none."""
+        each = [getattr(pool.limiter.state(), name) or getattr(pool.pool.limits, name) for pool in self._calling.pools]
+        return None if None in each else sum(each)
+
     def _cost_usd(self) -> Decimal | None:
-        price = self._parts.price
-        if price is None:
-            return None
-        before = self._elsewhere.cost_usd or Decimal(0)
-        meter = self._meter
-        return before + price.cost(meter.input_tokens, meter.output_tokens, 0, requests=max(1, meter.answers))
+        usd = self._elsewhere.cost_usd or Decimal(0)
+        for route in self._pipeline.routes:
+            price, meter = route.pool.price, route.meter
+            if price is None:
+                return None
+            usd += price.cost(meter.input_tokens, meter.output_tokens, 0, requests=max(1, meter.answers))
+        return usd
 
     def _holding_back(self) -> str:
-        pipeline, state = self._pipeline, self._calling.limiter.state()
-        window, outage = pipeline.window, pipeline.window.outage
+        pipeline = self._pipeline
         if pipeline.stopped is not None:
             return f"draining: {pipeline.stop_message}"
+        held = [(route.name, self._holding_route_back(route)) for route in pipeline.routes]
+        if len(held) > 1 and any(why is not None for _, why in held):
+            return "; ".join(f"{name}: {why or 'its answers'}" for name, why in held)
+        if held[0][1] is not None:
+            return held[0][1]
+        if not self._meter.in_flight:
+            waiting = self._publisher.waiting
+            return f"publishing ({waiting} slices of answers)" if waiting else "reading and rendering rows"
+        oldest_s, phase = pipeline.oldest_call()
+        return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
+
+    def _holding_route_back(self, route: Route) -> str | None:
+        """Why no more rows go to this pool; None when it is not the pool that holds them back."""
+        state, window, outage = route.limiter.state(), route.window, route.window.outage
+        if route.closed is not None and not route.is_open(self._parts.clock.monotonic()):
+            return f"not asked any more ({route.closed})"
         if outage is not None:
             return f"the provider, which has answered nobody for {window.silent_s():.0f} s ({outage.why}); it is probed"
         if state.paused_for_s > 0:
@@ -135,17 +156,13 @@ class Ticker:
         if state.waiting and state.binding is not None:
             words = BINDING_WORDS.get(state.binding, state.binding)
             return state.why or words if state.binding == "unreachable" else words
-        if window.is_shrunk and self._meter.in_flight >= window.size():
+        if window.is_shrunk and route.meter.in_flight >= window.size():
             return f"the provider, which is overloaded: {window.size():,} calls at once"
-        if not self._meter.in_flight:
-            waiting = self._publisher.waiting
-            return f"publishing ({waiting} slices of answers)" if waiting else "reading and rendering rows"
-        oldest_s, phase = pipeline.oldest_call()
-        return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
+        return None
 
     def _eta_s(self, left: int, requests_per_minute: float) -> float | None:
         """None while nobody can say: the calls that probe a silent provider are no pace."""
-        if requests_per_minute <= 0 or self._pipeline.window.outage is not None:
+        if requests_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.routes):
             return None
         return left * 60 / requests_per_minute
 

@@ -51,7 +51,7 @@ _WHY = {
     ErrorClass.BUDGET: "not asked: the budget is used up",
     ErrorClass.DAILY_QUOTA: "not asked: the provider's daily quota or credit is used up",
     ErrorClass.RATE_LIMITED: "not asked: the rate limiter could not go on",
-    ErrorClass.AUTHENTICATION: "not asked: the provider refused the key",
+    ErrorClass.AUTHENTICATION: "not asked: the provider refused the key, or has no such model",
 }
 
 
@@ -177,7 +177,7 @@ _OWN = (
 
 def _own(work: SliceWork, state: RowState, pending: Pending) -> tuple[Any, ...]:
     """What this run knows of a row: a value per `_OWN` column; the cost in billionths."""
-    price = work.parts.price
+    price = work.parts.price_at(state.pool)
     waiting = state.status == RowStatus.PENDING
     unknown = _is_unknown(state)
     return (
@@ -188,7 +188,7 @@ def _own(work: SliceWork, state: RowState, pending: Pending) -> tuple[Any, ...]:
         None if unknown else state.input_tokens,
         None if unknown else state.output_tokens,
         None if unknown else state.cached_input_tokens,
-        None if unknown or (price is None and not state.cached) else state.cost_nano or 0,
+        None if unknown or state.price_unknown or (price is None and not state.cached) else state.cost_nano or 0,
         price.version if price is not None and state.answers else None,
         state.cached,
         state.latency_s,

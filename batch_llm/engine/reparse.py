@@ -53,8 +53,10 @@ class Reparsed:
 class StandingRows(Rows):
     """Rows that also remember why their answers are not good, and as what they were asked."""
 
-    def __init__(self, judge: AnyJudge, price: Price | None, count: int) -> None:
-        super().__init__(judge, price, count)
+    def __init__(
+        self, judge: AnyJudge, price: Price | None, count: int, by_pool: Mapping[str, Price | None] | None = None
+    ) -> None:
+        super().__init__(judge, price, count, by_pool=by_pool)
         self.failures: dict[int, Verdict] = {}  # of rows with bad answers: the one nearest to good
         self.hashes: dict[int, str] = {}
         self.ended_as: dict[int, str] = {}  # the class with which a row was given up, as it was judged then
@@ -134,7 +136,7 @@ class Reparser:
         return moves
 
     def _moves(self, work: SliceWork) -> Iterator[tuple[str, str]]:
-        after = StandingRows(self._judge, self.parts.price, work.row_count)
+        after = StandingRows(self._judge, self.parts.price, work.row_count, by_pool=self.parts.prices)
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
             before, open_state = work.rows.status(row), after.open_state(row)

@@ -151,7 +151,9 @@ RULES: dict[ErrorClass, Rule] = {
         Action.PARK, "the account's day or credit is used up", "run it again when there is quota or credit again"
     ),
     ErrorClass.AUTHENTICATION: Rule(
-        Action.STOP, "no row can be asked with this key", "correct the provider's api_key, then run it again"
+        Action.STOP,
+        "no row can be asked with this key, or of this model",
+        "correct the model, or the provider's api_key or base_url, then run it again",
     ),
     ErrorClass.BUDGET: Rule(
         Action.STOP, "the next call could cost more than what is left", "raise budget_usd, then run it again"

@@ -1,7 +1,11 @@
 """The rows that wait to be sent: first those to be asked again that are due, then those never asked.
 
-Belongs here: reading ahead, order, how long a row waits for its next turn. Not here: limits, money, calls
-(pipeline.py), why a row is asked again (retry.py).
+Belongs here: reading ahead, order, how long a row waits for its next turn, which of several pools a row waits for. Not
+here: limits, money, calls (pipeline.py), why a row is asked again (retry.py).
+
+Where several pools take rows, each lists other ones, so that none is asked for twice: a row stands in that pool's claim
+until it is sent. A pool for which no row is left lists those of the others as well, from their end: whichever limit
+lets one of them go first has it. So what waits for a pool that is paused or away keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -10,16 +14,26 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from itertools import count, islice
 
 from batch_llm.clock import Clock
 from batch_llm.engine.work import Work
 
-__all__ = ["RowQueue"]
+__all__ = ["Claim", "RowQueue"]
 
 LISTED_MAX = 64  # rows shown to the limiter in one call: more of them would be copied more often than sent
 AHEAD_BYTES = 32 * 1024 * 1024  # of prompts and images read and never sent: rows may be of a megabyte each
 THROTTLED_MAX = 1_000  # rows that may wait for the end of their own 429 beside the others
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """The rows that one of several pools waits for; they stand in no queue meanwhile."""
+
+    pool: str
+    due: deque[Work] = field(default_factory=deque)
+    fresh: deque[Work] = field(default_factory=deque)
 
 
 class RowQueue:
@@ -33,6 +47,7 @@ class RowQueue:
         self._due: deque[Work] = deque()
         self._fresh: deque[Work] = deque()
         self._fresh_bytes = 0
+        self._claims: list[Claim] = []
         self._order = count()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
@@ -64,6 +79,76 @@ class RowQueue:
         most = min(room - waiting, LISTED_MAX - len(rows))
         return [*rows, *islice(self._fresh, most)] if most > 0 else rows
 
+    def claim(self, pool: str) -> Claim:
+        """For one of several pools; all of them list through `claimed` from then on."""
+        claim = Claim(pool)
+        self._claims.append(claim)
+        return claim
+
+    def claimed(self, room: int, claim: Claim) -> list[Work]:
+        """As `listed`, for one of several pools.
+
+        Rows that wait to be asked again take no room: they may have failed at another pool than this one. Only where
+        very many wait, nothing new is sent.
+        """
+        self.give_back(claim)
+        if self._later:
+            self._look_what_is_due()
+        most = min(room, LISTED_MAX)
+        self._claim(self._due, claim.due, most, claim.pool)
+        if len(self._due) + len(self._later) < THROTTLED_MAX:
+            self._claim(self._fresh, claim.fresh, most - len(claim.due), claim.pool)
+        return [*claim.due, *claim.fresh] or self._of_others(most, claim)
+
+    def give_back(self, claim: Claim) -> None:
+        """No row waits for this pool any more; the others may have them."""
+        for queue, claimed in ((self._due, claim.due), (self._fresh, claim.fresh)):
+            queue.extendleft(reversed(claimed))
+            claimed.clear()
+
+    @staticmethod
+    def _claim(queue: deque[Work], claimed: deque[Work], most: int, pool: str) -> None:
+        """Move the first rows that fit the pool; the others stay in their order."""
+        passed_by: list[Work] = []
+        while queue and len(claimed) < most:
+            work = queue.popleft()
+            (passed_by if pool in work.fits_not else claimed).append(work)
+        queue.extendleft(reversed(passed_by))
+
+    def _of_others(self, most: int, claim: Claim) -> list[Work]:
+        """Rows that wait for other pools, the last ones first: they would go there last."""
+        rows = [work for each in self._claims if each is not claim for work in (*each.due, *each.fresh)]
+        fitting = [work for work in reversed(rows) if claim.pool not in work.fits_not]
+        return fitting[: max(0, most)]
+
+    def waits(self, work: Work, claim: Claim) -> bool:
+        """Whether a row that `claimed` listed was not sent by another pool meanwhile."""
+        return self._place_of(work, claim) is not None
+
+    def take(self, work: Work, claim: Claim) -> bool:
+        """A row that `claimed` listed is on its way (or has ended); False: another pool has it already."""
+        place = self._place_of(work, claim)
+        if place is None:
+            return False
+        rows, at, is_fresh = place
+        del rows[at]
+        self._fresh_bytes -= work.input_bytes if is_fresh else 0
+        self._room.set()
+        return True
+
+    def _place_of(self, work: Work, claim: Claim) -> tuple[deque[Work], int, bool] | None:
+        """Where the row waits to be sent now: at the head of the claim, as nearly always, or anywhere."""
+        for each in (claim, *self._claims):
+            for rows, is_fresh in ((each.due, False), (each.fresh, True)):
+                at = _index(rows, work)
+                if at is not None:
+                    return rows, at, is_fresh
+        for rows, is_fresh in ((self._due, False), (self._fresh, True)):  # its claim was given back meanwhile
+            at = _index(rows, work)
+            if at is not None:
+                return rows, at, is_fresh
+        return None
+
     def sent(self, work: Work) -> None:
         """The first listed row is on its way (or has ended)."""
         is_due = bool(self._due) and self._due[0] is work
@@ -79,12 +164,15 @@ class RowQueue:
     @property
     def is_empty(self) -> bool:
         """Everything was read and nothing waits."""
-        return self._all_read and not (self._fresh or self._due or self._later)
+        if not self._all_read or self._fresh or self._due or self._later:
+            return False
+        return not any(claim.due or claim.fresh for claim in self._claims)
 
     @property
     def waiting(self) -> list[Work]:
         """All rows that were read and are not under way."""
-        return [*self._due, *(entry[2] for entry in self._later), *self._fresh]
+        claimed = [work for claim in self._claims for work in (*claim.due, *claim.fresh)]
+        return [*claimed, *self._due, *(entry[2] for entry in self._later), *self._fresh]
 
     async def changed(self) -> None:
         """Until a row was read or is due again, or `wake`."""
@@ -119,3 +207,7 @@ class RowQueue:
             work = heapq.heappop(self._later)[2]
             self._throttled -= work.throttles > 0
             self._due.append(work)
+
+
+def _index(rows: deque[Work], work: Work) -> int | None:
+    return next((at for at, one in enumerate(rows) if one is work), None)

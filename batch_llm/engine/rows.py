@@ -11,7 +11,7 @@ are on their way, failed, or went through more than one call have a `RowState` i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -24,11 +24,12 @@ from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
+__all__ = ["HASHES", "POOL", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
 
 ZERO = Decimal(0)
 # In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
 ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
+POOL = "pool"  # in the detail of an answer: the name of the pool that gave it
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
 
@@ -62,6 +63,7 @@ class RowState:
     output_tokens: int = 0
     cached_input_tokens: int = 0
     usage_unknown: bool = False  # an answer came without a believable usage
+    price_unknown: bool = False  # of an answer
     cost_nano: int | None = None  # None: nothing paid yet, or unknown
     answers: int = 0
     lost: int = 0  # calls with an unknown outcome: may be billed
@@ -71,6 +73,7 @@ class RowState:
     error_class: str | None = None
     error: str | None = None
     cached: bool = False  # the good answer was paid for elsewhere
+    pool: str | None = None  # that gave its last answer; None: not noted
 
     @property
     def is_plain(self) -> bool:
@@ -83,11 +86,20 @@ class Rows:
     """The rows of one slice and what they cost."""
 
     def __init__(
-        self, judge: AnyJudge, price: Price | None, count: int, entry_at: Callable[[int], Entry] | None = None
+        self,
+        judge: AnyJudge,
+        price: Price | None,
+        count: int,
+        entry_at: Callable[[int], Entry] | None = None,
+        by_pool: Mapping[str, Price | None] | None = None,
     ) -> None:
-        """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look."""
+        """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look.
+
+        ``by_pool``: the prices of pools whose answers cost something else than ``price``.
+        """
         self.judge = judge
         self.price = price
+        self._by_pool = by_pool or {}
         self._entry_at = entry_at
         self.ok = self.failed_count = self.cached = 0
         self._status = bytearray(count)
@@ -172,7 +184,7 @@ class Rows:
 
     def _answer(self, state: RowState, entry: Entry, place: int) -> Verdict:
         verdict = self.judge.judge(entry.body)
-        cost = self.cost_nano(verdict.usage)
+        cost = self.cost_nano(verdict.usage, entry)
         self._settle(entry, cost)
         self._fold(state, entry, verdict.usage, cost)
         if verdict.error_class is not None:
@@ -203,7 +215,7 @@ class Rows:
             self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
             return None
         verdict, shares = self._split(entry)
-        self._settle(entry, self.cost_nano(verdict.usage))
+        self._settle(entry, self.cost_nano(verdict.usage, entry))
         for row, state, (usage, cost) in zip(rows, states, shares, strict=True):
             self._fold(state, entry, usage, cost)
             if verdict.error_class is None:
@@ -216,7 +228,7 @@ class Rows:
         """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
         count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
         verdict = self.judge.judge(entry.body, count)
-        usage, cost = verdict.usage, self.cost_nano(verdict.usage)
+        usage, cost = verdict.usage, self.cost_nano(verdict.usage, entry)
         if usage is None:
             return verdict, [(None, None)] * count
         tokens = shared_tokens(usage.input_tokens, weights)
@@ -236,6 +248,7 @@ class Rows:
         state.answers += 1
         state.latency_s = entry.latency_s
         state.finished_at = entry.at
+        state.pool = entry.detail.get(POOL)
         if usage is None:
             state.usage_unknown = True
         else:
@@ -245,6 +258,8 @@ class Rows:
             state.cached_input_tokens += usage.cached_input_tokens
         if cost_nano is not None:
             state.cost_nano = (state.cost_nano or 0) + cost_nano
+        elif usage is not None:
+            state.price_unknown = True
 
     def _set(self, row: int, state: RowState, status: str) -> None:
         byte, before = _WORDS.index(status), self._status[row]
@@ -253,11 +268,12 @@ class Rows:
         self.ok += (byte == _OK) - (before == _OK)
         self.failed_count += (byte == _FAILED) - (before == _FAILED)
 
-    def cost_nano(self, usage: Usage | None) -> int | None:
+    def cost_nano(self, usage: Usage | None, answer: Entry) -> int | None:
         """What an answer with this usage cost, nano-dollars; None when the price or the usage is unknown."""
-        if usage is None or self.price is None:
+        price = self._by_pool.get(answer.detail.get(POOL, ""), self.price) if self._by_pool else self.price
+        if usage is None or price is None:
             return None
-        return self.price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+        return price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
 
     # -- asking about rows -------------------------------------------------------------------------------------------
 
@@ -305,7 +321,7 @@ class Rows:
             if good.kind is EntryKind.CACHED:
                 state.cached, state.finished_at = True, good.at
             else:
-                self._fold(state, good, verdict.usage, self.cost_nano(verdict.usage))
+                self._fold(state, good, verdict.usage, self.cost_nano(verdict.usage, good))
         return state, verdict.values
 
     def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:

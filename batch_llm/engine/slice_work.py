@@ -44,9 +44,8 @@ class SliceWork:
         self.parts = parts
         self.record = record
         self.number = number
-        self.rows = Rows(
-            judge, parts.price, record.slice_rows[number], lambda place: self.journal.entries_at([place])[0]
-        )
+        count = record.slice_rows[number]
+        self.rows = Rows(judge, parts.price, count, lambda place: self.journal.entries_at([place])[0], parts.prices)
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0

@@ -1,4 +1,4 @@
-"""How many calls may be in flight.
+"""How many calls may be in flight at a pool.
 
 Belongs here: the size of the window: from the limits and what was measured, from memory and open files, and smaller
 while the provider is overloaded or away. Not here: filling it (pipeline.py), the rate itself (limiter), what counts as
@@ -52,18 +52,19 @@ class Outage:
 
 
 class Window:
-    """The window of one pipeline."""
+    """The window of one pool of a pipeline."""
 
-    def __init__(self, limits: Limits, meter: Meter, clock: Clock) -> None:
-        """``meter``: what is measured."""
+    def __init__(self, limits: Limits, meter: Meter, clock: Clock, *, share: int = 1) -> None:
+        """``meter``: what is measured of this pool. ``share``: so many windows share memory and open files."""
         self._limits = limits
         self._meter = meter
         self._clock = clock
         self._cap: float | None = None  # calls in flight at most, while the provider is overloaded
         self._shrunk_at_s = -math.inf
         self._failures = 0  # in a row, of any row
-        self._good_at_s = clock.monotonic()
-        self._files = _open_files()
+        self.good_at_s = clock.monotonic()  # when it last answered something whole
+        self._memory_bytes = MEMORY_BYTES / share
+        self._files = max(1, _open_files() // share)
         self.outage: Outage | None = None
 
     def size(self) -> int:
@@ -81,7 +82,7 @@ class Window:
             wanted = self._limits.max_concurrency or WINDOW_UNLIMITED
         else:
             wanted = WINDOW_MIN + math.ceil(rate_per_s * meter.latency_s * WINDOW_HEADROOM)
-        fits = int(MEMORY_BYTES / (CALL_BYTES + TEXT_COPIES * meter.request_bytes))
+        fits = int(self._memory_bytes / (CALL_BYTES + TEXT_COPIES * meter.request_bytes))
         return max(1, min(wanted, fits, self._files))
 
     @property
@@ -94,7 +95,7 @@ class Window:
     def answered(self) -> None:
         """The provider answered something whole, good or not: it is there."""
         self._failures = 0
-        self._good_at_s = self._clock.monotonic()
+        self.good_at_s = self._clock.monotonic()
         if self.outage is not None:
             self.outage = None
             self._cap = float(WINDOW_MIN)
@@ -132,8 +133,8 @@ class Window:
         if self.outage is not None:
             self.outage.delay_s = min(PROBE_LONGEST_S, self.outage.delay_s * 2)
             self.outage.probe_at_s = now_s + self.outage.delay_s
-        elif self._failures >= AWAY_FAILURES and now_s - self._good_at_s >= AWAY_AFTER_S:
-            self.outage = Outage(self._good_at_s, why, now_s + PROBE_FIRST_S)
+        elif self._failures >= AWAY_FAILURES and now_s - self.good_at_s >= AWAY_AFTER_S:
+            self.outage = Outage(self.good_at_s, why, now_s + PROBE_FIRST_S)
 
     def silent_s(self) -> float:
         """Seconds since the provider last answered anything, while it is away; 0 while it is there."""

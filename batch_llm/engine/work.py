@@ -44,6 +44,7 @@ class Work:
     image_bytes: int = 0  # held beside the input's text
     image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
+    fits_not: frozenset[str] = frozenset()  # pools whose limit is smaller than this row
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
 
     @classmethod

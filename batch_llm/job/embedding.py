@@ -1,7 +1,7 @@
 """The answer of an embedding job: one column of vectors, all of one size.
 
 Belongs here: the size of a job's vectors, the column, building it from bytes. Not here: a chat's answer (schema.py),
-reading vectors out of a response (providers/openai_embeddings.py).
+reading vectors out of a response (providers/openai/embeddings.py).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from batch_llm.config.problems import did_you_mean, error_for, explain
-from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpec, find_pool
+from batch_llm.config.providers_file import PoolSpec, ProvidersFile, ProviderSpec, find_pools
 from batch_llm.config.secrets import mask
 from batch_llm.config.yaml_source import Problem, Source, YamlProblem, dump_yaml, parse_yaml, read_text
 from batch_llm.errors import InputError, JobFileError, NotYetAvailable
@@ -117,10 +117,10 @@ class DeclaredJob:
         if problems:
             raise InputError(f"{self.source.message(problems)}\ncolumns of the input: {', '.join(available)}")
 
-    def pool(self, providers: ProvidersFile) -> tuple[ProviderSpec, PoolSpec]:
-        """As `find_pool`; a job's mistake is told with the line of ``model``."""
+    def pools(self, providers: ProvidersFile) -> tuple[ProviderSpec, tuple[PoolSpec, ...]]:
+        """As `find_pools`; a job's mistake is told with the line of ``model``."""
         try:
-            return find_pool(providers, self.job.provider_name, self.job.model_name)
+            return find_pools(providers, self.job.provider_name, self.job.model_name)
         except JobFileError as error:
             reason = str(error)
         raise JobFileError(self.source.message([Problem(("model",), reason)]))

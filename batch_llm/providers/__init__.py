@@ -1,4 +1,4 @@
-"""Providers: one small file per API.
+"""Providers: one small folder per API, what several need beside them.
 
 Belongs here: an API's JSON and what its errors mean. Not here: trying again (engine/retry.py), pacing (limiter).
 """

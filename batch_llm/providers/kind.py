@@ -1,7 +1,7 @@
 """What a kind of provider is: the rules of its part of the providers file, and how its providers are made.
 
-Belongs here: the record that every file in kinds/ fills in, and what it is given. Not here: any kind's facts, finding
-one by its name (config/provider_kinds.py), which kind a job uses (wiring.py).
+Belongs here: the record that every file in kinds/ fills in. Not here: what its providers are made of (account.py), any
+kind's facts, finding one by its name (config/provider_kinds.py), which kind a job uses (wiring.py).
 """
 
 from __future__ import annotations
@@ -10,30 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from batch_llm.config.provider_kinds import KindRules
+from batch_llm.providers.account import Account
 from batch_llm.providers.base import EmbeddingProvider, Provider
 from batch_llm.providers.images import ImageRules
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.structured_output import StructureMode
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
-__all__ = ["Account", "ProviderKind"]
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """Where a pool's requests go and on whose behalf, as the providers file says."""
-
-    provider_name: str  # as in the providers file
-    base_url: str  # the file's, else the kind's own; empty where neither has one
-    api_key: SecretStr | None = None
-    structure: StructureMode = StructureMode.JSON_SCHEMA  # how it is told the answer's schema
-    idempotency_header: str | None = None  # which header names an attempt; None: none does
-    deployment: str | None = None  # only of kinds that have it
-    api_version: str | None = None  # only of kinds that have it
-    project: str | None = None  # only of kinds that have it
-    location: str | None = None  # where the project is asked
+__all__ = ["ProviderKind"]
 
 
 def _nothing(_model: str, _params: Mapping[str, Any]) -> Mapping[str, str]:

@@ -1,6 +1,6 @@
 """How long an answer asks to wait.
 
-Belongs here: the headers that say so, whoever sends them. Not here: times in the text of an error (openai_refusals.py),
+Belongs here: the headers that say so, whoever sends them. Not here: times in the text of an error (openai/refusals.py),
 waiting (limiter).
 """
 

@@ -1,7 +1,7 @@
 """How a provider is told the answer's JSON Schema: as its own parameter, or in words.
 
 Belongs here: the modes, the words, what they add to a request. Not here: checking the answer (job/schema.py), reading
-JSON out of it (job/answer_text.py), sending (openai_chat.py).
+JSON out of it (job/answer_text.py), sending (openai/chat.py).
 
 The mode is how an endpoint is spoken to, like its address, and no part of the question: the schema is, and every answer
 is checked against it, whichever way the model heard of it. So the mode and these words are not part of a row's request

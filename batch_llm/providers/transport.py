@@ -1,7 +1,7 @@
 """One API over aiohttp: kept connections, one POST, what went wrong with it.
 
 Belongs here: sending bytes and getting bytes, whatever they say. Not here: any request's or answer's JSON, what an
-error answer means (openai_refusals.py), trying again (engine/retry.py), pacing (limiter).
+error answer means (openai/refusals.py), trying again (engine/retry.py), pacing (limiter).
 """
 
 from __future__ import annotations

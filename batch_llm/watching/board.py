@@ -14,6 +14,7 @@ from batch_llm.engine.events import (
     Event,
     FirstFailure,
     NotPublished,
+    PoolClosed,
     Progress,
     RunFinished,
     RunStarted,
@@ -155,6 +156,8 @@ def remark(event: Event) -> str | None:
             f"slice {event.slice_number} is not published yet, its answers are in the journal; asking goes on, and it "
             f"is published at the end: {one_line(event.reason, 500)}"
         )
+    if isinstance(event, PoolClosed):
+        return f"pool {event.pool} is not asked any more, the others go on: {one_line(event.reason, 300)}"
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
     if isinstance(event, Stopping):

@@ -1,7 +1,8 @@
-"""Google's sign-in on this machine: a service account's file, and the endpoint that gives it tokens.
+"""Google's sign-in on this machine: a service account's file, and who gives tokens to it and to a machine's account.
 
 Belongs here: opening both. Not here: promises.
-Source: https://developers.google.com/identity/protocols/oauth2/service-account (the answer's fields; read 2026-11-29).
+Source: https://developers.google.com/identity/protocols/oauth2/service-account (the answer's fields),
+https://cloud.google.com/compute/docs/metadata/querying-metadata (paths, Metadata-Flavor) (read 2026-11-29).
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ class TokenEndpoint:
     def __init__(self) -> None:
         self.given = 0
         self.refuses = False
+        self.fails = False
 
     async def answer(self, request: web.Request) -> web.Response:
         """One token."""
+        if self.fails:
+            return web.Response(status=503)
         form = await request.post()
         if self.refuses or not form.get("assertion"):
             return web.json_response({"error": "invalid_grant", "error_description": "no such account"}, status=400)
@@ -45,6 +49,47 @@ async def token_endpoint(account: Path) -> AsyncIterator[TokenEndpoint]:
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     write_service_account(account, "my-project", f"http://127.0.0.1:{runner.addresses[0][1]}/token")
+    try:
+        yield served
+    finally:
+        await runner.cleanup()
+
+
+class MetadataServer:
+    """What a machine of Google's asks about itself; its account has numbered tokens."""
+
+    def __init__(self) -> None:
+        self.host = ""
+        self.given = 0
+        self.fails = False
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Whatever is asked."""
+        headers = {"Metadata-Flavor": "Google"}
+        if request.path.endswith("/token"):
+            if self.fails:
+                return web.Response(status=503, headers=headers)
+            self.given += 1
+            given = {"access_token": f"{TOKEN}{self.given}", "expires_in": 3_600, "token_type": "Bearer"}
+            return web.json_response(given, headers=headers)
+        if request.path.endswith("/project-id"):
+            return web.Response(text="my-project", headers=headers)
+        if "/service-accounts/" in request.path:
+            return web.json_response({"email": "default@my-project.iam.gserviceaccount.com"}, headers=headers)
+        return web.Response(status=200 if request.path == "/" else 404, headers=headers)
+
+
+@asynccontextmanager
+async def metadata_server() -> AsyncIterator[MetadataServer]:
+    """Serves what a machine of Google's knows of itself."""
+    served = MetadataServer()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", served.answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    served.host = f"127.0.0.1:{runner.addresses[0][1]}"
     try:
         yield served
     finally:

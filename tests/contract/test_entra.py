@@ -15,7 +15,7 @@ from aiohttp import web
 
 from batch_llm.config.secrets import scrub
 from batch_llm.errors import AuthenticationFailed, ConfigurationError
-from batch_llm.providers.entra import EntraToken
+from batch_llm.providers.azure.entra import EntraToken
 
 NOW_S = 1_800_000_000
 SECRET = "header-of-this-machine"

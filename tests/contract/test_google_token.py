@@ -11,9 +11,9 @@ import pytest
 
 from batch_llm.config.secrets import scrub
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError
-from batch_llm.providers.google_token import GoogleToken
+from batch_llm.providers.google.token import GoogleToken
 from tests.bigquery_server.service_account import write_service_account
-from tests.contract.google_lab import TokenEndpoint, token_endpoint
+from tests.contract.google_lab import TokenEndpoint, metadata_server, token_endpoint
 
 
 @pytest.fixture
@@ -68,3 +68,31 @@ async def test_a_sign_in_that_does_not_answer_is_the_networks_fault(
     with pytest.raises(ProviderError) as error:
         await GoogleToken().headers()
     assert error.value.error_class is ErrorClass.CONNECTION
+
+
+async def test_a_sign_in_that_fails_for_a_moment_stops_no_run(
+    endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint.fails = True
+    monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda _: None)
+    with pytest.raises(ProviderError, match=r"did not answer: RefreshError") as error:
+        await GoogleToken().headers()
+    assert error.value.error_class is ErrorClass.CONNECTION
+
+
+async def test_a_machine_whose_own_account_fails_for_a_moment_stops_no_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))  # nobody is signed in but the machine
+    async with metadata_server() as served:
+        monkeypatch.setenv("GCE_METADATA_IP", served.host)
+        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", served.host)  # read at import
+        monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda _: None)
+        token = GoogleToken()
+        served.fails = True
+        with pytest.raises(ProviderError, match=r"did not answer: RefreshError") as error:
+            await token.headers()
+        assert error.value.error_class is ErrorClass.CONNECTION
+        served.fails = False
+        assert await token.headers() == {"Authorization": "Bearer token-number-1"}

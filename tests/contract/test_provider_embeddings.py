@@ -12,8 +12,8 @@ from pydantic import SecretStr
 from batch_llm.clock import ManualClock
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
 from batch_llm.providers.base import EmbeddingRequest, Embeddings
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.simulator import Simulator, SimulatorConfig
 from batch_llm.simulator.vectors import unit_vector
 

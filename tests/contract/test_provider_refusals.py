@@ -13,7 +13,7 @@ from batch_llm.clock import ManualClock
 from batch_llm.errors import ErrorClass, ProviderError, QuotaExhausted
 from batch_llm.limiter.headers import HeaderFact, HeaderReader
 from batch_llm.providers.base import Message, RawAnswer, Request
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 from batch_llm.simulator import Simulator, SimulatorConfig
 
 Open = Callable[..., Awaitable[OpenAIChatProvider]]

@@ -57,6 +57,15 @@ class Lab:
         spec = {"kind": "simulator", "base_url": base_url, "pools": pools}
         (self.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"simulator": spec}}))
 
+    def accounts(self, **pools: dict[str, Any]) -> None:
+        """Write a providers file with a pool per account, each with its ``base_url``; all have every model."""
+        prices = {"input": "1.00", "output": "2.00"}
+        every = [
+            {"name": name, "models": ["*"], "limits": FAST, "prices": prices, **pool} for name, pool in pools.items()
+        ]
+        spec = {"kind": "simulator", "pools": every}
+        (self.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"simulator": spec}}))
+
     def job(self, **changes: Any) -> DeclaredJob:
         """The job, with some keys changed."""
         data: dict[str, Any] = {

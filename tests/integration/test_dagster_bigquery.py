@@ -220,9 +220,9 @@ def test_a_run_is_counted_when_it_may_be_whole_only(
     assert daemon.work_off() == ["tone_slices"] * 7 + ["tone_output"]
     asked = [cost for cost in location.store.runs.statements(record.run_id) if cost.name == "published"]
     billed = [cost for cost in asked if cost.slice_number is None and cost.billed_bytes]
-    # each slice but the first when it begins, the last one at its end; then the sensor, and promoting twice, which ask
-    # the same again (it is billed here only: BigQuery has the answer in its cache)
-    assert len(billed) == 6 + 1 + 3, billed
+    # the last slice at its end; then the sensor, and promoting twice, which ask the same again (it is billed here only:
+    # BigQuery has the answer in its cache)
+    assert len(billed) == 1 + 3, billed
 
 
 def test_an_output_that_bigquery_did_not_take_is_requested_again(

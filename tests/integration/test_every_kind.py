@@ -116,16 +116,45 @@ async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, k
     assert scrub(KEY) != KEY
 
 
-def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(lab: Lab) -> None:
+@pytest.mark.parametrize(
+    ("model", "params", "said"),
+    [
+        (
+            "gemini-2.0-flash",
+            {"reasoning_effort": "low"},
+            "params.reasoning_effort: provider 'vendor' (kind google) cannot do this: gemini-2.0-flash does not think",
+        ),
+        ("gemini-2.5-flash", {"frequency_penalty": 0.5}, "params.frequency_penalty: provider 'vendor' (kind google) c"),
+        ("gemini-flash-latest", {"presence_penalty": -1}, "gemini-flash-latest takes no penalty; remove it"),
+        ("gemini-2.0-flash", {"seed": 2**31}, "(kind google) takes at most 2,147,483,647, got 2,147,483,648"),
+    ],
+)
+def test_what_a_model_of_googles_does_not_take_is_refused_by_plan(
+    lab: Lab, model: str, params: dict[str, Any], said: str
+) -> None:
     """With the line of the parameter, the model and the provider."""
+    google(lab)
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, lab.job(model=f"vendor/{model}", params=params))
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("gemini-2.5-flash", {"reasoning_effort": "low", "frequency_penalty": 0, "seed": 2**31 - 1}),
+        ("gemini-2.0-flash", {"frequency_penalty": 0.5}),
+    ],
+)
+def test_what_a_model_of_googles_takes_is_planned(lab: Lab, model: str, params: dict[str, Any]) -> None:
+    google(lab)
+    wiring.planner(lab.settings, lab.job(model=f"vendor/{model}", params=params))
+
+
+def google(lab: Lab) -> None:
+    """Any model of Google's."""
     spec = {"kind": "google", "api_key": "${env:PLANTED_KEY}", "pools": [{"models": ["*"], "limits": "unknown"}]}
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
-    params = {"reasoning_effort": "low"}
-    wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.5-flash", params=params))
-    with pytest.raises(JobFileError) as error:
-        wiring.planner(lab.settings, lab.job(model="vendor/gemini-2.0-flash", params=params))
-    said = "params.reasoning_effort: provider 'vendor' (kind google) cannot do this: gemini-2.0-flash does not think"
-    assert said in str(error.value)
 
 
 async def test_vertex_has_no_vectors_yet_and_plan_says_so(lab: Lab) -> None:
@@ -165,6 +194,8 @@ async def test_the_openai_sdk_is_not_for_anthropic(lab: Lab) -> None:
         ({"max_output_tokens": 9, "seed": 1}, "params.seed: provider 'vendor' (kind anthropic) cannot do this"),
         ({"max_output_tokens": 9, "temperature": 1.5}, "params.temperature: provider 'vendor' (kind anthropic) takes"),
         ({"max_output_tokens": 9, "reasoning_effort": "minimal"}, "its least effort is low; change it"),
+        ({"max_output_tokens": 9, "stop": ["END", "\n\n"]}, "it takes no text of white space alone; remove it"),
+        ({"max_output_tokens": 9, "temperature": 0, "top_p": 0.9}, "it takes temperature or top_p, not both"),
         ({"max_output_tokens": "auto"}, "it wants a number with the first request"),
         ({}, "params.max_output_tokens: provider 'vendor' (kind anthropic) wants it with every request; give it"),
     ],
@@ -175,6 +206,61 @@ async def test_what_anthropic_cannot_do_is_refused_by_plan(lab: Lab, params: dic
     with pytest.raises(JobFileError) as error:
         wiring.planner(lab.settings, lab.job(model=model, params=params))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "said"),
+    [
+        (
+            "claude-opus-4-7",
+            {"temperature": 0},
+            "params.temperature: provider 'vendor' (kind anthropic) cannot do this",
+        ),
+        ("claude-sonnet-5", {"top_p": 0.5}, "claude-sonnet-5 takes none but 1; remove it"),
+        ("claude-opus-5-5", {"temperature": 1, "reasoning_effort": "low"}, None),
+        ("claude-haiku-4-5-20251001", {"temperature": 0}, None),
+        ("claude-haiku-4-5-20251001", {"reasoning_effort": "low"}, "claude-haiku-4-5-20251001 has no efforts"),
+        ("claude-sonnet-4-5", {"reasoning_effort": "low"}, "claude-sonnet-4-5 has no efforts"),
+        ("claude-sonnet-4-20250514", {"reasoning_effort": "low"}, "claude-sonnet-4-20250514 has no efforts"),
+        ("claude-opus-4-1", {"reasoning_effort": "low"}, "claude-opus-4-1 has no efforts"),
+        ("claude-opus-4-5", {"reasoning_effort": "low", "temperature": 0}, None),
+        ("claude-sonnet-4-6", {"reasoning_effort": "low"}, None),
+    ],
+)
+def test_what_a_model_of_anthropics_does_not_take_is_refused_by_plan(
+    lab: Lab, model: str, params: dict[str, Any], said: str | None
+) -> None:
+    spec = {"kind": "anthropic", "api_key": "${env:PLANTED_KEY}", "pools": [{"models": ["*"], "limits": "unknown"}]}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+    job = lab.job(model=f"vendor/{model}", params={"max_output_tokens": 9, **params})
+    if said is None:
+        wiring.planner(lab.settings, job)
+        return
+    with pytest.raises(JobFileError) as error:
+        wiring.planner(lab.settings, job)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "model"),
+    [
+        ("vendor", "openai", "gpt-4.1-mini"),
+        ("vendor", "azure", "gpt-4.1-mini"),
+        ("vendor", "google", "gemini-2.5-flash"),
+        ("vendor", "anthropic", "claude-haiku-4-5"),
+        ("groq", "openai_compatible", "llama-3.3-70b-versatile"),
+    ],
+)
+def test_a_vendors_model_has_its_price_whatever_the_file_calls_the_account(
+    lab: Lab, name: str, kind: str, model: str
+) -> None:
+    """Of a compatible server only its name tells whose prices hold."""
+    pools = [{"models": ["*"], "limits": "unknown"}]
+    spec = {"kind": kind, "base_url": "https://api.example.com", "api_key": "${env:PLANTED_KEY}", "pools": pools}
+    lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {name: spec}}))
+    job = lab.job(model=f"{name}/{model}", params={"max_output_tokens": 9})
+    plan = wiring.planner(lab.settings, job).plan()
+    assert plan.cost_expected_usd is not None and plan.cost_expected_usd > 0
 
 
 async def test_azure_without_a_key_signs_in_before_anything_is_asked(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from batch_llm.paced_client import Opening
 from batch_llm.paced_transport import RATE_LIMITED_ATTEMPTS, openai_client
-from batch_llm.providers.openai_chat import OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIEndpoint
 
 GOOD = (200, {}, {"usage": {"prompt_tokens": 3, "completion_tokens": 4}, "choices": []})
 

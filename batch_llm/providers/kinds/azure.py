@@ -1,6 +1,6 @@
 """Azure OpenAI: OpenAI's formats, with deployments in the place of models, and keys and addresses of its own.
 
-Belongs here: what is true of Azure. Not here: the JSON (openai_chat.py, openai_embeddings.py), Entra ID (entra.py).
+Belongs here: what is true of Azure. Not here: the JSON (openai/), Entra ID (azure/entra.py).
 
 Two forms of address: the v1 API, which wants no version and takes the deployment as the model's name; and, where the
 providers file gives an `api_version`, the older one, which has the deployment in its path.
@@ -13,12 +13,14 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import quote
 
-from batch_llm.providers.entra import EntraToken
-from batch_llm.providers.kind import Account, ProviderKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.openai_images import AZURE_IMAGES
+from batch_llm.providers.account import Account
+from batch_llm.providers.azure.entra import EntraToken
+from batch_llm.providers.kind import ProviderKind
+from batch_llm.providers.openai.chat import OpenAIChatProvider
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import AZURE_IMAGES
+from batch_llm.providers.openai.models import why_not
 
 __all__ = ["KIND"]
 
@@ -51,11 +53,13 @@ def _endpoint(account: Account) -> OpenAIEndpoint:
 
 KIND = ProviderKind(
     name="azure",
+    price_list="azure",
     without_key="signs in with Entra ID",
     base_url_example="https://NAME.openai.azure.com",
     own_keys=frozenset({"deployment", "api_version"}),
     headers="azure",
     debit="input_plus_max_tokens",
+    cannot_for=why_not,
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,

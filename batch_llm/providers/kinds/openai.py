@@ -1,16 +1,18 @@
 """OpenAI itself.
 
-Belongs here: what is true of OpenAI's own API. Not here: its JSON (openai_chat.py, openai_embeddings.py), what is
+Belongs here: what is true of OpenAI's own API. Not here: its JSON (openai/chat.py, openai/embeddings.py), what is
 compatible with it (openai_compatible.py).
 """
 
 from __future__ import annotations
 
-from batch_llm.providers.kind import Account, ProviderKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.openai_images import OPENAI_IMAGES
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
+from batch_llm.providers.openai.chat import OpenAIChatProvider
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import OPENAI_IMAGES
+from batch_llm.providers.openai.models import why_not
 
 __all__ = ["KIND"]
 
@@ -26,9 +28,11 @@ def _endpoint(account: Account) -> OpenAIEndpoint:
 
 KIND = ProviderKind(
     name="openai",
+    price_list="openai",
     api_key="required",
     base_url="https://api.openai.com/v1",
     headers="openai",
+    cannot_for=why_not,
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,

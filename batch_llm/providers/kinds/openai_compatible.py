@@ -1,15 +1,16 @@
 """Anything that speaks as OpenAI does: vLLM, Ollama, gateways.
 
-Belongs here: what may be assumed of a server nobody named. Not here: its JSON (openai_chat.py, openai_embeddings.py).
+Belongs here: what may be assumed of a server nobody named. Not here: its JSON (openai/chat.py, openai/embeddings.py).
 """
 
 from __future__ import annotations
 
-from batch_llm.providers.kind import Account, ProviderKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.openai_images import OPENAI_IMAGES
+from batch_llm.providers.account import Account
+from batch_llm.providers.kind import ProviderKind
+from batch_llm.providers.openai.chat import OpenAIChatProvider
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import OPENAI_IMAGES
 
 __all__ = ["KIND"]
 

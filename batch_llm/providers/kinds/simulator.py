@@ -10,12 +10,13 @@ from dataclasses import replace
 
 from pydantic import SecretStr
 
+from batch_llm.providers.account import Account
 from batch_llm.providers.images import Image
-from batch_llm.providers.kind import Account, ProviderKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
-from batch_llm.providers.openai_images import OPENAI_IMAGES, Patches, counted
+from batch_llm.providers.kind import ProviderKind
+from batch_llm.providers.openai.chat import OpenAIChatProvider
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import OPENAI_IMAGES, Patches, counted
 
 __all__ = ["KIND"]
 

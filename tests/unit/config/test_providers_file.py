@@ -20,6 +20,7 @@ from batch_llm.config.providers_file import (
     api_key_of,
     base_url_of,
     find_pool,
+    find_pools,
     idempotency_header_of,
     load_providers,
     parse_providers,
@@ -121,6 +122,7 @@ def test_how_the_schema_is_told_and_attempts_are_named_stands_on_a_pool_or_its_p
     [
         ("structured_output: jsn_object", "'jsn_object' is not one of json_schema, json_object, prompt; did you mean"),
         ("idempotency_header: authorization", "authorization carries something else"),
+        ("idempotency_header: X-Api-Key", "X-Api-Key carries something else"),
         ('idempotency_header: "a: b"', "'a: b' does not fit: a header that names each attempt"),
         ('idempotency_header: ""', "does not fit"),
     ],
@@ -193,12 +195,35 @@ def test_all_problems_are_told_at_once_each_with_its_line() -> None:
     assert "unknown key 'pool'; did you mean 'pools'?" in text
 
 
-def test_a_model_in_two_pools_is_told_with_both_places() -> None:
+def test_a_model_of_one_account_in_two_pools_is_told_with_both_places() -> None:
     text = refused(pool("{name: a, models: [m], limits: unknown}\n      - {name: b, models: [k, m], limits: unknown}"))
     assert text == (
         "p.yaml:7: providers.x.pools[1].models[1]: the model 'm' stands here and in "
-        "p.yaml:6: providers.x.pools[0].models[0]: one model, one pool, one limit"
+        "p.yaml:6: providers.x.pools[0].models[0]: one account, one limit; pools of one model need an account each"
     )
+
+
+def test_a_model_twice_in_one_pool_is_refused() -> None:
+    assert "one account, one limit" in refused(pool("{name: a, models: [m, m], limits: unknown}"))
+
+
+def test_accounts_with_one_model_are_pools_of_it_in_their_order() -> None:
+    """Those that name the model; else all that take any."""
+    first = "{name: a, models: [m], limits: unknown, base_url: 'http://a/v1'}"
+    second = "{name: b, models: [k, m], limits: unknown, base_url: 'http://b/v1'}"
+    third = "{name: c, models: ['*'], limits: unknown, base_url: 'http://c/v1'}"
+    file = parse_providers(pool(f"{first}\n      - {second}\n      - {third}"), "p.yaml")
+    assert [found.name for found in find_pools(file, "x", "m")[1]] == ["a", "b"]
+    assert [found.name for found in find_pools(file, "x", "k")[1]] == ["b"]
+    assert [found.name for found in find_pools(file, "x", "any")[1]] == ["c"]
+    assert find_pool(file, "x", "m")[1].name == "a"
+
+
+def test_pools_of_one_model_are_asked_alike() -> None:
+    """Else a row's prompt would depend on where it happens to go."""
+    first = "{name: a, models: [m], limits: unknown, base_url: 'http://a/v1'}"
+    second = "{name: b, models: [m], limits: unknown, base_url: 'http://b/v1', structured_output: prompt}"
+    assert "pools of one model need the same structured_output" in refused(pool(f"{first}\n      - {second}"))
 
 
 def test_pools_of_one_provider_have_different_names() -> None:
@@ -333,8 +358,10 @@ def test_the_reference_shows_the_default_file_and_examples_that_load(root: Path)
     assert blocks[0] == DEFAULT_PROVIDERS
     assert find_pool(parse_providers(blocks[1], "page"), "openai", "gpt-4.1-mini")[1].prices is not None
     assert find_pool(parse_providers(blocks[2], "page"), "gemini", "gemini-2.5-flash")[1].day_resets is not None
-    assert find_pool(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
-    assert find_pool(parse_providers(blocks[4], "page"), "google", "gemini-2.5-pro")[1].project == "my-project"
-    assert find_pool(parse_providers(blocks[5], "page"), "anthropic", "claude-haiku-4-5")[0].kind == "anthropic"
+    several = find_pools(parse_providers(blocks[3], "page"), "azure", "gpt-4.1-mini")[1]
+    assert [pool.name for pool in several] == ["sweden", "france"]
+    assert find_pool(parse_providers(blocks[4], "page"), "azure", "gpt-4.1-mini")[1].deployment == "my-mini"
+    assert find_pool(parse_providers(blocks[5], "page"), "google", "gemini-2.5-pro")[1].project == "my-project"
+    assert find_pool(parse_providers(blocks[6], "page"), "anthropic", "claude-haiku-4-5")[0].kind == "anthropic"
     for key in {*ProviderSpec.model_fields, *PoolSpec.model_fields, *LimitsSpec.model_fields, *PricesSpec.model_fields}:
         assert f"`{key}`" in page

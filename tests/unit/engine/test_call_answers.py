@@ -16,8 +16,8 @@ from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import PriceList
-from batch_llm.providers.openai_embeddings import OpenAIEmbeddingProvider
-from batch_llm.providers.openai_endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
 PROVIDER = OpenAIEmbeddingProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
 JUDGE = CallJudge(PROVIDER, EmbeddingAnswer(2))

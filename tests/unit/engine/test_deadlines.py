@@ -37,7 +37,7 @@ class Bench:
     def call(self, timeouts: int = 0) -> Call:
         work: Any = SimpleNamespace(timeouts=timeouts)
         nothing: Any = None
-        call = Call(work, nothing, nothing, self.clock.monotonic())
+        call = Call(work, nothing, nothing, nothing, self.clock.monotonic())
         call.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
         return call
 
@@ -46,7 +46,7 @@ def test_before_much_is_known_a_call_has_two_minutes() -> None:
     bench = Bench(*[1.0] * (ANSWERS_TO_LEARN_FROM - 1))
     work: Any = SimpleNamespace(timeouts=0)
     nothing: Any = None
-    assert bench.deadlines.allowed_s(Call(work, nothing, nothing, 0.0)) == FIRST_S
+    assert bench.deadlines.allowed_s(Call(work, nothing, nothing, nothing, 0.0)) == FIRST_S
 
 
 @pytest.mark.parametrize(("slowest_s", "allowed_s"), [(0.1, LEAST_S), (10.0, 10.0 * FACTOR), (1_000.0, MOST_S)])

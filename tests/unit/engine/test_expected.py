@@ -35,7 +35,10 @@ def test_without_a_cap_the_range_has_an_end_that_is_usual(tmp_path: Path) -> Non
     assert expected_output(parts_of(tmp_path, output=FREE), Known()).high == 4_096
 
 
-@pytest.mark.parametrize("changes", [{"model": "openai/o3-mini"}, {"params": {"reasoning_effort": "low"}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"model": "openai/o3-mini"}, {"model": "openai/of-nobody-we-know", "params": {"reasoning_effort": "low"}}],
+)
 def test_a_model_that_thinks_writes_more_than_the_schema(tmp_path: Path, changes: dict[str, object]) -> None:
     parts = parts_of(tmp_path, output=STRICT, **changes)
     found = expected_output(parts, Known())

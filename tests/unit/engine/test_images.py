@@ -14,7 +14,7 @@ from batch_llm.engine.images import ImageColumns, check_image_columns, names_ima
 from batch_llm.errors import ErrorClass, InputError
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image
-from batch_llm.providers.openai_images import OPENAI_IMAGES
+from batch_llm.providers.openai.images import OPENAI_IMAGES
 from tests.pictures import GIF_1X1, png
 
 RULES = replace(OPENAI_IMAGES, most_bytes=2_000, most_images=2)

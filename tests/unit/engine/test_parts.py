@@ -10,10 +10,11 @@ import pytest
 
 from batch_llm.clock import SystemClock
 from batch_llm.engine.parts import JobParts, request_hash, with_max_tokens
+from batch_llm.engine.pools import Pool
 from batch_llm.job.load import declare
 from batch_llm.limiter.base import Limits
 from batch_llm.providers.base import Request
-from batch_llm.providers.openai_images import OPENAI_IMAGES
+from batch_llm.providers.openai.images import OPENAI_IMAGES
 from batch_llm.providers.structured_output import StructureMode, instructed
 from batch_llm.tokens import CAP_AFTER_ROWS, OutputLength, Tokens
 from tests.pictures import png
@@ -37,8 +38,7 @@ def parts_of(structure: StructureMode = StructureMode.JSON_SCHEMA, **changes: An
         declared,
         "in",
         "out",
-        Limits("p:m"),
-        None,
+        (Pool("m", Limits("p:m"), None),),
         tokens,
         length,
         learning=nothing,

@@ -21,6 +21,7 @@ from batch_llm.engine.events import Event, FirstFailure, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
+from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.window import PROBE_FIRST_S, WINDOW_UNLIMITED
 from batch_llm.engine.work import Work
 from batch_llm.errors import (
@@ -152,7 +153,7 @@ class Bench:
             price=None,
             most_output_tokens=None,
             context_tokens=None,
-            paid_at={},
+            paid_at=lambda pool: {},
             tokens=SimpleNamespace(exact=True),
             tenant=Tenant("u", "j"),
             declared=SimpleNamespace(job=job),
@@ -173,7 +174,8 @@ class Bench:
             account = Account("r", "u", cap_usd)
             budget = LedgerBudget(InProcessLedger(self.clock), account, _nothing_spent, self.clock)
             await stack.enter_async_context(budget)
-            calling = Calling(provider, limiter, lambda record, spent: budget, self.events.append)
+            pool = Pool("main", self.parts.limits, self.parts.price)
+            calling = Calling((OpenPool(pool, provider, limiter),), lambda record, spent: budget, self.events.append)
             pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)

@@ -13,7 +13,7 @@ from batch_llm.engine.rows import RowState, RowStatus
 from batch_llm.errors import ErrorClass
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 
 GOOD, BAD, CUT = {"tone": "calm"}, {"tone": "loud"}, None
 FAILED = Entry(EntryKind.FAILED, 0, place=9, detail={"error_class": "schema_mismatch", "message": "as it was"})

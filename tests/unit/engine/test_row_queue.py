@@ -147,3 +147,66 @@ async def test_it_reads_no_further_ahead_than_memory_allows(of: str) -> None:
     await asyncio.sleep(0)
     assert numbers(queue.listed(20)) == [1, 2, 3, 4]
     reading.cancel()
+
+
+# -- several pools ----------------------------------------------------------------------------------------------------
+
+
+async def test_several_pools_list_different_rows() -> None:
+    """None is asked for twice; a pool that lists again begins at the front."""
+    queue = RowQueue(ManualClock())
+    a, b = queue.claim("a"), queue.claim("b")
+    await filled(queue, 6)
+    assert numbers(queue.claimed(2, a)) == [0, 1]
+    assert numbers(queue.claimed(2, b)) == [2, 3]
+    assert numbers(queue.claimed(3, a)) == [0, 1, 4]
+    assert numbers(queue.claimed(0, b)) == [] and numbers(queue.claimed(9, a)) == [0, 1, 4, 2, 3, 5]
+
+
+async def test_a_pool_without_rows_lists_those_of_the_others_from_their_end() -> None:
+    """Whoever sends a row first has it; the other one is told so."""
+    queue = RowQueue(ManualClock())
+    a, b = queue.claim("a"), queue.claim("b")
+    await filled(queue, 3)
+    held = queue.claimed(9, a)
+    assert numbers(queue.claimed(9, b)) == [2, 1, 0]
+    assert queue.take(held[2], b)
+    assert not queue.waits(held[2], a) and not queue.take(held[2], a)
+    assert queue.take(held[0], a) and queue.take(held[1], a) and queue.is_empty
+
+
+async def test_a_row_that_was_given_back_can_still_be_taken() -> None:
+    """Its pool listed anew while another one waited for it as well."""
+    queue = RowQueue(ManualClock())
+    a, b = queue.claim("a"), queue.claim("b")
+    await filled(queue, 1)
+    held = queue.claimed(9, a)
+    assert queue.claimed(9, b) == held
+    queue.give_back(a)
+    assert not queue.is_empty and queue.waiting == held
+    assert queue.take(held[0], b) and queue.is_empty
+
+
+async def test_rows_to_be_asked_again_take_no_room_of_another_pool() -> None:
+    """They failed at a pool that is away; those that are due go first."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    a = queue.claim("a")
+    await filled(queue, 2)
+    for number in (10, 11, 12):
+        queue.again(row(number), 5.0)
+    assert numbers(queue.claimed(2, a)) == [0, 1]
+    await clock.advance(5.0)
+    assert numbers(queue.claimed(4, a)) == [10, 11, 12, 0]
+
+
+async def test_a_row_goes_to_no_pool_whose_limit_is_smaller() -> None:
+    queue = RowQueue(ManualClock())
+    a, b = queue.claim("a"), queue.claim("b")
+    await filled(queue, 3)
+    large = queue.claimed(1, a)[0]
+    large.fits_not |= {"a"}
+    assert numbers(queue.claimed(9, a)) == [1, 2]
+    assert numbers(queue.claimed(9, b)) == [0]
+    queue.give_back(a)
+    assert numbers(queue.claimed(1, a)) == [1]

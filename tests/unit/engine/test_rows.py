@@ -16,7 +16,7 @@ from batch_llm.engine.rows import Rows, RowState, RowStatus
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import PriceList
-from batch_llm.providers.openai_chat import OpenAIChatProvider, OpenAIEndpoint
+from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 
 PLACE = 77
 PRICES = {"input": Decimal(1), "output": Decimal(2)}  # USD per 1M tokens: 10 in + 5 out = 0.00002
@@ -123,6 +123,22 @@ def test_an_unknown_price_or_usage_is_unknown_not_zero() -> None:
     silent = rows()
     silent.apply(answer(0, usage=None), PLACE)
     assert state_of(silent, 0).usage_unknown and state_of(silent, 0).cost_nano is None
+
+
+def test_an_answer_costs_what_its_pool_says() -> None:
+    """One that notes no pool, or one that is gone, costs the dearest; an unknown price makes the row's cost unknown."""
+    cheap, dear = (rows(prices={"input": Decimal(usd), "output": Decimal(usd)}).price for usd in (1, 3))
+    judge = rows().judge
+    cost = {}
+    for pool in ("cheap", "dear", "gone", None, "unknown"):
+        known = Rows(judge, dear, 9, by_pool={"cheap": cheap, "dear": dear, "unknown": None})
+        told = replace(answer(0), detail={} if pool is None else {"pool": pool})
+        known.apply(told, PLACE)
+        state = known.judged(0, told)[0]
+        cost[pool] = state.cost_nano
+        assert state.pool == pool and state.price_unknown == (pool == "unknown")
+    assert cost["dear"] == cost["gone"] == cost[None] == 3 * (cost["cheap"] or 0) > 0
+    assert cost["unknown"] is None
 
 
 def test_what_was_sent_and_never_heard_of_counts_as_spent() -> None:

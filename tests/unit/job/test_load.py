@@ -226,11 +226,11 @@ def test_missing_columns_are_refused_with_their_line(tmp_path: Path) -> None:
 
 def test_an_unknown_provider_or_model_is_told_with_the_line_of_model(tmp_path: Path) -> None:
     providers = load_providers(None)
-    assert load(tmp_path, GOOD).pool(providers)[0].kind == "openai"
+    assert load(tmp_path, GOOD).pools(providers)[0].kind == "openai"
     with pytest.raises(
         JobFileError, match=r"x.yaml:10: model: there is no provider 'opnai' .* did you mean 'openai'\?"
     ):
-        load(tmp_path, GOOD.replace("openai/", "opnai/")).pool(providers)
+        load(tmp_path, GOOD.replace("openai/", "opnai/")).pools(providers)
 
 
 # ---- Python

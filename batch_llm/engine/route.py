@@ -1,0 +1,82 @@
+"""How one pool fares in a run: what was measured there, how many calls may be in flight, whether it is still asked.
+
+Belongs here: the state of a pool while rows are asked. Not here: which pool a row goes to (pipeline.py), the size of
+its window and the probing of an outage (window.py), its limit (limiter).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+
+from batch_llm.clock import Clock
+from batch_llm.engine.meter import Meter
+from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.pools import OpenPool
+from batch_llm.engine.row_queue import Claim
+from batch_llm.engine.window import Window
+from batch_llm.errors import QuotaExhausted, StopRun
+
+__all__ = ["Route", "routes_of"]
+
+
+CLOSED_LEAST_S = 1.0  # however soon a provider says that its quota is there again
+
+
+class Route:
+    """One pool of a pipeline."""
+
+    def __init__(self, to: OpenPool, paid_at: dict[str, str], meters: Sequence[Meter], window: Window) -> None:
+        """``meters``: all that count its calls, the last one this pool's own. ``paid_at``: see `JobParts.paid_at`."""
+        self.name = to.pool.name
+        self.pool = to.pool
+        self.limiter = to.limiter
+        self.send = to.provider.send  # of the works' kind of request
+        self.paid_at = paid_at
+        self.meters = meters
+        self.meter = meters[-1]
+        self.window = window
+        self.claim: Claim | None = None  # the rows that wait for it; None: it is the only one, and all rows do
+        self.closed: StopRun | None = None  # why it is not asked any more
+        self._closed_until_s = -math.inf
+
+    def room(self, now_s: float) -> int:
+        """How many more calls may be in flight there."""
+        if now_s < self._closed_until_s:
+            return 0
+        return self.window.size() - self.meter.in_flight
+
+    def is_open(self, now_s: float) -> bool:
+        """Whether it is asked at all."""
+        return now_s >= self._closed_until_s
+
+    def opens_in_s(self, now_s: float) -> float:
+        """Seconds until it is asked again; infinite: not in this run."""
+        return self._closed_until_s - now_s
+
+    def close(self, error: StopRun, clock: Clock) -> None:
+        """It cannot go on by itself: no row goes there any more, or none until its quota is there again."""
+        until = error.until if isinstance(error, QuotaExhausted) else None
+        self.closed = error
+        self._closed_until_s = math.inf if until is None else clock.monotonic() + _seconds_until(until, clock)
+
+    def is_held_up(self, now_s: float) -> bool:
+        """Whether a row would wait here for longer than for its turn: closed, away, or paused by the provider."""
+        away = self.window.outage is not None
+        return away or not self.is_open(now_s) or self.limiter.state().paused_for_s > 0
+
+
+def _seconds_until(moment: datetime, clock: Clock) -> float:
+    return max(CLOSED_LEAST_S, (moment - clock.now()).total_seconds())
+
+
+def routes_of(parts: JobParts, calling: Calling, meter: Meter) -> list[Route]:
+    """A route for each pool; ``meter`` counts the calls of all of them."""
+    clock, count = parts.clock, len(calling.pools)
+    routes = []
+    for to in calling.pools:
+        meters = (meter,) if count == 1 else (meter, Meter(clock))
+        window = Window(to.pool.limits, meters[-1], clock, share=count)
+        routes.append(Route(to, parts.paid_at(to.pool), meters, window))
+    return routes

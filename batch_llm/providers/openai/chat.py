@@ -1,0 +1,145 @@
+"""OpenAI's chat completions over aiohttp, for every kind of provider that speaks it (kinds/).
+
+Belongs here: the request's and answer's JSON. Not here: sending (transport.py), what an error answer means
+(refusals.py), trying again (engine/retry.py), pacing (limiter).
+Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeGuard
+
+import orjson
+
+from batch_llm.errors import ErrorClass, ProviderError
+from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
+from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.openai.images import DETAIL
+from batch_llm.providers.structured_output import instructed, response_format
+
+__all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
+
+FINISH_REASONS = {"stop", "length", "content_filter"}
+
+
+class OpenAIChatProvider:
+    """One endpoint, many concurrent calls over kept connections. Open it with ``async with``."""
+
+    def __init__(self, name: str, endpoint: OpenAIEndpoint) -> None:
+        """``name``: as in the providers file."""
+        self.name = name
+        self._endpoint = endpoint
+        self._url = endpoint.url("/chat/completions")
+        self._connection = endpoint.connection()
+        self._last: tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, Any]] = ({}, None, {})
+
+    @property
+    def endpoint(self) -> OpenAIEndpoint:
+        """Where this provider sends."""
+        return self._endpoint
+
+    async def __aenter__(self) -> OpenAIChatProvider:
+        """Open the connections."""
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close all connections."""
+        await self._connection.__aexit__(*exc)
+
+    async def send(
+        self, request: Request, *, total_s: float | None = None, sending: Sending | None = None
+    ) -> RawAnswer:
+        """See `Provider.send`."""
+        headers = self._endpoint.attempt_headers(request.custom_id, request.attempt)
+        return await self._connection.post(
+            self._url, self._body(request), total_s=total_s, sending=sending, headers=headers
+        )
+
+    def read(self, body: bytes) -> Completion:
+        """See `Provider.read`."""
+        try:
+            data = orjson.loads(body)
+            choice = data["choices"][0]
+            message = choice["message"]
+            text = message.get("content")
+            refusal = message.get("refusal")
+            reason = choice.get("finish_reason")
+        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+            raise ProviderError(ErrorClass.MALFORMED, "the answer is not a chat completion", maybe_paid=True) from None
+        if refusal:
+            reason = "refusal"
+        elif reason not in FINISH_REASONS:
+            reason = "other"
+        return Completion(
+            text=text if isinstance(text, str) else "",
+            finish_reason=reason,
+            usage=_usage(data.get("usage")),
+            model=str(data.get("model") or ""),
+        )
+
+    def _body(self, request: Request) -> bytes:
+        messages = instructed(request.messages, request.json_schema, self._endpoint.structure)
+        told = [{"role": message.role, "content": _content(message)} for message in messages]
+        model = self._endpoint.wire_model(request.model)
+        return orjson.dumps({"model": model, "messages": told, **self._unchanging(request)})
+
+    def _unchanging(self, request: Request) -> dict[str, Any]:
+        """What all requests of a job have in common, made once: they share the very objects."""
+        params, json_schema, made = self._last
+        if request.params is params and request.json_schema is json_schema:
+            return made
+        names = {"max_output_tokens": self._endpoint.cap_parameter}
+        made = {names.get(name, name): value for name, value in request.params.items()}
+        form = response_format(request.json_schema, self._endpoint.structure)
+        if form is not None:
+            made["response_format"] = form
+        self._last = (request.params, request.json_schema, made)
+        return made
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Source: openai 3.54.0, types/chat/chat_completion_content_part_image_param.py (read 2026-11-29)."""
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    images = ({"url": image.data_url, "detail": DETAIL} for image in message.images)
+    return [*text, *({"type": "image_url", "image_url": image} for image in images)]
+
+
+def _usage(data: object) -> Usage | None:
+    """The usage an answer states; None when it is absent or cannot be true.
+
+    Some servers leave a model's thoughts out of the completion and count them in the total only; they are billed as
+    output. Source: https://docs.x.ai/docs/key-information/consumption-and-rate-limits (xAI: reasoning tokens are no
+    part of completion_tokens, but of total_tokens), https://github.com/Clarifai/clarifai-python/pull/978 (Gemini's
+    endpoint for OpenAI's formats, which gives no details; both read 2026-11-29).
+    """
+    if not isinstance(data, dict):
+        return None
+    given, made = data.get("prompt_tokens"), data.get("completion_tokens")
+    if not (_is_count(given) and _is_count(made)):
+        return None
+    reasoning = _detail(data, "completion_tokens_details", "reasoning_tokens")
+    total = data.get("total_tokens")
+    apart = total - given - made if isinstance(total, int) else 0
+    if not _is_count(apart) or (apart and reasoning not in (0, apart)):
+        return None
+    return Usage(
+        input_tokens=given,
+        output_tokens=made + apart,
+        cached_input_tokens=_detail(data, "prompt_tokens_details", "cached_tokens"),
+        reasoning_tokens=reasoning or apart,
+    )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and 0 <= value < ABSURD_TOKENS
+
+
+def _detail(usage: dict[str, Any], part: str, name: str) -> int:
+    """A number inside a part of the usage; 0 where it is absent or nonsense, for the total is what is billed."""
+    details = usage.get(part)
+    value = details.get(name) if isinstance(details, dict) else None
+    return value if _is_count(value) else 0
