@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from batch_llm import wiring
+from batch_llm.engine import slice_work
 from batch_llm.engine.planning import Plan
 from batch_llm.job.load import DeclaredJob
 from batch_llm.providers.base import Message
@@ -117,6 +118,35 @@ async def test_the_plan_counts_them(lab: Lab) -> None:
     assert with_images.image_tokens == 12_290 and without.image_tokens == 0
     assert with_images.input_tokens_p50 - without.input_tokens_p50 == 1_229
     assert "[image] image/png, 1,024 x 1,024 pixels" in with_images.prompts[0]
+
+
+async def test_what_images_were_billed_teaches_nothing_about_text(lab: Lab) -> None:
+    """After thirty bills of 1,229 tokens for an image and 25 for 100 bytes of text, text is planned as text."""
+    rows = 30
+    write_input(lab, id=list(range(rows)), text=["a" * 93] * rows, picture=[png(1_024, 1_024)] * rows)
+    async with lab.simulator():
+        await lab.run(job(lab, ["picture"], cache="off"))
+        plan = await planned(lab, [])
+    assert plan.input_tokens_total == pytest.approx(25 * rows, rel=0.05)
+
+
+async def test_a_budget_holds_with_what_images_cost(lab: Lab) -> None:
+    write_input(lab, id=list(range(10)), text=["a"] * 10, picture=[png(1_024, 1_024, grey=each) for each in range(10)])
+    async with lab.simulator(latency_median_s=0.05) as simulator:
+        summary = await lab.run(job(lab, ["picture"], budget_usd="0.006"))
+        stats = simulator.stats()
+    billed = (Decimal(stats["input_tokens"]) + 2 * Decimal(stats["output_tokens"])) / 1_000_000
+    assert 0 < summary.ok < 10 and summary.pending == 10 - summary.ok
+    assert summary.cost_usd == billed <= Decimal("0.006")
+
+
+async def test_rows_with_large_images_are_prepared_in_parts(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slice_work, "PREPARED_BYTES", 1_000)
+    pictures = [png(8, 8, grey=each) + bytes(300) for each in range(20)]
+    write_input(lab, id=list(range(20)), text=["a"] * 20, picture=pictures)
+    async with lab.simulator() as simulator:
+        summary = await lab.run(job(lab, ["picture"]))
+        assert (summary.ok, simulator.stats()["accepted"]) == (20, 20)
 
 
 async def test_no_byte_of_an_image_is_kept(lab: Lab) -> None:
