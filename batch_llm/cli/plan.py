@@ -70,6 +70,7 @@ def _input(plan: Plan) -> str:
     return (
         f"{number(plan.input_tokens_p50)} tokens per row (p50), {number(plan.input_tokens_p99)} (p99), "
         f"{number(plan.input_tokens_total)} in all ({how})"
+        + (f", {number(plan.image_tokens)} of them for images" if plan.image_tokens else "")
     )
 
 

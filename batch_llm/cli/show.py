@@ -165,7 +165,16 @@ def _prompt(run: KnownRun, values: dict[str, Any]) -> list[dict[str, str]]:
         messages = run.declared.prompt.render(values)
     except RenderError as error:  # such a row has failed with class `template` and was never sent
         return [{"role": "error", "content": str(error)}]
-    return [{"role": message.role, "content": message.content} for message in messages]
+    images = {name: values.get(name) for name in run.declared.job.images}
+    return [
+        *({"role": message.role, "content": message.content} for message in messages),
+        *({"role": "image", "content": _image(name, value)} for name, value in images.items() if value is not None),
+    ]
+
+
+def _image(column: str, value: object) -> str:
+    """An image's column and, where it is somewhere else, where; never its bytes."""
+    return f"{column}: {len(value):,} bytes" if isinstance(value, bytes) else f"{column}: {value}"
 
 
 def _attempt(entry: Entry) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Calls:
         work = call.work
         self.in_flight.add(call)
         for meter in call.route.meters:
-            meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.input_bytes)
+            meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.held_bytes)
         call.task = asyncio.create_task(self._run(call))
 
     async def drop(self) -> None:
@@ -279,12 +279,17 @@ class Calls:
         for meter in call.route.meters:
             meter.input_tokens += usage.input_tokens
             meter.output_tokens += usage.output_tokens
-        work, tokens = call.work, self._parts.tokens
-        counted = work.cost.input_tokens if tokens.exact else None
-        tokens.learn(
-            work.input_bytes, usage.input_tokens, cached_tokens=usage.cached_input_tokens, counted_tokens=counted
-        )
+        self._learn_prompt(call.work, usage)
         self._parts.output_length.learn(usage.output_tokens, good=good)
+
+    def _learn_prompt(self, work: Work, usage: Usage) -> None:
+        """Of its text: an image's tokens follow from its size; how many one has that is somewhere else is unknown."""
+        if isinstance(work.request, Request) and any(image.url for image in work.request.images):
+            return
+        tokens, billed, images = self._parts.tokens, usage.input_tokens, work.image_tokens
+        cached = min(usage.cached_input_tokens, billed - images) if images else usage.cached_input_tokens
+        counted = work.cost.input_tokens - images if tokens.exact else None
+        tokens.learn(work.input_bytes, billed - images, cached_tokens=cached, counted_tokens=counted)
 
 
 def _told(request: Request, first_messages: int, text: str, message: str) -> Request:

@@ -161,9 +161,12 @@ class _Pass:
             self.found.unrendered_drawn += 1
             self.found.sample.take(size, 0, 0)
             return
-        self.found.sample.take(size, self.parts.predicted_cost(request).input_tokens, self.parts.input_bytes(request))
+        parts = self.parts
+        given, size_bytes = parts.predicted_cost(request).input_tokens, parts.input_bytes(request)
+        self.found.sample.take(size, given, size_bytes, parts.image_tokens(request))
         if len(self.found.prompts) < SHOWN_PROMPTS:
-            self.found.prompts.append("\n".join(f"[{part.role}] {part.content}" for part in request.messages))
+            told = [f"[{part.role}] {part.content}" for part in request.messages]
+            self.found.prompts.append("\n".join([*told, *(f"[image] {image.shown}" for image in request.images)]))
 
     def _request(self, batch: pa.RecordBatch, place: int) -> Request | None:
         return self._rendered(python_rows(batch.slice(place, 1), self.parts.asked_columns)[0])

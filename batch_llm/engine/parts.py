@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
+from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CALL_ROWS, CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
@@ -32,6 +33,7 @@ from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.limiter.base import Budget, Cost, Limits, Tenant
 from batch_llm.pricing import Price
 from batch_llm.providers.base import Message, Request
+from batch_llm.providers.images import ImageRules
 from batch_llm.providers.structured_output import StructureMode, billed_text
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehouse
@@ -71,6 +73,7 @@ class JobParts:
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     call_texts: int | None = None  # the most texts of one call for vectors; None: as `CallBounds` says
+    image_rules: ImageRules | None = None  # what the provider takes of them; None: none
 
     @cached_property
     def limits(self) -> Limits:
@@ -103,13 +106,18 @@ class JobParts:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Key, kept and prompted columns, without repeats: what is frozen."""
-        return tuple(dict.fromkeys([*self.passed_columns, *sorted(self.declared.prompt.columns)]))
+        """Key, kept, prompted and image columns, without repeats: what is frozen."""
+        return tuple(dict.fromkeys([*self.passed_columns, *self.asked_columns]))
 
     @cached_property
     def asked_columns(self) -> tuple[str, ...]:
-        """Key and prompted columns, without repeats: what a request is made of."""
-        return tuple(dict.fromkeys([*self.key, *sorted(self.declared.prompt.columns)]))
+        """Key, prompted and image columns, without repeats: what a request is made of."""
+        return tuple(dict.fromkeys([*self.key, *sorted(self.declared.prompt.columns), *self.declared.job.images]))
+
+    @cached_property
+    def _images(self) -> ImageColumns | None:
+        names = self.declared.job.images
+        return ImageColumns(names, self.declared.directory, self.image_rules) if names and self.image_rules else None
 
     @cached_property
     def passed_columns(self) -> tuple[str, ...]:
@@ -156,12 +164,18 @@ class JobParts:
         if self.declared.job.is_embedding:
             return Cost(sum(self.tokens.count(message.content) for message in request.messages), 0)
         given = self.tokens.count_chat([message.content for message in request.messages]) + self.schema_tokens
+        given += self.image_tokens(request)
         cap = request.params.get("max_output_tokens")
         predicted = self.output_length.predicted()
         return Cost(given, min(predicted, cap) if cap else predicted, cap)
 
+    def image_tokens(self, request: Request) -> int:
+        """What its images are billed as; the most that they can be, where that cannot be known."""
+        rules, model = self.image_rules, request.model
+        return 0 if rules is None else sum(rules.tokens(model, image) for image in request.images)
+
     def input_bytes(self, request: Request) -> int:
-        """UTF-8 bytes of all that a provider bills as input; no tokenizer makes more tokens of it, framing aside."""
+        """UTF-8 bytes of all text that is billed as input; no tokenizer makes more tokens of it, framing aside."""
         texts = (message.content for message in request.messages)
         return self._structure_bytes + sum(len(text.encode("utf-8", "replace")) for text in texts)
 
@@ -190,7 +204,7 @@ class JobParts:
         return min(each, key=lambda bounds: bounds.tokens)  # whichever pool it goes to
 
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
-        """The request for one row. Raises `RenderError` when it cannot be rendered.
+        """The request for one row, its images read. Raises `RenderError` when it cannot be made. Blocking.
 
         Of an embedding job its one message is the text to embed, which a call for many rows takes over.
         """
@@ -202,6 +216,8 @@ class JobParts:
             raise RenderError("the prompt made from this row holds half a character (a lone surrogate)") from None
         if self.declared.job.is_embedding and not messages[-1].content:
             raise RenderError("the text made from this row is empty: there is nothing to embed")
+        if self._images is not None:
+            messages = (*messages[:-1], replace(messages[-1], images=self._images.read(row)))
         return Request(custom_id, self.declared.job.model_name, messages, self.params, self.schema.json_schema)
 
 
@@ -225,9 +241,12 @@ def with_max_tokens(request: Request, cap: int | None) -> Request:
 
 
 def request_hash(request: Request, model: str) -> str:
-    """Decides whether a row is done: rendered messages, model (with provider), params, schema. 32 hex digits."""
+    """Decides whether a row is done: rendered messages, images, model (with provider), params, schema. 32 hex digits.
+
+    Of an image its content, or its address where that is all there is.
+    """
     said: Sequence[Any] = [
-        [[message.role, message.content] for message in request.messages],
+        [[message.role, message.content, *(image.digest for image in message.images)] for message in request.messages],
         model,
         dict(request.params),
         request.json_schema,

@@ -382,7 +382,7 @@ class Pipeline:
             return 0
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
         exact = self._parts.tokens.exact
-        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes)
+        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes + work.image_tokens)
         longest = longest_answer(self._parts, work.cost)
         if len(self.routes) == 1:
             return self._parts.price.cost_nano(input_tokens, longest)

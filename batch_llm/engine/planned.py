@@ -47,6 +47,7 @@ class Planned:
     prompt_bytes: int  # of all of them
     counted_tokens: int  # of all of them, as counted or estimated when the run began
     counted_error: int  # one standard error of that
+    image_tokens: int  # of them, what images take
     exact: bool  # counted with the model's own encoding
     input_tokens: int
     input_tokens_low: int
@@ -75,11 +76,15 @@ class Planned:
         money = {name: None if data[name] is None else Decimal(data[name]) for name in names if name.endswith("_usd")}
         return cls(**{**data, **money})
 
+    @property
+    def _prompts(self) -> _Prompts:
+        return _Prompts(self.rows, self.prompt_bytes, self.counted_tokens, self.counted_error, self.image_tokens)
+
     def looked_at_again(self, parts: JobParts, known: Known) -> Planned:
         """The same rows, with what is known now."""
         answers = known.own.answers.good
         first = self.cost_usd if self.first_cost_usd is None else self.first_cost_usd
-        again = _with(parts, _Prompts(self.rows, self.prompt_bytes, self.counted_tokens, self.counted_error), known)
+        again = _with(parts, self._prompts, known)
         return replace(again, after_answers=answers, first_cost_usd=first)
 
 
@@ -91,12 +96,14 @@ class _Prompts:
     bytes: int
     tokens: int
     error: int
+    image_tokens: int = 0  # of the tokens
 
 
 def planned(parts: JobParts, estimate: Estimate, known: Known) -> Planned:
     """The plan for what an estimate says is to be asked; blocking."""
     tokens, size = estimate.sample.total_tokens(), estimate.sample.total_bytes()
-    prompts = _Prompts(estimate.requests, round(size.amount), round(tokens.amount), round(tokens.error))
+    images = round(estimate.sample.total_image_tokens().amount)
+    prompts = _Prompts(estimate.requests, round(size.amount), round(tokens.amount), round(tokens.error), images)
     return _with(parts, prompts, known)
 
 
@@ -131,6 +138,7 @@ def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
         prompt_bytes=prompts.bytes,
         counted_tokens=prompts.tokens,
         counted_error=prompts.error,
+        image_tokens=prompts.image_tokens,
         exact=parts.tokens.exact,
         input_tokens=round(given.expected),
         input_tokens_low=round(given.low),
@@ -157,7 +165,7 @@ def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: 
         low, high = 1 - COUNTED_MARGIN, 1 + COUNTED_MARGIN
         unbilled = 0 if evidence.counted else schema // 2
     elif line is not None:
-        first = line[0] * prompts.rows + line[1] * prompts.bytes
+        first = line[0] * prompts.rows + line[1] * prompts.bytes + prompts.image_tokens
         margin = LEARNED_MARGIN if evidence.answers >= LEARNED_ANSWERS else FEW_MARGIN
         low, high = 1 - margin, 1 + margin
     else:

@@ -94,6 +94,7 @@ class Plan:
     freeze_bytes: int | None = None
     warehouse: tuple[ExpectedStatement, ...] = ()  # what the run's further statements will bill; empty: nothing is
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
+    image_tokens: int = 0  # of the input tokens, of the rows to ask
 
 
 class Planner:
@@ -142,7 +143,7 @@ class Planner:
 
     def _plan_of(self, frozen: FrozenInput, seen: Estimate, plan: Planned) -> Plan:
         parts, job = self.parts, self.parts.declared.job
-        tokens = sorted(tokens for _, tokens, _ in seen.sample.drawn) or [0]
+        tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn) or [0]
         p99 = tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)]
         needs = Needs(plan.requests, plan.input_tokens, plan.output_tokens)
         minutes, binding = time_needed(parts.limits, needs)
@@ -178,6 +179,7 @@ class Planner:
             days=days_needed(parts.limits, needs),
             prompts=seen.prompts,
             warnings=self._warnings(seen, plan, p99),
+            image_tokens=plan.image_tokens,
         )
 
     def _dearest_usd(self, plan: Planned) -> Decimal | None:

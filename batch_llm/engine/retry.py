@@ -142,7 +142,7 @@ RULES: dict[ErrorClass, Rule] = {
     ErrorClass.TEMPLATE: Rule(
         Action.FAIL,
         "the prompt cannot be made from this row",
-        "the prompt cannot be rendered from these rows; change the prompt or filter them out (input.where)",
+        "the prompt or the image cannot be made from these rows; change them or filter them out (input.where)",
     ),
     ErrorClass.INTERNAL: Rule(
         Action.FAIL, "a defect of ours must not stop the other rows", "a defect of batch_llm; please report the message"

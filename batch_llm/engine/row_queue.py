@@ -23,7 +23,7 @@ from batch_llm.engine.work import Work
 __all__ = ["Claim", "RowQueue"]
 
 LISTED_MAX = 64  # rows shown to the limiter in one call: more of them would be copied more often than sent
-AHEAD_BYTES = 32 * 1024 * 1024  # of prompts that are read and were never sent: rows may be of a megabyte each
+AHEAD_BYTES = 32 * 1024 * 1024  # of prompts and images read and never sent: rows may be of a megabyte each
 THROTTLED_MAX = 1_000  # rows that may wait for the end of their own 429 beside the others
 
 
@@ -153,7 +153,7 @@ class RowQueue:
         """The first listed row is on its way (or has ended)."""
         is_due = bool(self._due) and self._due[0] is work
         taken = (self._due if is_due else self._fresh).popleft()
-        self._fresh_bytes -= 0 if is_due else work.input_bytes
+        self._fresh_bytes -= 0 if is_due else work.held_bytes
         assert taken is work  # noqa: S101  rows are sent in the order they were listed in
         self._room.set()
 
@@ -196,7 +196,7 @@ class RowQueue:
             if work is None:
                 break
             self._fresh.append(work)
-            self._fresh_bytes += work.input_bytes
+            self._fresh_bytes += work.held_bytes
             self._news.set()
         self._all_read = True
         self._news.set()

@@ -40,7 +40,8 @@ class EvenSample:
     stretch: int = 1  # rows of which one is drawn; grows
     seen: int = 0  # rows that passed by
     sizes: int = 0  # of their texts, bytes
-    drawn: list[tuple[int, int, int]] = field(default_factory=list)  # (text bytes, tokens, prompt bytes) of a row
+    # of a row: (text bytes, tokens, prompt bytes, tokens of its images)
+    drawn: list[tuple[int, int, int, int]] = field(default_factory=list)
 
     def wants(self, size: int) -> bool:
         """A row whose text has ``size`` bytes passes by: whether it is drawn. Then `take` is to be called."""
@@ -61,9 +62,9 @@ class EvenSample:
                 yield place - first
             number = place // self.stretch + 1  # the stretch may have grown meanwhile
 
-    def take(self, size: int, tokens: int, prompt_bytes: int) -> None:
-        """Keep a drawn row's figures."""
-        self.drawn.append((size, tokens, prompt_bytes))
+    def take(self, size: int, tokens: int, prompt_bytes: int, image_tokens: int = 0) -> None:
+        """Keep a drawn row's figures; ``image_tokens``: of its tokens."""
+        self.drawn.append((size, tokens, prompt_bytes, image_tokens))
         if len(self.drawn) > self.most:
             self.drawn = [self.drawn[2 * pair + _draw(pair, 2)] for pair in range(len(self.drawn) // 2)]
             self.stretch *= 2
@@ -75,11 +76,15 @@ class EvenSample:
 
     def total_tokens(self) -> Total:
         """Of all rows that passed by."""
-        return extrapolated([(size, tokens) for size, tokens, _ in self.drawn], self.seen, self.sizes)
+        return extrapolated([(size, tokens) for size, tokens, *_ in self.drawn], self.seen, self.sizes)
 
     def total_bytes(self) -> Total:
         """Of the prompts of all rows that passed by."""
-        return extrapolated([(size, prompt) for size, _, prompt in self.drawn], self.seen, self.sizes)
+        return extrapolated([(size, prompt) for size, _, prompt, _ in self.drawn], self.seen, self.sizes)
+
+    def total_image_tokens(self) -> Total:
+        """Of the images of all rows that passed by."""
+        return extrapolated([(size, images) for size, _, _, images in self.drawn], self.seen, self.sizes)
 
 
 def extrapolated(drawn: list[tuple[int, int]], rows: int, sizes: int) -> Total:

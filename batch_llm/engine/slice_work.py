@@ -31,7 +31,9 @@ from batch_llm.warehouse.base import StatusCounts
 __all__ = ["SliceWork"]
 
 LOOK_AGAIN_S = 0.5  # at what others are asking
+PREPARED_BYTES = 16 * 1024 * 1024  # of prompts and images that are handed on together
 ELSEWHERE_MAX = 1_000  # rows that wait for others; then no more are read
+ELSEWHERE_BYTES = 32 * 1024 * 1024  # of their prompts and images, likewise
 
 
 class SliceWork:
@@ -137,7 +139,7 @@ class SliceWork:
                 ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
                 for work in self._to_ask(prepared):
                     yield work
-                while len(self._elsewhere) >= ELSEWHERE_MAX:
+                while self._waits_for_enough():
                     for work in await self._looked_again():
                         yield work
         finally:
@@ -148,6 +150,10 @@ class SliceWork:
             for work in await self._looked_again():
                 yield work
         self.fed = True
+
+    def _waits_for_enough(self) -> bool:
+        held_bytes = sum(work.held_bytes for work in self._elsewhere)
+        return len(self._elsewhere) >= ELSEWHERE_MAX or held_bytes >= ELSEWHERE_BYTES
 
     def _to_ask(self, prepared: Iterable[Work | Entry | Twin | Elsewhere]) -> Iterator[Work]:
         """The rows to hand out; notes what is known of others, and keeps those that wait for somebody else's answer."""
@@ -203,8 +209,8 @@ class SliceWork:
         packer: Packer[Work] | None = None if bounds is None else Packer(bounds)
         for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
             if not self.rows.all_done(start, batch.num_rows):
-                prepared = self._prepare(batch, start)
-                yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
+                for prepared in self._prepare(batch, start):
+                    yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
             start += batch.num_rows
         if packer is not None:
             yield [Work.together(works) for works in packer.rest()]
@@ -213,16 +219,20 @@ class SliceWork:
         known = [each for each in prepared if isinstance(each, Entry)]
         return [*known, *self._reused([each for each in prepared if isinstance(each, Work)])]
 
-    def _prepare(self, batch: pa.RecordBatch, start: int) -> list[Work | Entry]:
-        """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry."""
+    def _prepare(self, batch: pa.RecordBatch, start: int) -> Generator[list[Work | Entry]]:
+        """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry.
+
+        In several parts where the rows have large images.
+        """
         prepared: list[Work | Entry] = []
+        held_bytes = 0
         for row, values in enumerate(python_rows(batch, self.parts.asked_columns), start):
             if self.rows.is_done(row):
                 continue
             try:
                 work = self._work(row, values)
             except RenderError as failure:
-                detail = {"error_class": ErrorClass.TEMPLATE.value, "message": str(failure)}
+                detail = {"error_class": failure.error_class.value, "message": str(failure)}
                 prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
                 continue
             found = self.prior.find(values or {}, work.request_hash)
@@ -232,11 +242,15 @@ class SliceWork:
                 prepared.append(Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail))
             elif found is None:
                 prepared.append(work)
+                held_bytes += work.held_bytes
+                if held_bytes >= PREPARED_BYTES:
+                    yield prepared
+                    prepared, held_bytes = [], 0
             elif self.prior.is_failed(found):
                 self.carried_failed += 1
             else:
                 self.carried_ok += 1
-        return prepared
+        yield prepared
 
     def _work(self, row: int, values: Mapping[str, Any] | None) -> Work:
         if values is None:
@@ -254,6 +268,8 @@ class SliceWork:
             self.parts.predicted_cost(sent),
             attempt=(state.attempts if state else 0) + 1,
             first_messages=len(request.messages),
+            image_bytes=sum(len(image.data) for image in request.images),
+            image_tokens=self.parts.image_tokens(request),
         )
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
+from batch_llm.engine.images import check_image_columns, names_images
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.promotion import has_grown
@@ -42,6 +43,7 @@ SLICE_ROWS_MIN = 20
 SLICE_ROWS_MAX = 50_000
 SLICE_VECTOR_BYTES = 64 << 20  # of an embedding job: earlier vectors of a slice are in memory while it is at work
 SAMPLE_ROWS = 200  # rendered to guess tokens per row
+SAMPLE_IMAGE_ROWS = 20  # the same of rows with images, each of which may be of many megabytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +61,13 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
     Spends nothing; raises `ConfigurationError`, and `SliceBusy` while a process works on a run of the job that this one
     would end. ``judge`` reads the answers of an unfinished run that this one takes over.
     """
-    _, version = check(parts)
+    schema, version = check(parts)
     with parts.runs.starting(parts.declared.job.name):
-        return _start(parts, judge, version)
+        return _start(parts, judge, version, may_have_changed=names_images(parts.declared.job.images, schema))
 
 
-def _start(parts: JobParts, judge: AnyJudge, version: str) -> Started:
+def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: bool) -> Started:
+    """``may_have_changed``: what the rows name, without the input's version telling."""
     signature, shape = signatures(parts)
     records = earlier_runs(parts)
     same = [record for record in records if same_run(record, signature, shape, version)]
@@ -75,7 +78,7 @@ def _start(parts: JobParts, judge: AnyJudge, version: str) -> Started:
     if unfinished is not None:
         changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
         return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
-    if finished is not None:
+    if finished is not None and not may_have_changed:
         if _output_stands(parts):
             return Started(finished, nothing_to_do=True)
         return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
@@ -95,6 +98,7 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
         raise InputError(f"{parts.source}: its columns cannot be read")
     parts.declared.check_columns(schema.names)
     check_partition(parts, schema)
+    check_image_columns(job.images, schema)
     nested = [name for name in job.input.key if pa.types.is_nested(schema.field(name).type)]
     if nested:
         raise InputError(f"input.key: {', '.join(nested)} holds lists or structs, which cannot name a row")
@@ -119,6 +123,8 @@ def signatures(parts: JobParts) -> tuple[str, str]:
     signature = [job.prompt.system, parts.declared.user_template, job.model, parts.params, parts.schema.json_schema]
     if job.is_embedding:
         signature.append(job.kind)
+    if job.images:
+        signature.append({"images": job.images})
     shape = [parts.source, job.input.key, job.input.where, list(parts.columns), job.output.keep, parts.output]
     dates = date_range(parts)
     of_dates = [] if dates is None else [[dates.column, dates.start.isoformat(), dates.end.isoformat()]]
@@ -256,7 +262,8 @@ def _limits_of_rows(parts: JobParts, tokens_per_row: float) -> Limits:
 
 def _tokens_per_row(parts: JobParts, where: str | None) -> tuple[float, float]:
     """Input and output tokens of a row, guessed from the first rows."""
-    head = parts.warehouse.sample(parts.source, parts.columns, where, SAMPLE_ROWS)
+    sample = SAMPLE_IMAGE_ROWS if parts.declared.job.images else SAMPLE_ROWS
+    head = parts.warehouse.sample(parts.source, parts.columns, where, sample)
     costs = []
     rows = [row for batch in head.to_batches() for row in python_rows(batch, parts.asked_columns) if row is not None]
     for row in rows:

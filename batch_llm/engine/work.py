@@ -41,6 +41,8 @@ class Work:
     throttles: int = 0  # 429s since its last call that ended otherwise
     cuts: int = 0  # answers that were cut short
     hold: Hold | None = None  # money that came too late for the call it was meant for
+    image_bytes: int = 0  # held beside the input's text
+    image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
     fits_not: frozenset[str] = frozenset()  # pools whose limit is smaller than this row
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
@@ -62,6 +64,11 @@ class Work:
     def input_tokens(self) -> int:
         """Predicted tokens of its input."""
         return self.cost.input_tokens
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes of memory, once."""
+        return self.input_bytes + self.image_bytes
 
     @property
     def count(self) -> int:

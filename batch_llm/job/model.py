@@ -275,7 +275,9 @@ class Job(_Part):
     kind: Literal["chat", "embedding"] = Field(
         default="chat", description="chat: the prompt is answered | embedding: prompt.user is turned into a vector."
     )
-    images: list[Column] = Field(default_factory=list, description="Columns with images (not yet available).")
+    images: list[Column] = Field(
+        default_factory=list, description="Columns with an image each: bytes, a URL or a path; null is none."
+    )
     fallback: list[ProviderAndModel] = Field(
         default_factory=list, description="Models that answer when the first cannot (not yet available)."
     )

@@ -69,6 +69,7 @@ def job_problems(job: Job, answer_columns: Sequence[str] = ()) -> list[Problem]:
         *_table_problems(job),
         *_kind_problems(job),
         *_column_problems(job, answer_columns),
+        *(Problem(("images", n), "is named twice") for n, name in enumerate(job.images) if name in job.images[:n]),
         *_cadence_problems(job),
         *partition_problems(job),
     ]
@@ -119,7 +120,6 @@ def _cadence_problems(job: Job) -> Iterator[Problem]:
 def not_yet_available(job: Job) -> list[Problem]:
     """The declared features that have not landed."""
     asked: list[tuple[Place, bool, str]] = [
-        (("images",), bool(job.images), "images are"),
         (("fallback",), bool(job.fallback), "fallback models are"),
         (("lane",), job.lane not in ("auto", "standard"), f"the {job.lane} lane is"),
         (("deadline",), job.deadline is not None, "deadlines are"),
@@ -175,6 +175,8 @@ def _kind_problems(job: Job) -> Iterator[Problem]:
     for name in job.params.model_dump(exclude_none=True):
         if name != "dimensions":
             yield Problem(("params", name), "is for chats; an embedding job takes `params.dimensions` only")
+    if job.images:
+        yield Problem(("images",), "is for chats; an embedding job takes text only")
     yield from _dimensions_problems(job)
 
 
@@ -218,12 +220,13 @@ def _column_path(job: Job, name: str) -> Place:
 
 
 def missing_columns(job: Job, prompt_columns: Collection[str], available: Collection[str]) -> list[Problem]:
-    """Columns that the key, `keep` or the prompt name and the input lacks."""
+    """Columns that the key, `keep`, the prompt or `images` name and the input lacks."""
     problems = []
     named: list[tuple[Place, str, str]] = [
         *((("input", "key", number), name, "key column") for number, name in enumerate(job.input.key)),
         *((("output", "keep", number), name, "column") for number, name in enumerate(job.output.keep)),
         *((("prompt",), name, "column of the prompt") for name in sorted(prompt_columns)),
+        *((("images", number), name, "column") for number, name in enumerate(job.images)),
     ]
     if job.schedule is not None and job.schedule.column is not None:
         named.append((("schedule", "column"), job.schedule.column, "column"))

@@ -25,9 +25,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from batch_llm.config.problems import did_you_mean
-from batch_llm.errors import InputError, JobFileError
+from batch_llm.errors import ErrorClass, InputError, JobFileError
 
-__all__ = ["PromptError", "PromptTemplate", "RenderError", "RenderedMessage"]
+__all__ = ["PromptError", "PromptTemplate", "RenderError", "RenderedMessage", "TooLargeError"]
 
 MOST_TEXT = 10_000_000  # characters a template may make by repetition: far above any model's context
 LARGEST_POWER = 64
@@ -92,6 +92,14 @@ class PromptError(JobFileError):
 
 class RenderError(ValueError):
     """This row cannot be rendered; the message holds no value of the row."""
+
+    error_class = ErrorClass.TEMPLATE
+
+
+class TooLargeError(RenderError):
+    """What was made from this row is larger than can be sent."""
+
+    error_class = ErrorClass.TOO_LARGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple, Protocol
 
+from batch_llm.providers.images import Image
+
 __all__ = [
     "AnyProvider",
     "Completion",
@@ -33,6 +35,7 @@ class Message:
 
     role: str  # system | user | assistant
     content: str
+    images: tuple[Image, ...] = ()  # of a user's message
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,11 @@ class Request:
     params: Mapping[str, Any]  # Params without the Nones
     json_schema: Mapping[str, Any] | None  # the answer's JSON Schema, None for free text
     attempt: int = 1
+
+    @property
+    def images(self) -> list[Image]:
+        """Those of all messages, in order."""
+        return [image for message in self.messages for image in message.images]
 
 
 class Phase(StrEnum):

@@ -13,6 +13,7 @@ from typing import Any
 from batch_llm.config.provider_kinds import KindRules
 from batch_llm.providers.account import Account
 from batch_llm.providers.base import EmbeddingProvider, Provider
+from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
 __all__ = ["ProviderKind"]
@@ -28,6 +29,7 @@ class ProviderKind(KindRules):
 
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
+    images: ImageRules | None = None  # what it takes of them; None: none are sent there
     call_texts: int | None = None  # the most texts of one call for vectors; None: as many as OpenAI takes
     # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
     cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing

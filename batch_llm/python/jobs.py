@@ -55,7 +55,7 @@ def declared(job: AnyJob, table: str | None = None) -> DeclaredJob:
 
 def _uploaded(settings: Settings, job: DeclaredJob, frame: Frame) -> str:
     """The file with the columns the job uses; all of them where a filter may name any."""
-    needed = {*job.job.input.key, *job.job.output.keep, *job.prompt.columns}
+    needed = {*job.job.input.key, *job.job.output.keep, *job.prompt.columns, *job.job.images}
     if job.job.schedule is not None and job.job.schedule.column is not None:
         needed.add(job.job.schedule.column)
     offered = frame.columns(needed)

@@ -15,6 +15,7 @@ import orjson
 from aiohttp import web
 
 from batch_llm.simulator.account import Account
+from batch_llm.simulator.anthropic_images import count_image
 from batch_llm.simulator.anthropic_refusals import missing_version, said_by_anthropic, wrong_key
 from batch_llm.simulator.anthropic_request import as_openai
 from batch_llm.simulator.bodies import Completed
@@ -36,7 +37,7 @@ class AnthropicEndpoint:
     def __init__(self, account: Account) -> None:
         """``account``: whose limits, faults and statistics hold."""
         self._account = account
-        self._chat = ChatEndpoint(account, Dialect(headers=self._headers, whole=_message))
+        self._chat = ChatEndpoint(account, Dialect(headers=self._headers, whole=_message, count_image=count_image))
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from batch_llm.simulator.anthropic_images import MOST_IMAGES, as_part
 from batch_llm.simulator.refusals import Refused, bad_request
 
 __all__ = ["as_openai"]
@@ -78,8 +79,32 @@ def _messages(body: Mapping[str, Any]) -> list[Any]:
         role = message.get("role") if isinstance(message, dict) else None
         if role not in ROLES:
             raise _invalid(f"messages.{number}.role: Input should be 'user' or 'assistant'")
+    images = sum(_is_image(block) for message in messages for block in _blocks(message))
+    if images > MOST_IMAGES:
+        raise _invalid(f"messages: at most {MOST_IMAGES} images are supported, got {images}")
+    told = [
+        _told(message, f"messages.{number}", images) if images else message for number, message in enumerate(messages)
+    ]
     system = body.get("system")
-    return [{"role": "system", "content": system}, *messages] if system else messages
+    return [{"role": "system", "content": system}, *told] if system else told
+
+
+def _blocks(message: Mapping[str, Any]) -> list[Any]:
+    content = message.get("content")
+    return content if isinstance(content, list) else []
+
+
+def _is_image(block: object) -> bool:
+    return isinstance(block, dict) and block.get("type") == "image"
+
+
+def _told(message: Mapping[str, Any], place: str, images: int) -> Mapping[str, Any]:
+    """A message with its images in OpenAI's form."""
+    blocks = [
+        as_part(block, f"{place}.content.{number}", images) if _is_image(block) else block
+        for number, block in enumerate(_blocks(message))
+    ]
+    return {**message, "content": blocks} if blocks else message
 
 
 def _schema(config: Mapping[str, Any]) -> dict[str, Any] | None:

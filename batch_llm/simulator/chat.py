@@ -81,7 +81,7 @@ class ChatEndpoint:
     ) -> web.StreamResponse:
         account = self._account
         config = account.config
-        chat = read_chat(raw, config)
+        chat = read_chat(raw, config, self._dialect.count_image)
         answer = write_answer(chat, config)
         attempt = account.stats.next_attempt(chat.prompt)
         fault, variant = account.fate(chat.prompt, attempt)

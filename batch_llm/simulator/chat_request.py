@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import ceil
 from typing import Any
@@ -16,8 +16,16 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.config import SimulatorConfig
-from batch_llm.simulator.refusals import Refused, bad_request, context_exceeded
-from batch_llm.simulator.request_checks import is_int, missing, read_body, unknown_parameter, wrong_type
+from batch_llm.simulator.images import CountImage, count_image, image_tokens, too_many_images
+from batch_llm.simulator.refusals import bad_request, context_exceeded
+from batch_llm.simulator.request_checks import (
+    is_int,
+    missing,
+    read_body,
+    unknown_parameter,
+    unsupported_value,
+    wrong_type,
+)
 from batch_llm.simulator.schema_answers import AnswerMaker, maker_for
 
 __all__ = ["ChatRequest", "read_chat", "token_count"]
@@ -94,15 +102,15 @@ def token_count(size_bytes: int, config: SimulatorConfig) -> int:
     return ceil(size_bytes / config.chars_per_token)
 
 
-def read_chat(raw: bytes, config: SimulatorConfig) -> ChatRequest:
+def read_chat(raw: bytes, config: SimulatorConfig, count: CountImage = count_image) -> ChatRequest:
     """Read a request body; raises `Refused` with the real API's status and wording."""
     body, model = read_body(raw)
     _check_names(body)
     _check_values(body)
     messages = body.get("messages")
-    size_bytes = _check_messages(messages)
+    size = _check_messages(messages, count)
     max_tokens = _max_tokens(body, config)
-    prompt_tokens = token_count(size_bytes, config)
+    prompt_tokens = token_count(size.text_bytes, config) + sum(size.image_tokens)
     if prompt_tokens + (max_tokens or 0) > config.context_tokens:
         raise context_exceeded(config.context_tokens, prompt_tokens, max_tokens)
     stream = bool(body.get("stream"))
@@ -157,8 +165,17 @@ def _check_values(body: Mapping[str, Any]) -> None:
         raise bad_request("batch-llm's simulator gives one choice: 'n' must be 1.", "n", "unsupported_value")
 
 
-def _check_messages(messages: object) -> int:
-    """The UTF-8 bytes of all texts.
+@dataclass(slots=True)
+class _Size:
+    """What the messages read so far hold."""
+
+    count: CountImage
+    text_bytes: int = 0
+    image_tokens: list[int] = field(default_factory=list)  # of each
+
+
+def _check_messages(messages: object, count: CountImage) -> _Size:
+    """The UTF-8 bytes of all texts, the tokens of all images.
 
     Source: https://github.com/SilasMarvin/lsp-ai/issues/108 (missing), https://github.com/
     Leon-Sander/Local-Multimodal-AI-Chat/issues/43 (missing role) (read 2026-11-21).
@@ -170,7 +187,7 @@ def _check_messages(messages: object) -> int:
     if not messages:
         message = "Invalid 'messages': empty array. Expected an array with minimum length 1"
         raise bad_request(f"{message}, but got an empty array instead.", "messages", "empty_array")
-    size_bytes = 0
+    size = _Size(count)
     for number, message in enumerate(messages):
         place = f"messages[{number}]"
         if not isinstance(message, dict):
@@ -178,33 +195,39 @@ def _check_messages(messages: object) -> int:
         if "role" not in message:
             raise missing(f"{place}.role")
         if message["role"] not in ROLES:
-            raise _unsupported(f"{place}.role", message["role"], sorted(ROLES))
-        size_bytes += _content_bytes(message.get("content"), f"{place}.content")
-    return size_bytes
+            raise unsupported_value(f"{place}.role", message["role"], sorted(ROLES))
+        _read_content(message, f"{place}.content", size)
+    refused = too_many_images(len(size.image_tokens))
+    if refused is not None:
+        raise refused
+    return size
 
 
-def _content_bytes(content: object, place: str) -> int:
+def _read_content(message: Mapping[str, Any], place: str, size: _Size) -> None:
+    content = message.get("content")
     if isinstance(content, str):
-        return len(content) if content.isascii() else len(content.encode())
-    if isinstance(content, list) and content:
-        return sum(_part_bytes(part, f"{place}[{number}]") for number, part in enumerate(content))
-    raise wrong_type(place, "one of a string or array of objects", content)
+        size.text_bytes += len(content) if content.isascii() else len(content.encode())
+        return
+    if not isinstance(content, list) or not content:
+        raise wrong_type(place, "one of a string or array of objects", content)
+    # Source: openai 3.54.0, types/chat/chat_completion_*_message_param.py: only a user's message has images
+    known = ["image_url", "text"] if message["role"] == "user" else ["text"]
+    for number, part in enumerate(content):
+        _read_part(part, f"{place}[{number}]", known, size)
 
 
-def _part_bytes(part: object, place: str) -> int:
+def _read_part(part: object, place: str, known: list[str], size: _Size) -> None:
     if not isinstance(part, dict):
         raise wrong_type(place, "an object", part)
-    if part.get("type") != "text":
-        raise _unsupported(f"{place}.type", part.get("type"), ["text"])
+    kind = part.get("type")
+    if kind not in known:
+        raise unsupported_value(f"{place}.type", kind, known)
+    if kind == "image_url":
+        size.image_tokens.append(image_tokens(part, place, size.count))
+        return
     if not isinstance(text := part.get("text"), str):
         raise wrong_type(f"{place}.text", "a string", text)
-    return len(text.encode())
-
-
-def _unsupported(param: str, value: object, known: list[str]) -> Refused:
-    """Source: https://github.com/epuerta9/deep-research-py/issues/19 (read 2026-11-21)."""
-    names = ", ".join(f"'{name}'" for name in known[:-1]) + (", and " if known[1:] else "") + f"'{known[-1]}'"
-    return bad_request(f"Invalid value: '{value}'. Supported values are: {names}.", param, "invalid_value")
+    size.text_bytes += len(text.encode())
 
 
 def _max_tokens(body: Mapping[str, Any], config: SimulatorConfig) -> int | None:
@@ -269,7 +292,7 @@ def _answer_maker(response_format: object, messages: Any) -> AnswerMaker | None:
             raise bad_request(f"{message} 'json_object'.", "messages", None)
         return maker_for({"name": "json_object", "schema": JSON_OBJECT})
     if kind != "json_schema":
-        raise _unsupported("response_format.type", kind, ["json_object", "json_schema", "text"])
+        raise unsupported_value("response_format.type", kind, ["json_object", "json_schema", "text"])
     return _schema_maker(response_format.get("json_schema"))
 
 

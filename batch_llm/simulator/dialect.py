@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from batch_llm.simulator.images import CountImage, count_image
 from batch_llm.simulator.limits import Gate
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Dialect:
     completion: Mapping[str, Any] = field(default_factory=dict)
     choice: Mapping[str, Any] = field(default_factory=dict)
     whole: Callable[[Completed], bytes] | None = None  # the answer in a form of its own; None: OpenAI's completion
+    count_image: CountImage = count_image
     vectors: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # its form of OpenAI's list of vectors
 
 

@@ -21,6 +21,7 @@ from batch_llm.simulator.dialect import Dialect
 from batch_llm.simulator.embeddings import EmbeddingsEndpoint
 from batch_llm.simulator.google_bodies import blocked, embedded, generated
 from batch_llm.simulator.google_embedding_request import as_openai_embeddings
+from batch_llm.simulator.google_images import count_image
 from batch_llm.simulator.google_refusals import (
     as_google,
     keyless_project,
@@ -44,7 +45,8 @@ _VERTEX = re.compile(
 )
 GENERATE, EMBED = "generateContent", "batchEmbedContents"
 ROOTS = ("/v1beta/", "/v1beta1/", "/v1/projects/")  # nobody else's
-GOOGLE = Dialect(headers=lambda _gate, _now_s: {}, whole=generated, vectors=embedded)  # no header says what is left
+# no header says what is left
+GOOGLE = Dialect(headers=lambda _gate, _now_s: {}, whole=generated, vectors=embedded, count_image=count_image)
 
 
 def is_googles(path: str) -> bool:

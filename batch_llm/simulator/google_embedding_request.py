@@ -39,6 +39,8 @@ def as_openai_embeddings(body: Mapping[str, Any], model: str) -> dict[str, Any]:
         if not isinstance(asked, dict) or asked.get("model") != f"models/{model}":
             raise invalid(f"* BatchEmbedContentsRequest.{place}.model: must be the model of the batch\n")
         text = content_of(asked.get("content"), f"{place}.content")
+        if not isinstance(text, str) and any("text" not in part for part in text):
+            raise invalid("batch-llm's simulator embeds texts only.")
         texts.append(text if isinstance(text, str) else "".join(part["text"] for part in text))
         sizes.add(asked.get("outputDimensionality"))
     if len(sizes) > 1:

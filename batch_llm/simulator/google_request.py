@@ -14,16 +14,15 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.chat_request import JSON_OBJECT
+from batch_llm.simulator.google_images import as_part
 from batch_llm.simulator.google_refusals import invalid, not_imitated, unknown_names
 
 __all__ = ["PREFIX", "as_openai", "camel", "check_names", "content_of", "read_json", "read_object", "texts_of"]
 
 PREFIX = "simulator-"  # of models; a slash cannot stand in an address
 ROLES = {"user": "user", "model": "assistant"}
-PARTS = frozenset(["text", "thought", "thoughtSignature"])
-OTHER_PARTS = frozenset(
-    ["inlineData", "fileData", "functionCall", "functionResponse", "executableCode", "videoMetadata"]
-)
+PARTS = frozenset(["text", "thought", "thoughtSignature", "inlineData"])
+OTHER_PARTS = frozenset(["fileData", "functionCall", "functionResponse", "executableCode", "videoMetadata"])
 TOP = frozenset(["contents", "systemInstruction", "generationConfig", "safetySettings"])
 OTHER_TOP = frozenset(["tools", "toolConfig", "cachedContent", "labels", "serviceTier", "store", "model"])
 CONFIG = {
@@ -81,7 +80,8 @@ def as_openai(body: Mapping[str, Any], model: str) -> dict[str, Any]:
 def texts_of(openai_body: Mapping[str, Any]) -> list[str]:
     """Every text of the prompt."""
     contents = [message["content"] for message in openai_body["messages"]]
-    return [text for each in contents for text in ([each] if isinstance(each, str) else [p["text"] for p in each])]
+    parts = (part for each in contents for part in ([{"text": each}] if isinstance(each, str) else each))
+    return [part["text"] for part in parts if "text" in part]
 
 
 def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -102,8 +102,8 @@ def _messages(body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"role": ROLES[role], "content": content_of(each, f"contents[{number}]")}
 
 
-def content_of(content: Any, place: str) -> str | list[dict[str, str]]:
-    """One text as it is, several as parts.
+def content_of(content: Any, place: str) -> str | list[dict[str, Any]]:
+    """One text as it is, several parts in OpenAI's form.
 
     Source: https://github.com/egoist/chatwise-releases/issues/250 (no parts),
     https://github.com/boldsoftware/sketch/issues/68 (a part with nothing in it) (read 2026-11-29).
@@ -111,16 +111,19 @@ def content_of(content: Any, place: str) -> str | list[dict[str, str]]:
     parts = content.get("parts") if isinstance(content, dict) else None
     if not isinstance(parts, list) or not parts:
         raise invalid(f"* GenerateContentRequest.{place}.parts: contents.parts must not be empty.\n")
-    texts = []
+    found: list[dict[str, Any]] = []
     for number, part in enumerate(parts):
         here = f"{place}.parts[{number}]"
         part = camel(part)
         check_names([(part, here, PARTS, OTHER_PARTS)])
+        if isinstance(part, dict) and part.get("inlineData") is not None:
+            found.append(as_part(camel(part["inlineData"]), f"{here}.inline_data"))
+            continue
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             where = f"* GenerateContentRequest.{here}.data"
             raise invalid(f"{where}: required oneof field 'data' must have one initialized field\n")
-        texts.append(part["text"])
-    return texts[0] if len(texts) == 1 else [{"type": "text", "text": text} for text in texts]
+        found.append({"type": "text", "text": part["text"]})
+    return found[0]["text"] if len(found) == 1 and "text" in found[0] else found
 
 
 def _check_thinking(thinking: Any) -> None:

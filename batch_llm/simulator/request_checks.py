@@ -13,7 +13,7 @@ import orjson
 
 from batch_llm.simulator.refusals import Refused, bad_request, model_not_found
 
-__all__ = ["is_int", "missing", "read_body", "unknown_parameter", "wrong_type"]
+__all__ = ["is_int", "missing", "read_body", "unknown_parameter", "unsupported_value", "wrong_type"]
 
 TYPE_NAMES: Mapping[type, str] = {
     bool: "a boolean",
@@ -56,6 +56,12 @@ def wrong_type(param: str, wanted: str, value: object) -> Refused:
 def missing(param: str) -> Refused:
     """400: a parameter that must be there is not."""
     return bad_request(f"Missing required parameter: '{param}'.", param, "missing_required_parameter")
+
+
+def unsupported_value(param: str, value: object, known: list[str]) -> Refused:
+    """400. Source: https://github.com/epuerta9/deep-research-py/issues/19 (read 2026-11-21)."""
+    names = ", ".join(f"'{name}'" for name in known[:-1]) + (", and " if known[1:] else "") + f"'{known[-1]}'"
+    return bad_request(f"Invalid value: '{value}'. Supported values are: {names}.", param, "invalid_value")
 
 
 def unknown_parameter(name: str) -> Refused:

@@ -187,7 +187,11 @@ async def test_a_name_that_the_api_does_not_have_is_told_with_its_place(
         ([{"role": "system", "parts": [{"text": "a"}]}], "Please use a valid role: user, model."),
         ([{"parts": []}], "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.\n"),
         ([{"parts": [{}]}], "* GenerateContentRequest.contents[0].parts[0].data: required oneof field 'data' must"),
-        ([{"parts": [{"inlineData": {}}]}], "batch-llm's simulator does not imitate 'inlineData'."),
+        ([{"parts": [{"fileData": {}}]}], "batch-llm's simulator does not imitate 'fileData'."),
+        (
+            [{"parts": [{"inlineData": {}}]}],
+            "* GenerateContentRequest.contents[0].parts[0].inline_data: must have data",
+        ),
     ],
 )
 async def test_contents_are_checked_as_google_does(open_simulator: Open, contents: Any, message: str) -> None:

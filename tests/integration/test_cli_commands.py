@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from tests.integration.cli_lab import CommandLine
+from tests.integration.engine_lab import write_input
 from tests.integration.lab import Lab
+from tests.pictures import png
 
 PROMISED = {
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
@@ -97,6 +99,24 @@ async def test_failed_rows_are_told_by_class_and_asked_again_only_by_retry(lab: 
     show = await cli.run("show", "lab", "3")
     assert "server_error" in show.out
     assert "raw answer 1 of 1" in show.out
+
+
+async def test_plan_counts_images_and_show_names_them_without_their_bytes(lab: Lab, cli: CommandLine) -> None:
+    write_input(lab, id=[0, 1], text=["a", "b"], picture=[png(64, 64), None], file=["a.png", None])
+    (lab.folder / "a.png").write_bytes(png(1_024, 1_024))
+    job = cli.job_file(images=["picture", "file"], output={"table": "out"})
+    async with lab.simulator():
+        plan = await cli.run("plan", job)
+        assert "1,234 of them for images" in plan.out
+        assert "[image] image/png, 1,024 x 1,024 pixels" in plan.out
+        assert (await cli.run("run", job, "--json")).json["ok"] == 2
+    show = await cli.run("show", "lab", "0", "--json")
+    assert show.json["prompt"] == [
+        {"role": "user", "content": "Grade: a"},
+        {"role": "image", "content": f"picture: {len(png(64, 64)):,} bytes"},
+        {"role": "image", "content": "file: a.png"},
+    ]
+    assert len((await cli.run("show", "lab", "1", "--json")).json["prompt"]) == 1
 
 
 async def test_nothing_above_the_stated_cost_is_spent_without_a_terminal(lab: Lab, cli: CommandLine) -> None:

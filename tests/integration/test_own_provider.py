@@ -56,6 +56,7 @@ async def test_a_job_is_answered_by_a_kind_of_the_users_own(installed: Path, lab
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"images": ["picture"]}, "lab: images: provider 'mine' (kind shout) takes no images; remove the key"),
         ({"params": {"seed": 1}}, "lab: params.seed: provider 'mine' (kind shout) cannot do this: it says the same"),
         (
             {"kind": "embedding", "params": {"dimensions": 8}, "prompt": {"user": "{{ text }}"}},

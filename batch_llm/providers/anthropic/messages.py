@@ -7,6 +7,7 @@ Source: anthropic 2.14.0, types/message_create_params.py, types/message.py, type
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,8 @@ from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.account import Account
 from batch_llm.providers.anthropic.refusals import refusal
 from batch_llm.providers.anthropic.schema import wire_schema
-from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
+from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
+from batch_llm.providers.images import Image
 from batch_llm.providers.structured_output import StructureMode, instructed
 from batch_llm.providers.transport import Connection
 
@@ -84,7 +86,7 @@ class AnthropicProvider:
         if "max_output_tokens" not in request.params:
             raise ProviderError(ErrorClass.INVALID_REQUEST, "Anthropic wants max_output_tokens with every request")
         messages = instructed(request.messages, request.json_schema, self._structure)
-        told = [{"role": each.role, "content": each.content} for each in messages if each.role != "system"]
+        told = [{"role": each.role, "content": _content(each)} for each in messages if each.role != "system"]
         system = "\n\n".join(each.content for each in messages if each.role == "system")
         body = {"model": request.model, "messages": told, **self._unchanging(request)}
         return orjson.dumps(body | {"system": system} if system else body)
@@ -104,6 +106,20 @@ class AnthropicProvider:
             made["output_config"] = output
         self._last = (request.params, request.json_schema, made)
         return made
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Images come before text: https://platform.claude.com/docs/en/build-with-claude/vision (read 2026-11-29)."""
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    return [*({"type": "image", "source": _source(image)} for image in message.images), *text]
+
+
+def _source(image: Image) -> dict[str, str]:
+    if image.url is not None:
+        return {"type": "url", "url": image.url}
+    return {"type": "base64", "media_type": image.mime_type, "data": b64encode(image.data).decode()}
 
 
 def _usage(data: object) -> Usage | None:

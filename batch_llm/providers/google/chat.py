@@ -7,6 +7,7 @@ Source: https://ai.google.dev/api/generate-content, google-genai 3.6.1, types.py
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any
 
@@ -105,7 +106,13 @@ class GoogleChatProvider:
 
 
 def _content(message: Message) -> dict[str, Any]:
-    return {"role": ROLES[message.role], "parts": [{"text": message.content}]}
+    """Text goes behind an image: https://ai.google.dev/gemini-api/docs/image-understanding (read 2026-11-29)."""
+    images = (
+        {"inlineData": {"mimeType": image.mime_type, "data": b64encode(image.data).decode()}}
+        for image in message.images
+    )
+    text = [{"text": message.content}] if message.content or not message.images else []
+    return {"role": ROLES[message.role], "parts": [*images, *text]}
 
 
 def _answer_form(json_schema: Mapping[str, Any] | None, mode: StructureMode) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from batch_llm.providers.anthropic.images import ANTHROPIC_IMAGES
 from batch_llm.providers.anthropic.messages import AnthropicProvider
 from batch_llm.providers.kind import ProviderKind
 
@@ -66,4 +67,5 @@ KIND = ProviderKind(
     },
     cannot_for=_cannot_for,
     chat=AnthropicProvider,
+    images=ANTHROPIC_IMAGES,
 )

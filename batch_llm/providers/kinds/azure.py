@@ -19,6 +19,7 @@ from batch_llm.providers.kind import ProviderKind
 from batch_llm.providers.openai.chat import OpenAIChatProvider
 from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import AZURE_IMAGES
 from batch_llm.providers.openai.models import why_not
 
 __all__ = ["KIND"]
@@ -62,4 +63,5 @@ KIND = ProviderKind(
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,
+    images=AZURE_IMAGES,
 )

@@ -19,6 +19,7 @@ from batch_llm.providers.base import EmbeddingProvider
 from batch_llm.providers.google.chat import GoogleChatProvider
 from batch_llm.providers.google.embeddings import CALL_TEXTS, GoogleEmbeddingProvider
 from batch_llm.providers.google.endpoint import GoogleEndpoint
+from batch_llm.providers.google.images import GOOGLE_IMAGES
 from batch_llm.providers.google.thinking import why_not
 from batch_llm.providers.google.token import GoogleToken
 from batch_llm.providers.kind import ProviderKind
@@ -95,4 +96,5 @@ KIND = ProviderKind(
     most={"seed": SEED_MOST},
     call_texts=CALL_TEXTS,
     cannot_for=_cannot_for,
+    images=GOOGLE_IMAGES,
 )

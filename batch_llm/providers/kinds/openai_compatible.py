@@ -10,6 +10,7 @@ from batch_llm.providers.kind import ProviderKind
 from batch_llm.providers.openai.chat import OpenAIChatProvider
 from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
+from batch_llm.providers.openai.images import OPENAI_IMAGES
 
 __all__ = ["KIND"]
 
@@ -30,4 +31,5 @@ KIND = ProviderKind(
     chat=lambda account: OpenAIChatProvider(account.provider_name, _endpoint(account)),
     embeddings=lambda account: OpenAIEmbeddingProvider(account.provider_name, _endpoint(account)),
     openai_endpoint=_endpoint,
+    images=OPENAI_IMAGES,
 )

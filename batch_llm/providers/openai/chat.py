@@ -13,8 +13,9 @@ from typing import Any, TypeGuard
 import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.base import Completion, RawAnswer, Request, Sending, Usage
+from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
 from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.openai.images import DETAIL
 from batch_llm.providers.structured_output import instructed, response_format
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
@@ -80,7 +81,7 @@ class OpenAIChatProvider:
 
     def _body(self, request: Request) -> bytes:
         messages = instructed(request.messages, request.json_schema, self._endpoint.structure)
-        told = [{"role": message.role, "content": message.content} for message in messages]
+        told = [{"role": message.role, "content": _content(message)} for message in messages]
         model = self._endpoint.wire_model(request.model)
         return orjson.dumps({"model": model, "messages": told, **self._unchanging(request)})
 
@@ -96,6 +97,15 @@ class OpenAIChatProvider:
             made["response_format"] = form
         self._last = (request.params, request.json_schema, made)
         return made
+
+
+def _content(message: Message) -> str | list[dict[str, Any]]:
+    """Source: openai 3.54.0, types/chat/chat_completion_content_part_image_param.py (read 2026-11-29)."""
+    if not message.images:
+        return message.content
+    text = [{"type": "text", "text": message.content}] if message.content else []
+    images = ({"url": image.data_url, "detail": DETAIL} for image in message.images)
+    return [*text, *({"type": "image_url", "image_url": image} for image in images)]
 
 
 def _usage(data: object) -> Usage | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from batch_llm.engine.pools import Pool
 from batch_llm.job.load import declare
 from batch_llm.limiter.base import Limits
 from batch_llm.providers.base import Request
+from batch_llm.providers.openai.images import OPENAI_IMAGES
 from batch_llm.providers.structured_output import StructureMode, instructed
 from batch_llm.tokens import CAP_AFTER_ROWS, OutputLength, Tokens
+from tests.pictures import png
 
 JOB: dict[str, Any] = {
     "name": "lab",
@@ -131,3 +134,29 @@ def test_a_learned_cap_asks_the_same_question_as_none() -> None:
     """No answer is kept that was cut, so a row that is done stays done; a declared cap is part of the question."""
     auto = learned(parts_of(params={"max_output_tokens": "auto"}))
     assert hash_of(auto) == hash_of(parts_of()) != hash_of(parts_of(params={"max_output_tokens": 7}))
+
+
+# -- images
+
+
+def with_image(picture: Any, **changes: Any) -> tuple[JobParts, Request]:
+    parts = replace(parts_of(images=["picture"], **changes), image_rules=OPENAI_IMAGES)
+    return parts, parts.request({**ROW, "picture": picture}, "r")
+
+
+def test_an_image_is_part_of_the_question_and_goes_with_the_users_message() -> None:
+    parts, request = with_image(png(64, 64))
+    assert [len(message.images) for message in request.messages] == [0, 1]
+    assert "picture" in parts.columns and "picture" in parts.asked_columns
+    asked = {request_hash(with_image(each)[1], "m") for each in (png(64, 64), png(64, 64), png(64, 64, grey=1), None)}
+    assert len(asked) == 3
+    assert request_hash(with_image(None)[1], "m") == request_hash(parts_of().request(ROW, "r"), "m")
+
+
+def test_an_image_is_counted_beside_the_text_and_is_none_of_its_bytes() -> None:
+    parts, request = with_image(png(1_024, 1_024))
+    plain = parts_of()
+    alone = plain.predicted_cost(plain.request(ROW, "r")).input_tokens
+    assert parts.predicted_cost(request).input_tokens == alone + parts.image_tokens(request)
+    assert parts.image_tokens(request) == 1_659  # 1,024 patches, each 1.62
+    assert parts.input_bytes(request) == plain.input_bytes(plain.request(ROW, "r"))

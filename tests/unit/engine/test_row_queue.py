@@ -129,14 +129,15 @@ async def test_waiting_ends_when_a_row_is_due(delay_s: float) -> None:
     assert numbers(queue.listed(1)) == [1]
 
 
-async def test_it_reads_no_further_ahead_than_memory_allows() -> None:
-    """Rows of eight megabytes each: four are read, and one more for each that is sent."""
+@pytest.mark.parametrize("of", ["input_bytes", "image_bytes"])
+async def test_it_reads_no_further_ahead_than_memory_allows(of: str) -> None:
+    """Rows of eight megabytes each, of text or images: four are read, and one more for each that is sent."""
     queue = RowQueue(ManualClock())
 
     async def large() -> AsyncIterator[Work]:
         for number in range(9):
             work = row(number)
-            work.input_bytes = AHEAD_BYTES // 4
+            setattr(work, of, AHEAD_BYTES // 4)
             yield work
 
     reading = asyncio.create_task(queue.read(large(), lambda: True, lambda: 1_000))

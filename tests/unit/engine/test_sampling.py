@@ -31,7 +31,7 @@ def passed(rows: list[tuple[int, int]], batch: int = 0, stretch: int = 1) -> Eve
 @given(st.integers(0, 3_000), st.sampled_from([0, 1, 7, 256]))
 def test_one_row_is_drawn_from_each_stretch(count: int, batch: int) -> None:
     sample = passed([(number, 1) for number in range(count)], batch)
-    places = [size // sample.stretch for size, _, _ in sample.drawn]
+    places = [size // sample.stretch for size, *_ in sample.drawn]
     assert places == sorted(set(places))
     assert len(sample.drawn) <= MOST
     assert len(places) >= count // sample.stretch

@@ -155,7 +155,6 @@ def test_missing_columns_are_told_by_their_use_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"images": ["chart"]}, ("images",)),
         ({"fallback": ["a/b"]}, ("fallback",)),
         ({"lane": "flex"}, ("lane",)),
         ({"lane": "batch"}, ("lane",)),
@@ -166,6 +165,16 @@ def test_what_has_not_landed_is_refused_by_field(changes: dict[str, Any], path: 
     problems = not_yet_available(job(**changes))
     assert [problem.path for problem in problems] == [path]
     assert "not yet available" in problems[0].reason
+
+
+def test_images_are_columns_of_the_input_each_named_once_and_no_matter_of_vectors() -> None:
+    assert told(images=["chart", "chart"])["images", 1] == "is named twice"
+    assert "takes text only" in told(images=["chart"], kind="embedding")["images",]
+    (problem,) = missing_columns(job(images=["chrt"]), {"text"}, ["id", "district", "text", "chart"])
+    assert (problem.path, problem.reason) == (
+        ("images", 0),
+        "the input has no column 'chrt'; did you mean 'chart'?",
+    )
 
 
 DAILY = {"cadence": "daily", "column": "day", "start": "2026-01-01"}

@@ -57,7 +57,7 @@ def test_what_openai_documents_and_does_not_change_the_text_is_accepted() -> Non
         ),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "invalid_type", "but got null instead"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            {"messages": [{"role": "system", "content": [{"type": "image_url"}]}]},
             "messages[0].content[0].type",
             "invalid_value",
             "Supported values are: 'text'.",
