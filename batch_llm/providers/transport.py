@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Self
 
 import aiohttp
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Phase, RawAnswer, Sending
 
-__all__ = ["Connection", "Refusal", "Signing"]
+__all__ = ["Connected", "Connection", "Refusal", "Signing"]
 
 CONNECT_S = 30.0  # for a connection to stand
 DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
@@ -99,3 +100,20 @@ class Connection:
             lower = {name.lower(): value for name, value in response.headers.items()}
             raise self._refusal(response.status, lower, answer)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)
+
+
+class Connected:
+    """What is open while its connection is: a provider over one API. Open it with ``async with``."""
+
+    def __init__(self, connection: Connection) -> None:
+        """``connection`` is this one's own: it opens and closes it."""
+        self._connection = connection
+
+    async def __aenter__(self) -> Self:
+        """Open the connections."""
+        await self._connection.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Close all connections."""
+        await self._connection.__aexit__(*exc)

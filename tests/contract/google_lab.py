@@ -14,6 +14,7 @@ from pathlib import Path
 from aiohttp import web
 
 from tests.bigquery_server.service_account import write_service_account
+from tests.local_server import served
 
 TOKEN = "token-number-"
 
@@ -41,18 +42,11 @@ class TokenEndpoint:
 @asynccontextmanager
 async def token_endpoint(account: Path) -> AsyncIterator[TokenEndpoint]:
     """Serves tokens, and writes the file of an account that gets them."""
-    served = TokenEndpoint()
-    app = web.Application()
-    app.router.add_post("/token", served.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    write_service_account(account, "my-project", f"http://127.0.0.1:{runner.addresses[0][1]}/token")
-    try:
-        yield served
-    finally:
-        await runner.cleanup()
+    endpoint, app = TokenEndpoint(), web.Application()
+    app.router.add_post("/token", endpoint.answer)
+    async with served(app) as host:
+        write_service_account(account, "my-project", f"http://{host}/token")
+        yield endpoint
 
 
 class MetadataServer:
@@ -82,15 +76,7 @@ class MetadataServer:
 @asynccontextmanager
 async def metadata_server() -> AsyncIterator[MetadataServer]:
     """Serves what a machine of Google's knows of itself."""
-    served = MetadataServer()
-    app = web.Application()
-    app.router.add_get("/{path:.*}", served.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    served.host = f"127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield served
-    finally:
-        await runner.cleanup()
+    machine, app = MetadataServer(), web.Application()
+    app.router.add_get("/{path:.*}", machine.answer)
+    async with served(app) as machine.host:
+        yield machine

@@ -16,6 +16,7 @@ from aiohttp import web
 from batch_llm.config.secrets import scrub
 from batch_llm.errors import AuthenticationFailed, ConfigurationError
 from batch_llm.providers.azure.entra import EntraToken
+from tests.local_server import served
 
 NOW_S = 1_800_000_000
 SECRET = "header-of-this-machine"
@@ -49,20 +50,15 @@ class TokenEndpoint:
 @pytest.fixture
 async def endpoint(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TokenEndpoint]:
     """A machine in Azure: nobody is signed in but itself."""
-    served = TokenEndpoint()
-    app = web.Application()
-    app.router.add_get("/token", served.answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    tokens, app = TokenEndpoint(), web.Application()
+    app.router.add_get("/token", tokens.answer)
     for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET", "AZURE_TOKEN_CREDENTIALS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential")  # no other way in is looked for
-    monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://127.0.0.1:{runner.addresses[0][1]}/token")
     monkeypatch.setenv("IDENTITY_HEADER", SECRET)
-    yield served
-    await runner.cleanup()
+    async with served(app) as host:
+        monkeypatch.setenv("IDENTITY_ENDPOINT", f"http://{host}/token")
+        yield tokens
 
 
 async def test_the_token_is_kept_and_fetched_again_before_it_expires(endpoint: TokenEndpoint) -> None:

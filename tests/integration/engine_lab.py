@@ -22,6 +22,7 @@ from batch_llm import wiring
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.simulator import Simulator
 from tests.integration.lab import FAST, Lab
+from tests.local_server import served
 
 __all__ = [
     "answered_body",
@@ -137,15 +138,9 @@ async def compatible_server(
 
     app = web.Application()
     app.router.add_post("/v1/chat/completions", handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        port = runner.addresses[0][1]
+    async with served(app) as host:
         pool = {"name": "m", "models": ["x"], "limits": FAST, "prices": {"input": "1", "output": "2"}, **pool_keys}
-        spec = {"kind": "openai_compatible", "base_url": f"http://127.0.0.1:{port}/v1", "api_key": "${env:LOCAL_KEY}"}
+        spec = {"kind": "openai_compatible", "base_url": f"http://{host}/v1", "api_key": "${env:LOCAL_KEY}"}
         providers = {"providers": {"local": {**spec, "pools": [pool]}}}
         (lab.folder / "providers.yaml").write_text(yaml.safe_dump(providers))
         yield "local/x"
-    finally:
-        await runner.cleanup()

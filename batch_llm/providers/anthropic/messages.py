@@ -20,7 +20,7 @@ from batch_llm.providers.anthropic.schema import wire_schema
 from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
 from batch_llm.providers.images import Image
 from batch_llm.providers.structured_output import StructureMode, instructed
-from batch_llm.providers.transport import Connection
+from batch_llm.providers.transport import Connected, Connection
 
 __all__ = ["AnthropicProvider"]
 
@@ -36,7 +36,7 @@ FINISHES = {
 }
 
 
-class AnthropicProvider:
+class AnthropicProvider(Connected):
     """One account, many concurrent calls over kept connections. Open it with ``async with``."""
 
     def __init__(self, account: Account) -> None:
@@ -48,17 +48,8 @@ class AnthropicProvider:
         headers = {"anthropic-version": VERSION}
         if account.api_key is not None:
             headers["x-api-key"] = account.api_key.get_secret_value()
-        self._connection = Connection(headers, refusal)
+        super().__init__(Connection(headers, refusal))
         self._last: tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, Any]] = ({}, None, {})
-
-    async def __aenter__(self) -> AnthropicProvider:
-        """Open the connections."""
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Close all connections."""
-        await self._connection.__aexit__(*exc)
 
     async def send(
         self, request: Request, *, total_s: float | None = None, sending: Sending | None = None

@@ -18,6 +18,7 @@ from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Se
 from batch_llm.providers.google.endpoint import ABSURD_TOKENS, GoogleEndpoint
 from batch_llm.providers.google.thinking import thinking_config
 from batch_llm.providers.structured_output import StructureMode, instructed
+from batch_llm.providers.transport import Connected
 
 __all__ = ["GoogleChatProvider"]
 
@@ -43,24 +44,15 @@ FINISH_REASONS = {
 }
 
 
-class GoogleChatProvider:
+class GoogleChatProvider(Connected):
     """One endpoint, many concurrent calls over kept connections. Open it with ``async with``."""
 
     def __init__(self, name: str, endpoint: GoogleEndpoint) -> None:
         """``name``: as in the providers file."""
         self.name = name
         self._endpoint = endpoint
-        self._connection = endpoint.connection()
+        super().__init__(endpoint.connection())
         self._last: tuple[tuple[Any, Any, str], dict[str, Any]] = (({}, None, ""), {})
-
-    async def __aenter__(self) -> GoogleChatProvider:
-        """Open the connections."""
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Close all connections."""
-        await self._connection.__aexit__(*exc)
 
     async def send(
         self, request: Request, *, total_s: float | None = None, sending: Sending | None = None

@@ -15,6 +15,7 @@ import orjson
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
 from batch_llm.providers.google.endpoint import ABSURD_TOKENS, GoogleEndpoint
+from batch_llm.providers.transport import Connected
 
 __all__ = ["CALL_TEXTS", "GoogleEmbeddingProvider"]
 
@@ -23,23 +24,14 @@ METHOD = "batchEmbedContents"
 CALL_TEXTS = 100
 
 
-class GoogleEmbeddingProvider:
+class GoogleEmbeddingProvider(Connected):
     """One endpoint, many concurrent calls over kept connections. Open it with ``async with``."""
 
     def __init__(self, name: str, endpoint: GoogleEndpoint) -> None:
         """``name``: as in the providers file."""
         self.name = name
         self._endpoint = endpoint
-        self._connection = endpoint.connection()
-
-    async def __aenter__(self) -> GoogleEmbeddingProvider:
-        """Open the connections."""
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Close all connections."""
-        await self._connection.__aexit__(*exc)
+        super().__init__(endpoint.connection())
 
     async def send(
         self, request: EmbeddingRequest, *, total_s: float | None = None, sending: Sending | None = None

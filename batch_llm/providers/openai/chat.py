@@ -17,13 +17,14 @@ from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Se
 from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
 from batch_llm.providers.openai.images import DETAIL
 from batch_llm.providers.structured_output import instructed, response_format
+from batch_llm.providers.transport import Connected
 
 __all__ = ["OpenAIChatProvider", "OpenAIEndpoint"]
 
 FINISH_REASONS = {"stop", "length", "content_filter"}
 
 
-class OpenAIChatProvider:
+class OpenAIChatProvider(Connected):
     """One endpoint, many concurrent calls over kept connections. Open it with ``async with``."""
 
     def __init__(self, name: str, endpoint: OpenAIEndpoint) -> None:
@@ -31,22 +32,13 @@ class OpenAIChatProvider:
         self.name = name
         self._endpoint = endpoint
         self._url = endpoint.url("/chat/completions")
-        self._connection = endpoint.connection()
+        super().__init__(endpoint.connection())
         self._last: tuple[Mapping[str, Any], Mapping[str, Any] | None, dict[str, Any]] = ({}, None, {})
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
         """Where this provider sends."""
         return self._endpoint
-
-    async def __aenter__(self) -> OpenAIChatProvider:
-        """Open the connections."""
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Close all connections."""
-        await self._connection.__aexit__(*exc)
 
     async def send(
         self, request: Request, *, total_s: float | None = None, sending: Sending | None = None

@@ -17,13 +17,14 @@ import orjson
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
 from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.transport import Connected
 
 __all__ = ["OpenAIEmbeddingProvider"]
 
 FLOAT_BYTES = 4
 
 
-class OpenAIEmbeddingProvider:
+class OpenAIEmbeddingProvider(Connected):
     """One endpoint, many concurrent calls over kept connections. Open it with ``async with``."""
 
     def __init__(self, name: str, endpoint: OpenAIEndpoint) -> None:
@@ -31,21 +32,12 @@ class OpenAIEmbeddingProvider:
         self.name = name
         self._endpoint = endpoint
         self._url = endpoint.url("/embeddings")
-        self._connection = endpoint.connection()
+        super().__init__(endpoint.connection())
 
     @property
     def endpoint(self) -> OpenAIEndpoint:
         """Where this provider sends."""
         return self._endpoint
-
-    async def __aenter__(self) -> OpenAIEmbeddingProvider:
-        """Open the connections."""
-        await self._connection.__aenter__()
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        """Close all connections."""
-        await self._connection.__aexit__(*exc)
 
     async def send(
         self, request: EmbeddingRequest, *, total_s: float | None = None, sending: Sending | None = None

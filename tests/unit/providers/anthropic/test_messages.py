@@ -16,6 +16,7 @@ from batch_llm.providers.account import Account
 from batch_llm.providers.anthropic.messages import AnthropicProvider
 from batch_llm.providers.base import Message, Request, Usage
 from batch_llm.providers.structured_output import StructureMode
+from tests.local_server import served
 
 MESSAGES = (Message("system", "be brief"), Message("user", "hello"))
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}, "required": ["n"]}
@@ -44,13 +45,11 @@ async def answering(seen: list[Any], **account: Any) -> AsyncIterator[AnthropicP
 
     app = web.Application()
     app.router.add_post("/{path:.*}", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    where = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    async with AnthropicProvider(Account("p", where, SecretStr("the-key"), **account)) as provider:
+    async with (
+        served(app) as host,
+        AnthropicProvider(Account("p", f"http://{host}", SecretStr("the-key"), **account)) as provider,
+    ):
         yield provider
-    await runner.cleanup()
 
 
 def asked(schema: Any = None, **params: Any) -> Request:

@@ -17,6 +17,7 @@ from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, Qu
 from batch_llm.providers.base import Message, Request, Usage
 from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode, instructions
+from tests.local_server import served
 
 KEY = "planted-key-0123456789"
 REQUEST = Request("r-0-1", "small", (Message("user", "hi"),), {"temperature": 0, "max_output_tokens": 9}, None)
@@ -33,17 +34,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def answering(handler: Handler, **endpoint: Any) -> AsyncIterator[OpenAIChatProvider]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    try:
-        where = OpenAIEndpoint(f"http://127.0.0.1:{port}/v1", SecretStr(KEY), **endpoint)
+    async with served(app, shutdown_s=0.1) as host:
+        where = OpenAIEndpoint(f"http://{host}/v1", SecretStr(KEY), **endpoint)
         async with OpenAIChatProvider("simulator", where) as provider:
             yield provider
-    finally:
-        await runner.cleanup()
 
 
 def error(
