@@ -237,6 +237,7 @@ class Caller:
         now_s = pool.clock.monotonic()
         items = []
         for line in pool.lines.values():
+            line.more_until_s = -math.inf  # nobody comes back for more: a line that says so keeps its permits
             hand_back(line, now_s, begun=True)
             items.append(item_of(line, now_s, None))
         if pool.pace.epoch and items:

@@ -259,3 +259,26 @@ def test_never_more_in_flight_than_allowed_however_long_a_call_takes(limits: Lim
         return lab
 
     assert _run(main()).use(5, 60) > 0.15
+
+
+async def test_who_closes_right_after_its_last_answer_gives_back_its_permits() -> None:
+    """Also when it had said that more rows follow: the next command must not wait for a heartbeat that never comes."""
+    clock = ManualClock()
+    schedule = InProcessSchedule(clock)
+
+    async def reserved(limiter: LeasingRateLimiter, job: str) -> tuple[list[Any], float]:
+        began_s = clock.monotonic()
+        rows = asyncio.create_task(limiter.reserve_next(Tenant("u", job), [ONE] * 8, more=True))
+        while not rows.done():
+            await clock.advance(0.005)
+        return rows.result(), clock.monotonic() - began_s
+
+    async with LeasingRateLimiter(Limits(pool="p", max_concurrency=8), schedule, clock) as first:
+        for _ in range(10):
+            rows, _ = await reserved(first, "one")
+            for row in rows:
+                first.settle(row, ONE)
+    async with LeasingRateLimiter(Limits(pool="p", max_concurrency=8), schedule, clock) as second:
+        rows, waited_s = await reserved(second, "two")
+        assert len(rows) == 8
+        assert waited_s < 0.1
