@@ -55,13 +55,14 @@ def loads(bigquery: BigQueryServer) -> list[str]:
 
 OPERATIONS = (
     "tables.get", "tables.insert", "tables.patch", "tables.delete", "tables.list", "tabledata.list",
-    "jobs.insert:load", "jobs.insert:query", "jobs.get", "jobs.getQueryResults", "jobs.query", "datasets.get",
+    "jobs.insert:load", "jobs.insert:query", "jobs.get", "jobs.getQueryResults", "jobs.insert:copy", "datasets.get",
 )  # fmt: skip
 
 
 def whole_way(lab: BigQueryLab) -> None:
     """Every call of the warehouse once or more, each with its right result."""
     warehouse = lab.warehouse
+    assert warehouse.freeze_for_plan(spec("plan-1", "raw.texts")).rows == 10
     frozen = warehouse.freeze(spec("r2", "raw.texts"))
     assert sorted(row["id"] for row in read_all(warehouse, frozen)) == [f"k{number:05}" for number in range(10)]
     publish(warehouse, "r1", 0, {"k00000": "ok", "k00001": "failed"}, answer="1")
@@ -82,8 +83,9 @@ def whole_way(lab: BigQueryLab) -> None:
     expected = {"k00000": ("ok", "2"), "k00001": ("failed", None), "k00002": ("ok", "2")}
     assert stored(warehouse, "tone") == expected
     assert warehouse.count("raw.texts", "year >= 2005") == 5
-    for run_id in ("r1", "r2"):
+    for run_id in ("plan-1", "r1", "r2"):
         warehouse.forget(run_id)
+    warehouse.forget_drafts("raw.texts")
     assert stored(warehouse, "tone") == expected
     with open_client(lab.project) as client:
         assert [table.table_id for table in client.list_tables(f"{lab.project}.tables")] == ["tone"]
@@ -101,6 +103,7 @@ def test_any_call_may_fail_in_passing(bigquery: BigQueryServer, lab: BigQueryLab
     ]
     bigquery.faults(*faults)  # type: ignore[arg-type]  # `when` is one of the two
     whole_way(lab)
+    assert any(call["faults"] for call in bigquery.log()), "this operation is on no way"
 
 
 @pytest.mark.parametrize("seed", range(2))
