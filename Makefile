@@ -32,10 +32,11 @@ search: setup  ## let the property tests look for counterexamples, twenty times 
 dev: setup  ## start everything on this machine and print the address of the Dagster UI
 	@$(HERE) exec .venv/bin/batch-llm dev
 
-lint: setup  ## check style, format and the import contract
+lint: setup  ## check style, format, the import contract and the rules of the house
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/lint-imports --no-cache
+	@$(KEYLESS) .venv/bin/python -m pytest -q tests/test_architecture.py
 
 types: setup  ## check the types of the library, strictly
 	@.venv/bin/mypy
