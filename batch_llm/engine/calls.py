@@ -284,7 +284,8 @@ class Calls:
 
     def _learn_prompt(self, work: Work, usage: Usage) -> None:
         """Of its text: an image's tokens follow from its size; how many one has that is somewhere else is unknown."""
-        if isinstance(work.request, Request) and any(image.url for image in work.request.images):
+        sent = work.request
+        if work.image_tokens and isinstance(sent, Request) and any(image.url for image in sent.images):
             return
         tokens, billed, images = self._parts.tokens, usage.input_tokens, work.image_tokens
         cached = min(usage.cached_input_tokens, billed - images) if images else usage.cached_input_tokens
