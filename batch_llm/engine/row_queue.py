@@ -132,7 +132,7 @@ class RowQueue:
             return False
         rows, at, is_fresh = place
         del rows[at]
-        self._fresh_bytes -= work.input_bytes if is_fresh else 0
+        self._fresh_bytes -= work.held_bytes if is_fresh else 0
         self._room.set()
         return True
 

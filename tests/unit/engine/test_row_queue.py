@@ -129,18 +129,19 @@ async def test_waiting_ends_when_a_row_is_due(delay_s: float) -> None:
     assert numbers(queue.listed(1)) == [1]
 
 
+async def large_rows(of: str) -> AsyncIterator[Work]:
+    """Nine rows of eight megabytes each."""
+    for number in range(9):
+        work = row(number)
+        setattr(work, of, AHEAD_BYTES // 4)
+        yield work
+
+
 @pytest.mark.parametrize("of", ["input_bytes", "image_bytes"])
 async def test_it_reads_no_further_ahead_than_memory_allows(of: str) -> None:
-    """Rows of eight megabytes each, of text or images: four are read, and one more for each that is sent."""
+    """Four of such rows, of text or images, are read, and one more for each that is sent."""
     queue = RowQueue(ManualClock())
-
-    async def large() -> AsyncIterator[Work]:
-        for number in range(9):
-            work = row(number)
-            setattr(work, of, AHEAD_BYTES // 4)
-            yield work
-
-    reading = asyncio.create_task(queue.read(large(), lambda: True, lambda: 1_000))
+    reading = asyncio.create_task(queue.read(large_rows(of), lambda: True, lambda: 1_000))
     await asyncio.sleep(0)
     assert numbers(queue.listed(20)) == [0, 1, 2, 3]
     queue.sent(queue.listed(20)[0])
@@ -161,6 +162,20 @@ async def test_several_pools_list_different_rows() -> None:
     assert numbers(queue.claimed(2, b)) == [2, 3]
     assert numbers(queue.claimed(3, a)) == [0, 1, 4]
     assert numbers(queue.claimed(0, b)) == [] and numbers(queue.claimed(9, a)) == [0, 1, 4, 2, 3, 5]
+
+
+@pytest.mark.parametrize("of", ["input_bytes", "image_bytes"])
+async def test_a_row_that_one_of_several_pools_took_makes_room_for_another(of: str) -> None:
+    queue = RowQueue(ManualClock())
+    claim = queue.claim("a")
+    reading = asyncio.create_task(queue.read(large_rows(of), lambda: True, lambda: 1_000))
+    await asyncio.sleep(0)
+    for number in range(9):
+        first = queue.claimed(1, claim)[0]
+        assert first.row == number
+        assert queue.take(first, claim)
+        await asyncio.sleep(0)
+    await reading
 
 
 async def test_a_pool_without_rows_lists_those_of_the_others_from_their_end() -> None:
