@@ -45,6 +45,7 @@ from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
+from batch_llm.providers.call_size import CallSize
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
@@ -229,7 +230,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
-        pools=tuple(Pool(each.pool.name, each.limits, price_of(each)) for each in targets),
+        pools=tuple(Pool(each.pool.name, each.limits, price_of(each), _call_size(each)) for each in targets),
         tokens=tokens,
         output_length=output_length,
         learning=learning,
@@ -240,7 +241,6 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         structure=target.structure,
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
-        call_texts=target.kind.call_texts,
         image_rules=target.kind.images,
     )
 
@@ -293,6 +293,10 @@ def _price(target: Target) -> Price | None:
 
 def _embedding_price(target: Target) -> Price | None:
     return PriceList().for_embeddings(target.price_list, target.model_name, target.pool.prices)
+
+
+def _call_size(target: Target) -> CallSize:
+    return target.kind.call_size(target.account(), target.model_name)
 
 
 def _context_tokens(target: Target) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import orjson
 from aiohttp import web
@@ -33,6 +34,7 @@ from batch_llm.simulator.google_refusals import (
 )
 from batch_llm.simulator.google_request import PREFIX, as_openai, read_json, read_object, texts_of
 from batch_llm.simulator.refusals import Refused
+from batch_llm.simulator.vertex_embeddings import EMBED_CONTENT, PREDICT, read_content, read_instances
 
 __all__ = ["GoogleEndpoints", "is_googles"]
 
@@ -72,6 +74,9 @@ class _Called:
         )
 
 
+_Answering = Callable[[web.BaseRequest, _Called, str], Awaitable[web.StreamResponse]]
+
+
 class GoogleEndpoints:
     """Both doors to one account: `/v1beta/models/<model>:generateContent` (or v1), and the same below a project."""
 
@@ -80,15 +85,18 @@ class GoogleEndpoints:
         self._account = account
         self._chat = ChatEndpoint(account, GOOGLE)
         self._embeddings = EmbeddingsEndpoint(account, GOOGLE)
+        self._methods: dict[bool, dict[str, _Answering]] = {  # by whether a project is asked
+            False: {GENERATE: self._generate, EMBED: self._embed},
+            True: {GENERATE: self._generate, PREDICT: self._predict, EMBED_CONTENT: self._predict},
+        }
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""
         called = _called(request)
         self._check_key(request, called)
-        methods = (GENERATE, EMBED) if called.place is None else (GENERATE,)
-        if called.method not in methods or not called.model.startswith(PREFIX) or called.model == PREFIX:
+        answering = self._methods[called.place is not None].get(called.method)
+        if answering is None or not called.model.startswith(PREFIX) or called.model == PREFIX:
             raise called.not_found()
-        answering = self._generate if called.method == GENERATE else self._embed
         return await answering(request, called, request_id)
 
     async def _embed(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
@@ -97,6 +105,18 @@ class GoogleEndpoints:
             return await self._embeddings.answer_body(request, orjson.dumps(asked), request_id)
         except Refused as refused:
             raise as_google(refused, 0, self._account.config) from None
+
+    async def _predict(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
+        """Vectors of a project, by either method."""
+        config, body = self._account.config, read_json(await request.read())
+        alone = called.method == EMBED_CONTENT
+        texts = read_content(body, str(called.place), config) if alone else read_instances(body, called.model, config)
+        dialect = replace(GOOGLE, vectors=texts.embedded if alone else texts.predicted)
+        try:
+            answering = EmbeddingsEndpoint(self._account, dialect)
+            return await answering.answer_body(request, orjson.dumps(texts.as_openai(called.model)), request_id)
+        except Refused as refused:
+            raise as_google(refused, 0, config) from None
 
     async def _generate(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
         config = self._account.config
