@@ -139,7 +139,7 @@ def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     who = f"provider {job.provider_name!r} (kind {kind.name})"
     if job.is_embedding and kind.embeddings is None:
         yield Problem(("model",), f"{who} has no embeddings")
-    if job.images and kind.images is None:
+    if job.images and kind.image_rules(target.account(), target.model_name) is None:
         yield Problem(("images",), f"{who} takes no images; remove the key, or take another model")
     cannot = {**kind.cannot, **kind.cannot_for(target.model_name, job.params.model_dump(exclude_none=True))}
     for refused, why in cannot.items():

@@ -46,6 +46,7 @@ from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
 from batch_llm.providers.call_size import CallSize
+from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
@@ -241,7 +242,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         structure=target.structure,
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
-        image_rules=target.kind.images,
+        image_rules=_image_rules(targets),
     )
 
 
@@ -297,6 +298,14 @@ def _embedding_price(target: Target) -> Price | None:
 
 def _call_size(target: Target) -> CallSize:
     return target.kind.call_size(target.account(), target.model_name)
+
+
+def _image_rules(targets: Sequence[Target]) -> ImageRules | None:
+    """What holds whichever pool a row goes to."""
+    rules, *others = (target.kind.image_rules(target.account(), target.model_name) for target in targets)
+    for other in others:
+        rules = None if rules is None or other is None else rules.and_at(other)
+    return rules
 
 
 def _context_tokens(target: Target) -> int | None:

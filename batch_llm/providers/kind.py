@@ -35,7 +35,13 @@ class ProviderKind(KindRules):
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
     images: ImageRules | None = None  # what it takes of them; None: none are sent there
+    # of a pool and a model, where not all take the same: in the place of `images`
+    images_at: Callable[[Account, str], ImageRules] | None = None
     call_size: Callable[[Account, str], CallSize] = _as_openai  # of one call for a model's vectors
     # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
     cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
     openai_endpoint: Callable[[Account], OpenAIEndpoint] | None = None  # for the openai SDK; None: it cannot send there
+
+    def image_rules(self, account: Account, model: str) -> ImageRules | None:
+        """What this model takes of images there; None: none are sent."""
+        return self.images if self.images_at is None else self.images_at(account, model)

@@ -22,7 +22,7 @@ from batch_llm.simulator.dialect import Dialect
 from batch_llm.simulator.embeddings import EmbeddingsEndpoint
 from batch_llm.simulator.google_bodies import blocked, embedded, generated
 from batch_llm.simulator.google_embedding_request import as_openai_embeddings
-from batch_llm.simulator.google_images import count_image
+from batch_llm.simulator.google_images import check_addresses, count_image
 from batch_llm.simulator.google_refusals import (
     as_google,
     keyless_project,
@@ -32,7 +32,7 @@ from batch_llm.simulator.google_refusals import (
     wrong_key,
     wrong_token,
 )
-from batch_llm.simulator.google_request import PREFIX, as_openai, read_json, read_object, texts_of
+from batch_llm.simulator.google_request import PREFIX, as_openai, file_parts, read_json, read_object, texts_of
 from batch_llm.simulator.refusals import Refused
 from batch_llm.simulator.vertex_embeddings import EMBED_CONTENT, PREDICT, read_content, read_instances
 
@@ -120,13 +120,15 @@ class GoogleEndpoints:
 
     async def _generate(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
         config = self._account.config
-        asked = as_openai(read_object(await request.read()), called.model)
+        body = read_object(await request.read())
+        asked = as_openai(body, called.model)
+        check_addresses(file_parts(body), called.model, is_project=called.place is not None)
         texts = texts_of(asked)
         prompt_tokens = token_count(sum(len(text.encode()) for text in texts), config)
         if any(word in text for word in config.filtered_words for text in texts):
             self._account.stats.rejected["content_filter"] += 1
-            body = blocked(asked["model"], request_id, prompt_tokens)
-            return web.Response(body=body, content_type="application/json")
+            blocked_body = blocked(asked["model"], request_id, prompt_tokens)
+            return web.Response(body=blocked_body, content_type="application/json")
         try:
             return await self._chat.answer_body(request, orjson.dumps(asked), request_id)
         except Refused as refused:

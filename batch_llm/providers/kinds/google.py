@@ -20,7 +20,7 @@ from batch_llm.providers.google import vertex_embeddings
 from batch_llm.providers.google.chat import GoogleChatProvider
 from batch_llm.providers.google.embeddings import CALL_SIZE, GoogleEmbeddingProvider
 from batch_llm.providers.google.endpoint import GoogleEndpoint
-from batch_llm.providers.google.images import GOOGLE_IMAGES
+from batch_llm.providers.google.images import image_rules
 from batch_llm.providers.google.thinking import why_not
 from batch_llm.providers.google.token import GoogleToken
 from batch_llm.providers.kind import ProviderKind
@@ -97,5 +97,5 @@ KIND = ProviderKind(
     most={"seed": SEED_MOST},
     call_size=_call_size,
     cannot_for=_cannot_for,
-    images=GOOGLE_IMAGES,
+    images_at=lambda account, model: image_rules(model, is_vertex=account.project is not None),
 )
