@@ -185,11 +185,13 @@ class Calls:
     def _hear(self, call: Call, error: ProviderError) -> None:
         """What a failure says of the provider."""
         error_class, window = error.error_class, call.route.window
-        call.work.timeouts += error_class is ErrorClass.TIMEOUT
+        call.work.timeouts += error_class is ErrorClass.TIMEOUT and not call.hurried
         rule = RULES[error_class]
         if rule.eases is Eases.CONCURRENCY:
             window.overloaded()
         if rule.may_be_outage:
+            if window.outage is not None and call.sent_at_s < window.outage.opened_at_s:
+                return  # no probe: it says nothing that is not known
             unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
             window.failed(str(error), unreachable=unreachable)
         else:
