@@ -169,8 +169,12 @@ class CallPools:
     def _served(self, pool: OpenCallPool, task: asyncio.Task[None]) -> None:
         del self._servers[pool]
         pool.claim = []
-        if task.cancelled() or task.exception() is None:
+        defect = None if task.cancelled() else task.exception()
+        if defect is None:
             self._serve_all()
+            return
+        for waiting in list(self._waiting):  # nobody would let them go
+            self._fail(waiting, defect)
 
     async def _serve(self, pool: OpenCallPool) -> None:
         """Let calls go to one pool while any wait."""
@@ -249,7 +253,7 @@ class CallPools:
                 why = [each.closed for each in self._pools if each.closed is not None and not each.is_open]
                 self._fail(waiting, why[-1] if why else next(iter(waiting.fits_not.values())))
 
-    def _fail(self, waiting: _Waiting, error: BatchLLMError) -> None:
+    def _fail(self, waiting: _Waiting, error: BaseException) -> None:
         if waiting in self._waiting:
             self._waiting.remove(waiting)
             waiting.granted.set_exception(error)

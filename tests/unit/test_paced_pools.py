@@ -138,6 +138,12 @@ async def test_a_limiter_that_cannot_be_asked_is_told_to_the_caller() -> None:
     assert all(isinstance(error, LimiterError) for error in ended)
 
 
+async def test_a_defect_is_told_to_those_who_wait_and_leaves_none_waiting() -> None:
+    bench = Bench()
+    bench.gates["a"].error = bench.gates["b"].error = ValueError("a defect")
+    assert [type(error) for error in await bench.calls(3)] == [ValueError] * 3
+
+
 async def test_a_refused_key_and_an_unreached_pool_hand_the_call_over() -> None:
     bench = Bench()
     pool, reservation = await _let_go(bench)

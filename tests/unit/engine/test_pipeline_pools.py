@@ -187,6 +187,17 @@ async def test_rows_that_a_silent_pool_holds_at_the_end_are_asked_elsewhere() ->
     assert bench.clock.monotonic() - start_s < 30
 
 
+async def test_a_pool_that_never_answered_is_judged_by_what_the_others_take() -> None:
+    bench = TwoPools(300)
+    start_s = bench.clock.monotonic()
+    hung = bench.providers["a"] = Hung(bench.clock, start_s, float("inf"))
+    asked = asyncio.create_task(bench._ask(None))
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert bench.answered() == list(range(300))
+    assert max(hung.given_up_s) <= 8 and bench.clock.monotonic() - start_s < 45
+
+
 async def test_only_when_all_are_away_for_long_the_run_stops() -> None:
     bench = TwoPools(4)
     bench.providers = {name: Dead(bench.clock) for name in "ab"}
