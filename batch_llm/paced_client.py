@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
-from batch_llm.limiter.base import Budget, Cost, Hold, Reservation, Tenant, Throttle
+from batch_llm.limiter.base import Budget, Cost, Hold, RateLimiter, Reservation, Tenant, Throttle
+from batch_llm.paced_pools import CallPools, OpenCallPool
 from batch_llm.providers.base import Completion, Message, Request, Usage
 from batch_llm.providers.structured_output import billed_text
 from batch_llm.wiring import PacedProvider
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
-__all__ = ["Opening", "PacedCall", "PacedCalls"]
+__all__ = ["Opening", "PacedCall", "PacedCalls", "is_rate"]
 
 RATE_LIMITED_ATTEMPTS = 5  # a 429 despite pacing is waited out, but not for ever
 CALL_S = 600.0  # the longest call
@@ -41,6 +42,7 @@ class Opening:
     """What is open while calls are under way."""
 
     paced: PacedProvider
+    pools: CallPools
     budget: Budget
     stack: AsyncExitStack  # closed when the last call has ended
     http: httpx2.AsyncClient | None = None  # the openai SDK's connections, when it is used
@@ -50,45 +52,64 @@ class Opening:
 class PacedCall:
     """One request that may be sent now. End it with exactly one of `answered`, `refused`, `throttled`."""
 
-    paced: PacedProvider
-    budget: Budget
+    opening: Opening
+    pool: OpenCallPool
     reservation: Reservation
     hold: Hold
     input_bytes: int
+    sent_at_s: float
 
     def answered(self, usage: Usage | None, headers: Mapping[str, str]) -> None:
         """The provider answered; without a usage the whole hold counts as spent."""
-        cost, cost_usd = self.reservation.cost, None
+        cost, cost_usd, paced = self.reservation.cost, None, self.opening.paced
         if usage is not None:
             cost = Cost(usage.input_tokens, usage.output_tokens, cost.max_output_tokens)
-            self.paced.tokens.learn(self.input_bytes, usage.input_tokens)
-            self.paced.output_length.learn(usage.output_tokens)
+            paced.tokens.learn(self.input_bytes, usage.input_tokens)
+            paced.output_length.learn(usage.output_tokens)
             cost_usd = self._cost_usd(usage)
-        self.paced.limiter.settle(self.reservation, cost)
-        self.paced.limiter.observe(headers)
-        self.budget.settle(self.hold, cost_usd)
+        self._limiter.settle(self.reservation, cost)
+        self._limiter.observe(headers)
+        self.opening.budget.settle(self.hold, cost_usd)
+        self.pool.meter.answered(paced.clock.monotonic() - self.sent_at_s)
+        self.pool.window.answered()
+        self.opening.pools.ended(self.pool)
 
-    def refused(self, *, maybe_paid: bool) -> None:
+    def refused(self, failure: BaseException, *, maybe_paid: bool) -> None:
         """The provider gave no answer; the limits count it all the same."""
-        self.paced.limiter.settle(self.reservation, self.reservation.cost if maybe_paid else Cost(0, 0))
+        self._limiter.settle(self.reservation, self.reservation.cost if maybe_paid else Cost(0, 0))
         if maybe_paid:
-            self.budget.settle(self.hold, None)
+            self.opening.budget.settle(self.hold, None)
         else:
-            self.budget.release(self.hold)
+            self.opening.budget.release(self.hold)
+        self.pool.failed(failure)
+        self.opening.pools.ended(self.pool)
 
     def throttled(self, retry_after_s: float | None, scope: str | None) -> None:
-        """The provider said 429: everybody pauses."""
-        self.paced.limiter.throttled(self.reservation, Throttle(retry_after_s, scope))
-        self.budget.release(self.hold)
+        """The provider said 429: everybody pauses at this pool."""
+        self._limiter.throttled(self.reservation, Throttle(retry_after_s, scope))
+        self.opening.budget.release(self.hold)
+        self.opening.pools.ended(self.pool)
+
+    def can_go_elsewhere(self, failure: Exception) -> bool:
+        """See `CallPools.can_go_elsewhere`."""
+        return self.opening.pools.can_go_elsewhere(self.pool, failure)
+
+    @property
+    def _limiter(self) -> RateLimiter:
+        return self.pool.pool.limiter
 
     def _cost_usd(self, usage: Usage) -> Decimal:
-        if self.paced.price is None:
+        price = self.pool.pool.price
+        if price is None:
             return Decimal(0)  # without a price there is no cap: `PacedCalls` refuses one
-        return self.paced.price.cost(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+        return price.cost(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
 
 
 class PacedCalls:
-    """Completions of one model, for one user. Any number of calls at once, from one event loop at a time."""
+    """Completions of one model, for one user. Any number of calls at once, from one event loop at a time.
+
+    Of several pools, each call goes to the one whose limit lets it go first (paced_pools.py).
+    """
 
     def __init__(self, opener: Opener, tenant: Tenant) -> None:
         """``opener`` opens the provider behind its limiter (`wiring.paced_provider`); nothing is opened yet."""
@@ -118,6 +139,8 @@ class PacedCalls:
     ) -> Completion:
         """Ask once and return the answer; waits for the limit, and for it again after a 429.
 
+        What a pool cannot do that is closed or away by that, is asked at another one.
+
         ``params`` as in a job file (temperature, max_output_tokens, ..). A failure is the caller's to judge: raises
         `ProviderError`, `BudgetExhausted`, `NeverFits` and kin. A completion whose finish is not ``stop`` is returned.
         """
@@ -127,13 +150,16 @@ class PacedCalls:
             told = billed_text(json_schema, paced.structure)
             text = "".join([*(message.content for message in messages), told])
             request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
+            not_to: OpenCallPool | None = None
             for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-                call = await self.begin(opening, text, params.get("max_output_tokens"))
+                call = await self.begin(opening, text, params.get("max_output_tokens"), not_to)
                 try:
-                    return await self._send(paced, request, call)
-                except ProviderError as error:
-                    if error.error_class is not ErrorClass.RATE_LIMITED or attempt == RATE_LIMITED_ATTEMPTS:
+                    return await self._send(request, call)
+                except (ProviderError, StopRun) as error:
+                    again = is_rate(error) or call.can_go_elsewhere(error)
+                    if not again or attempt == RATE_LIMITED_ATTEMPTS:
                         raise
+                    not_to = call.pool
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
@@ -180,10 +206,17 @@ class PacedCalls:
             budget_of = paced.budget_of(self._name, self._tenant.user, self._spent_usd)
             budget = await stack.enter_async_context(budget_of)
             budget.begin(0, self._spent_usd)
-            return Opening(paced, budget, stack.pop_all())
+            pools = CallPools(paced.pools, self._tenant, paced.clock)
+            stack.push_async_callback(pools.aclose)
+            return Opening(paced, pools, budget, stack.pop_all())
 
-    async def begin(self, opening: Opening, text: str, max_output_tokens: int | None) -> PacedCall:
-        """Set the money aside, then wait for the limit. Raises `BudgetExhausted`, `NeverFits`, `ConfigurationError`."""
+    async def begin(
+        self, opening: Opening, text: str, max_output_tokens: int | None, not_to: OpenCallPool | None = None
+    ) -> PacedCall:
+        """Set the money aside, then wait for the limit; ``not_to``: see `CallPools.reserve`.
+
+        Raises `BudgetExhausted`, `NeverFits`, `ConfigurationError`.
+        """
         paced, budget = opening.paced, opening.budget
         if budget.cap_usd is not None and paced.price is None:
             raise ConfigurationError(f"the price of {paced.model_name} is unknown, so a budget cannot be kept")
@@ -197,31 +230,37 @@ class PacedCalls:
             dearest = paced.price.cost(input_tokens, cap or UNKNOWN_OUTPUT_CAP, 0)
         hold = await budget.hold(dearest)
         try:
-            reservation = await paced.limiter.reserve(self._tenant, cost)
+            pool, reservation = await opening.pools.reserve(cost, not_to)
         except (asyncio.CancelledError, BatchLLMError):
             budget.release(hold)
             raise
-        return PacedCall(paced, budget, reservation, hold, input_bytes)
+        return PacedCall(opening, pool, reservation, hold, input_bytes, paced.clock.monotonic())
 
-    async def _send(self, paced: PacedProvider, request: Request, call: PacedCall) -> Completion:
+    async def _send(self, request: Request, call: PacedCall) -> Completion:
+        provider = call.pool.pool.provider
         try:
-            raw = await paced.provider.send(request, total_s=CALL_S)
+            raw = await provider.send(request, total_s=CALL_S)
         except ProviderError as error:
             if error.error_class is ErrorClass.RATE_LIMITED:
                 call.throttled(error.retry_after_s, error.scope)
             else:
-                call.refused(maybe_paid=error.maybe_paid)
+                call.refused(error, maybe_paid=error.maybe_paid)
             raise
-        except StopRun:  # the key or the quota: refused before any work
-            call.refused(maybe_paid=False)
+        except StopRun as error:  # the key or the quota: refused before any work
+            call.refused(error, maybe_paid=False)
             raise
-        except asyncio.CancelledError:  # whether it is billed is not known
-            call.refused(maybe_paid=True)
+        except asyncio.CancelledError as error:  # whether it is billed is not known
+            call.refused(error, maybe_paid=True)
             raise
         try:
-            completion = paced.provider.read(raw.body)
+            completion = provider.read(raw.body)
         except ProviderError:
             call.answered(None, raw.headers)
             raise
         call.answered(completion.usage, raw.headers)
         return completion
+
+
+def is_rate(error: Exception) -> bool:
+    """A 429 about a rate or a day's limit."""
+    return isinstance(error, ProviderError) and error.error_class is ErrorClass.RATE_LIMITED

@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import orjson
 from openai import AsyncOpenAI
 
-from batch_llm.errors import ConfigurationError, ErrorClass, NotYetAvailable, ProviderError
+from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
+from batch_llm.paced_client import is_rate
+from batch_llm.paced_pools import OpenCallPool
 from batch_llm.providers.base import Usage
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.openai.refusals import refusal
-from batch_llm.wiring import PacedProvider
+from batch_llm.wiring import PacedPool, PacedProvider
 
 if TYPE_CHECKING:
-    from batch_llm.paced_client import Opening, PacedCalls
+    from batch_llm.paced_client import Opening, PacedCall, PacedCalls
 
 __all__ = ["PacedTransport", "openai_client"]
 
@@ -59,40 +62,76 @@ class PacedTransport(httpx2.AsyncBaseTransport):
         path = request.url.path.removeprefix("/v1")
         body = _body(await request.aread(), path)
         async with self._calls.opened() as opening:
-            paced = opening.paced
-            endpoint = _endpoint(paced)
-            wire = httpx2.Request(
-                request.method,
-                endpoint.url(path),
-                content=_for_endpoint(body, paced, endpoint),
-                headers={"content-type": "application/json", **await endpoint.auth_headers()},
-            )
+            _check(body, opening.paced)
             if opening.http is None:
                 opening.http = await opening.stack.enter_async_context(httpx2.AsyncClient(timeout=CALL_S))
-            answer = await self._send(opening, wire, body)
+            answer = await self._send(opening, _Asked(request.method, path, body))
         return _plain(answer, request)
 
-    async def _send(self, opening: Opening, wire: httpx2.Request, body: Mapping[str, Any]) -> httpx2.Response:
-        assert opening.http is not None  # noqa: S101  the caller opened it
+    async def _send(self, opening: Opening, asked: _Asked) -> httpx2.Response:
+        """Send until the answer is the caller's: not a 429, and of no pool that cannot go on while another can."""
+        not_to: OpenCallPool | None = None
         for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-            call = await self._calls.begin(opening, _text(body), _cap(body))
+            call = await self._calls.begin(opening, _text(asked.body), _cap(asked.body), not_to)
+            not_to = call.pool
             try:
-                answer = await opening.http.send(wire)
-            except (asyncio.CancelledError, httpx2.HTTPError):  # whether it is billed is not known
-                call.refused(maybe_paid=True)
-                raise
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            if answer.status_code < 300:
-                call.answered(_usage(answer.content), headers)
-                return answer
-            failure = refusal(answer.status_code, headers, answer.content)
-            if not isinstance(failure, ProviderError) or failure.error_class is not ErrorClass.RATE_LIMITED:
-                call.refused(maybe_paid=False)
-                return answer
-            call.throttled(failure.retry_after_s, failure.scope)
-            if attempt == RATE_LIMITED_ATTEMPTS:
+                answer, failure = await _attempt(opening, call, asked)
+            except (ProviderError, StopRun, httpx2.HTTPError) as error:
+                failure = _failure(error) if isinstance(error, httpx2.HTTPError) else error
+                if attempt == RATE_LIMITED_ATTEMPTS or not call.can_go_elsewhere(failure):
+                    raise
+                continue
+            again = failure is not None and (is_rate(failure) or call.can_go_elsewhere(failure))
+            if not again or attempt == RATE_LIMITED_ATTEMPTS:
                 return answer
         raise AssertionError("unreachable: the last attempt returns")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the SDK asks."""
+
+    method: str
+    path: str  # behind the address of the API
+    body: dict[str, Any]
+
+
+async def _attempt(opening: Opening, call: PacedCall, asked: _Asked) -> tuple[httpx2.Response, Exception | None]:
+    """Ask the call's pool once, and end the call: the answer, and what it means if it is not a good one."""
+    assert opening.http is not None  # noqa: S101  the caller opened it
+    try:
+        endpoint = _endpoint(call.pool.pool, opening.paced)
+        headers = {"content-type": "application/json", **await endpoint.auth_headers()}
+        content = orjson.dumps({**asked.body, "model": _wire_model(opening.paced, endpoint)}) if asked.body else b""
+    except BatchLLMError as error:  # nobody is signed in
+        call.refused(error, maybe_paid=False)
+        raise
+    wire = httpx2.Request(asked.method, endpoint.url(asked.path), content=content, headers=headers)
+    try:
+        answer = await opening.http.send(wire)
+    except asyncio.CancelledError as error:  # whether it is billed is not known
+        call.refused(error, maybe_paid=True)
+        raise
+    except httpx2.HTTPError as error:  # likewise, unless nobody was reached
+        lost = _failure(error)
+        call.refused(lost, maybe_paid=lost.maybe_paid)
+        raise
+    told = {name.lower(): value for name, value in answer.headers.items()}
+    if answer.status_code < 300:
+        call.answered(_usage(answer.content), told)
+        return answer, None
+    failure = refusal(answer.status_code, told, answer.content)
+    if isinstance(failure, ProviderError) and failure.error_class is ErrorClass.RATE_LIMITED:
+        call.throttled(failure.retry_after_s, failure.scope)
+    else:
+        call.refused(failure, maybe_paid=False)
+    return answer, failure
+
+
+def _failure(error: httpx2.HTTPError) -> ProviderError:
+    """What an exchange means that did not come to an answer."""
+    unreached = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+    return ProviderError(ErrorClass.CONNECTION, f"{type(error).__name__}: {error}", maybe_paid=not unreached)
 
 
 def _body(content: bytes, path: str) -> dict[str, Any]:
@@ -107,24 +146,26 @@ def _body(content: bytes, path: str) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def _endpoint(paced: PacedProvider) -> OpenAIEndpoint:
-    if paced.endpoint is None:
+def _endpoint(pool: PacedPool, paced: PacedProvider) -> OpenAIEndpoint:
+    if pool.endpoint is None:
         raise ConfigurationError(f"{paced.model_name} does not speak as OpenAI does: use `complete`, not its SDK")
-    return paced.endpoint
+    return pool.endpoint
 
 
-def _for_endpoint(body: Mapping[str, Any], paced: PacedProvider, endpoint: OpenAIEndpoint) -> bytes:
-    """The body with the model's name as the endpoint wants it."""
-    if not body:
-        return b""
+def _wire_model(paced: PacedProvider, endpoint: OpenAIEndpoint) -> str:
+    """The model's name as the endpoint wants it."""
+    return endpoint.wire_model(paced.model_name)
+
+
+def _check(body: Mapping[str, Any], paced: PacedProvider) -> None:
+    """Raise `ConfigurationError` for another model than the limiters', before anything is reserved."""
+    names = {paced.model_name, *(_wire_model(paced, _endpoint(pool, paced)) for pool in paced.pools)}
     model = body.get("model")
-    wire_name = endpoint.wire_model(paced.model_name)
-    if model not in (None, paced.model_name, wire_name):
+    if model is not None and model not in names:
         raise ConfigurationError(
             f"this client is paced for the model {paced.model_name!r}, not {model!r}: make an LLMResource of its own "
             "for that one"
         )
-    return orjson.dumps({**body, "model": wire_name})
 
 
 def _text(body: Mapping[str, Any]) -> str:

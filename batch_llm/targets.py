@@ -24,7 +24,7 @@ from batch_llm.config.providers_file import (
     api_version_of,
     base_url_of,
     deployment_of,
-    find_pool,
+    find_pools,
     idempotency_header_of,
     load_providers,
     location_of,
@@ -47,7 +47,7 @@ from batch_llm.providers.structured_output import StructureMode
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["Target", "job_targets", "simulated", "target_of"]
+__all__ = ["Target", "job_targets", "simulated", "targets_of"]
 
 SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 
@@ -112,11 +112,12 @@ class Target:
         )
 
 
-def target_of(settings: Settings, model: str) -> Target:
-    """Where ``model`` (provider name / model) is asked: its first pool. Raises `ConfigurationError`."""
+def targets_of(settings: Settings, model: str) -> tuple[Target, ...]:
+    """Where ``model`` (provider name / model) is asked: every pool that has it. Raises `ConfigurationError`."""
     provider_name, _, model_name = model.partition("/")
     file = load_providers(settings.providers_path)
-    return Target(provider_name, model_name, *find_pool(file, provider_name, model_name), file.source)
+    provider, pools = find_pools(file, provider_name, model_name)
+    return tuple(Target(provider_name, model_name, provider, pool, file.source) for pool in pools)
 
 
 def job_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]:
@@ -139,7 +140,7 @@ def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:
     who = f"provider {job.provider_name!r} (kind {kind.name})"
     if job.is_embedding and kind.embeddings is None:
         yield Problem(("model",), f"{who} has no embeddings")
-    if job.images and kind.images is None:
+    if job.images and kind.image_rules(target.account(), target.model_name) is None:
         yield Problem(("images",), f"{who} takes no images; remove the key, or take another model")
     cannot = {**kind.cannot, **kind.cannot_for(target.model_name, job.params.model_dump(exclude_none=True))}
     for refused, why in cannot.items():

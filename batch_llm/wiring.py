@@ -28,7 +28,7 @@ from batch_llm.engine.expected import first_length
 from batch_llm.engine.learning import Learning, question_of
 from batch_llm.engine.parts import Calling, JobParts, ReadSpent
 from batch_llm.engine.planning import Planner
-from batch_llm.engine.pools import OpenPool, Pool
+from batch_llm.engine.pools import OpenPool, Pool, dearest
 from batch_llm.engine.reparse import Reparser
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
@@ -37,7 +37,7 @@ from batch_llm.journal.base import RunRecord, RunStore
 from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
-from batch_llm.limiter.base import Budget, RateLimiter
+from batch_llm.limiter.base import Budget, Limits, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
@@ -45,15 +45,27 @@ from batch_llm.limiter.opening import limiter_store
 from batch_llm.pricing import Price, PriceList
 from batch_llm.providers.account import Account as ProviderAccount
 from batch_llm.providers.base import AnyProvider, Provider
+from batch_llm.providers.call_size import CallSize
+from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
-from batch_llm.targets import Target, job_targets, simulated, target_of
+from batch_llm.targets import Target, job_targets, simulated, targets_of
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 
-__all__ = ["PacedProvider", "Store", "answer_index", "engine", "open_store", "paced_provider", "planner", "reparser"]
+__all__ = [
+    "PacedPool",
+    "PacedProvider",
+    "Store",
+    "answer_index",
+    "engine",
+    "open_store",
+    "paced_provider",
+    "planner",
+    "reparser",
+]
 
 _log = logging.getLogger(__name__)
 PARK_AFTER_S = 600.0  # a run that would wait longer for the limit of a day stops, to be resumed; its slot is free then
@@ -70,20 +82,31 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
-class PacedProvider:
-    """A provider with everything that guards it, for assets that users write (resources/llm.py)."""
+class PacedPool:
+    """A pool that can be asked by calls that are no job."""
 
+    name: str  # in its provider
+    limits: Limits
+    price: Price | None  # None: unknown
     provider: Provider
     limiter: RateLimiter
+    endpoint: OpenAIEndpoint | None  # for the openai SDK, which sends by itself (paced_transport.py); None: it cannot
+
+
+@dataclass(frozen=True, slots=True)
+class PacedProvider:
+    """A model's pools with everything that guards them, for assets that users write (resources/llm.py)."""
+
+    pools: tuple[PacedPool, ...]  # at least one
     # opens a budget for calls under this name, of this user, that have cost so much before
     budget_of: Callable[[str, str, Decimal], AbstractAsyncContextManager[Budget]]
     budget_usd: Decimal | None
-    price: Price | None
+    price: Price | None  # the dearest pool's; None: one is unknown
     tokens: Tokens
     output_length: OutputLength
     model_name: str
     structure: StructureMode  # how it is told an answer's schema
-    endpoint: OpenAIEndpoint | None  # for the openai SDK, which sends by itself (paced_client.py); None: it cannot
+    clock: Clock
 
 
 def open_store(settings: Settings) -> Store:
@@ -184,33 +207,32 @@ async def engine(
 async def paced_provider(
     settings: Settings, model: str, *, budget_usd: Decimal | None = None, clock: Clock | None = None
 ) -> AsyncIterator[PacedProvider]:
-    """A provider behind the same limiter, for calls that are no job. ``model``: provider name / model."""
+    """All pools of a model behind the same limiters, for calls that are no job. ``model``: provider name / model."""
     time = clock or SystemClock()
-    target = target_of(settings, model)
-    async with (
-        _calling(settings, (target,), time) as (to,),
-        target.kind.chat(to.account) as provider,
-    ):
-        endpoint_of = target.kind.openai_endpoint
+    targets = targets_of(settings, model)
+    async with AsyncExitStack() as stack:
+        called = await stack.enter_async_context(_calling(settings, targets, time))
+        pools = [await _paced_pool(stack, target, to) for target, to in zip(targets, called, strict=True)]
+        priced = [Pool(pool.name, pool.limits, pool.price) for pool in pools]
 
         def budget_of(name: str, user: str, spent_usd: Decimal) -> LedgerBudget:
             async def read_spent(but_for: AbstractSet[int]) -> Mapping[int, Decimal]:
                 return {} if but_for else {0: spent_usd}
 
-            return LedgerBudget(to.ledger, Account(name, user, budget_usd), read_spent, time)
+            return LedgerBudget(called[0].ledger, Account(name, user, budget_usd), read_spent, time)
 
+        model_name, structure = targets[0].model_name, targets[0].structure
+        length, tokens = OutputLength(), Tokens(model_name)
         yield PacedProvider(
-            provider,
-            to.limiter,
-            budget_of,
-            budget_usd,
-            _price(target),
-            Tokens(target.model_name),
-            OutputLength(),
-            target.model_name,
-            target.structure,
-            None if endpoint_of is None else endpoint_of(to.account),
+            tuple(pools), budget_of, budget_usd, dearest(priced), tokens, length, model_name, structure, time
         )
+
+
+async def _paced_pool(stack: AsyncExitStack, target: Target, to: _Called) -> PacedPool:
+    provider = await stack.enter_async_context(target.kind.chat(to.account))
+    endpoint_of = target.kind.openai_endpoint
+    endpoint = None if endpoint_of is None else endpoint_of(to.account)
+    return PacedPool(target.pool.name, target.limits, _price(target), provider, to.limiter, endpoint)
 
 
 def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Target], clock: Clock) -> JobParts:
@@ -229,7 +251,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         declared=declared,
         source=declared.resolve(job.input.table),
         output=declared.resolve(job.output.table),
-        pools=tuple(Pool(each.pool.name, each.limits, price_of(each)) for each in targets),
+        pools=tuple(Pool(each.pool.name, each.limits, price_of(each), _call_size(each)) for each in targets),
         tokens=tokens,
         output_length=output_length,
         learning=learning,
@@ -240,8 +262,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         structure=target.structure,
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
-        call_texts=target.kind.call_texts,
-        image_rules=target.kind.images,
+        image_rules=_image_rules(targets),
     )
 
 
@@ -293,6 +314,18 @@ def _price(target: Target) -> Price | None:
 
 def _embedding_price(target: Target) -> Price | None:
     return PriceList().for_embeddings(target.price_list, target.model_name, target.pool.prices)
+
+
+def _call_size(target: Target) -> CallSize:
+    return target.kind.call_size(target.account(), target.model_name)
+
+
+def _image_rules(targets: Sequence[Target]) -> ImageRules | None:
+    """What holds whichever pool a row goes to."""
+    rules, *others = (target.kind.image_rules(target.account(), target.model_name) for target in targets)
+    for other in others:
+        rules = None if rules is None or other is None else rules.and_at(other)
+    return rules
 
 
 def _context_tokens(target: Target) -> int | None:

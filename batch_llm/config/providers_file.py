@@ -32,7 +32,6 @@ __all__ = [
     "day_resets_of",
     "debit_of",
     "deployment_of",
-    "find_pool",
     "find_pools",
     "headers_of",
     "idempotency_header_of",
@@ -135,12 +134,6 @@ def find_pools(file: ProvidersFile, provider_name: str, model_name: str) -> tupl
         f"({file.source.where(('providers', provider_name, 'pools'))}){did_you_mean(model_name, models)} "
         f"(models: {', '.join(models)}); name it in the pool whose limit it shares"
     )
-
-
-def find_pool(file: ProvidersFile, provider_name: str, model_name: str) -> tuple[ProviderSpec, PoolSpec]:
-    """The provider and the first of the pools that `find_pools` finds."""
-    provider, pools = find_pools(file, provider_name, model_name)
-    return provider, pools[0]
 
 
 def base_url_of(provider: ProviderSpec, pool: PoolSpec) -> str | None:

@@ -42,6 +42,9 @@ class CallJudge:
             read = self._provider.read(body)
         except ProviderError as error:
             return Verdict(error.error_class, str(error), None)
+        if read.cut:
+            message = f"the model read only the beginning of {read.cut:,} of {rows:,} texts: they are too long for it"
+            return Verdict(ErrorClass.TOO_LARGE, message, read.usage)
         if not read.vectors:
             return Verdict(ErrorClass.EMPTY, "the answer has no vectors", read.usage)
         if len(read.vectors) != rows:

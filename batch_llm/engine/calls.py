@@ -154,7 +154,9 @@ class Calls:
             self.outcomes.ended(work)
         else:
             self._meter.errors[error_class.value] += 1
-            self._next_step(call, error_class, verdict.message, text=verdict.text)
+            is_ones_fault = error_class is ErrorClass.TOO_LARGE
+            if not (is_ones_fault and self._asked_in_halves(work, error_class)):
+                self._next_step(call, error_class, verdict.message, text=verdict.text)
 
     def _failed(self, call: Call, error: ProviderError) -> None:
         """No answer: what it does to limit and money, and what follows for the row."""
@@ -171,21 +173,26 @@ class Calls:
         else:
             self._unbilled(call)
         self._hear(call, error)
+        if not self._asked_in_halves(work, error_class):
+            self._next_step(call, error_class, message, retry_after_s=error.retry_after_s)
+
+    def _asked_in_halves(self, work: Work, error_class: ErrorClass) -> bool:
+        """One row's fault must not be that of the others."""
         halves = halved(work.rows(), error_class) if work.others else []
-        for half in halves:  # one row's fault must not be that of the others
+        for half in halves:
             self.outcomes.again(Work.together(half), 0.0)
-        if halves:
-            return
-        self._next_step(call, error_class, message, retry_after_s=error.retry_after_s)
+        return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:
         """What a failure says of the provider."""
         error_class, window = error.error_class, call.route.window
-        call.work.timeouts += error_class is ErrorClass.TIMEOUT
+        call.work.timeouts += error_class is ErrorClass.TIMEOUT and not call.hurried
         rule = RULES[error_class]
         if rule.eases is Eases.CONCURRENCY:
             window.overloaded()
         if rule.may_be_outage:
+            if window.outage is not None and call.sent_at_s < window.outage.opened_at_s:
+                return  # no probe: it says nothing that is not known
             unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
             window.failed(str(error), unreachable=unreachable)
         else:

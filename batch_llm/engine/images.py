@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from batch_llm.errors import InputError
-from batch_llm.image_header import read_header
+from batch_llm.image_header import GIF, JPEG, PNG, WEBP, read_header
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image, ImageRules
 
@@ -30,6 +31,7 @@ __all__ = ["ImageColumns", "check_image_columns", "names_images"]
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ADDRESS = re.compile(r"[\x21-\x7e]+")  # what an address is written in
 MOST_URL_CHARACTERS = 8_192
+NAMED_TYPES = {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".webp": WEBP, ".gif": GIF}  # how an address ends
 
 
 def check_image_columns(names: Sequence[str], schema: pa.Schema) -> None:
@@ -71,10 +73,16 @@ class ImageColumns:
         images = tuple(self._all(row))
         if len(images) > self.rules.most_images:
             raise TooLargeError(f"this row has {len(images):,} images; the provider takes {self.rules.most_images:,}")
+        self._check_addresses(sum(image.url is not None for image in images))
         size_bytes, most = sum(len(image.data) for image in images), self.rules.most_request_bytes
         if size_bytes > most:
             raise TooLargeError(f"the images of this row have {size_bytes:,} bytes; at most {most:,} can be sent")
         return images
+
+    def _check_addresses(self, addresses: int) -> None:
+        most = self.rules.most_addresses
+        if most is not None and addresses > most:
+            raise TooLargeError(f"this row has {addresses:,} images behind addresses; the provider takes {most:,}")
 
     def _all(self, row: Mapping[str, Any]) -> Iterator[Image]:
         for name in self.names:
@@ -101,7 +109,18 @@ class ImageColumns:
             raise _refused(
                 name, f"is no address: more than {MOST_URL_CHARACTERS:,} characters, or some that must be %-encoded"
             )
-        return Image(f"url:{text}", url=text)
+        return Image(f"url:{text}", mime_type=self._named_type(name, text), url=text)
+
+    def _named_type(self, name: str, url: str) -> str:
+        """The type of an image behind an address, where the provider wants it; nobody fetches the image to see."""
+        if not self.rules.named_types:
+            return ""
+        ending = os.path.splitext(urlsplit(url).path)[1].lower()
+        found = NAMED_TYPES.get(ending, "")
+        if found not in self.rules.mime_types:
+            known = ", ".join(ending for ending, kind in NAMED_TYPES.items() if kind in self.rules.mime_types)
+            raise _refused(name, f"is an address whose path does not end in {known}: the provider wants its type told")
+        return found
 
     def _of_bytes(self, name: str, data: bytes) -> Image:
         if len(data) > self.rules.most_bytes:

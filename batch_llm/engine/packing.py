@@ -13,13 +13,9 @@ from typing import Generic, Protocol, TypeVar
 
 from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits
+from batch_llm.providers.call_size import AS_OPENAI, CallSize
 
-__all__ = ["CALL_ROWS", "CallBounds", "Packable", "Packer", "calls_needed", "halved", "packed"]
-
-# Source: openai 3.54.0, types/embedding_create_params.py (read 2026-11-28).
-CALL_ROWS = 2_048
-CALL_TOKENS = 300_000
-ROW_TOKENS = 8_192
+__all__ = ["CallBounds", "Packable", "Packer", "calls_needed", "halved", "packed"]
 
 # What a call's request, and its answer, may weigh. 4 MiB are 512 vectors of 1,536 numbers: large enough that a call's
 # own cost is nothing beside its rows', small enough that many may be in flight, and be read, in little memory.
@@ -55,27 +51,37 @@ Row = TypeVar("Row", bound=Packable)
 class CallBounds:
     """How large one call may be. A row that alone is beyond `tokens` or `request_bytes` gets a call of its own."""
 
-    rows: int = CALL_ROWS
-    tokens: int = CALL_TOKENS
+    rows: int = AS_OPENAI.texts
+    tokens: int = AS_OPENAI.tokens
     request_bytes: int = CALL_BYTES
-    row_tokens: int = ROW_TOKENS  # the most one row may have; a longer one goes alone, whatever the others are
+    row_tokens: int = AS_OPENAI.text_tokens  # the most one row may have; a longer one goes alone
 
     @classmethod
-    def of(cls, limits: Limits, dimensions: int, *, exact: bool, most_rows: int = CALL_ROWS) -> CallBounds:
-        """The bounds for a pool and a size of vectors; ``exact``: tokens are counted, not estimated.
+    def of(cls, limits: Limits, dimensions: int, *, exact: bool, size: CallSize = AS_OPENAI) -> CallBounds:
+        """The bounds for a pool and a size of vectors; ``exact``: tokens are counted; ``size``: what is taken there.
 
         A call takes from each limit on tokens at most what comes back in a second, so that the limiter's slack of one
         row stays small; where fewer than one request per second is allowed, what comes back per request, for smaller
         calls would waste it. Never more than the limit itself, for such a call could never go.
         """
-        tokens = CALL_TOKENS if exact else int(CALL_TOKENS * ESTIMATED_SHARE)
+        tokens = size.tokens if exact else int(size.tokens * ESTIMATED_SHARE)
         for limit in (limits.tokens_per_minute, limits.input_tokens_per_minute):
             if limit is not None:
                 tokens = min(tokens, int(limit / 60 * min(60.0, _seconds(limits))))
         if limits.tokens_per_day is not None:
             tokens = min(tokens, int(limits.tokens_per_day))
         answered = int(CALL_BYTES / (dimensions * BASE64_BYTES_PER_NUMBER))
-        return cls(rows=max(1, min(most_rows, answered)), tokens=max(1, tokens))
+        return cls(rows=max(1, min(size.texts, answered)), tokens=max(1, tokens), row_tokens=size.text_tokens)
+
+    @classmethod
+    def least(cls, each: Sequence[CallBounds]) -> CallBounds:
+        """What holds whichever pool a call goes to."""
+        return cls(
+            rows=min(one.rows for one in each),
+            tokens=min(one.tokens for one in each),
+            request_bytes=min(one.request_bytes for one in each),
+            row_tokens=min(one.row_tokens for one in each),
+        )
 
     def holds(self, rows: int, tokens: int, size_bytes: int) -> bool:
         """Whether so much fits into one call."""

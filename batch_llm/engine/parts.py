@@ -21,7 +21,7 @@ from batch_llm.clock import Clock
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
-from batch_llm.engine.packing import CALL_ROWS, CallBounds
+from batch_llm.engine.packing import CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
 from batch_llm.engine.rows import POOL
 from batch_llm.job.embedding import EmbeddingAnswer
@@ -72,7 +72,6 @@ class JobParts:
     structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
-    call_texts: int | None = None  # the most texts of one call for vectors; None: as `CallBounds` says
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
 
     @cached_property
@@ -205,9 +204,10 @@ class JobParts:
         schema = self.schema
         if not isinstance(schema, EmbeddingAnswer):
             return None
-        most, exact = self.call_texts or CALL_ROWS, self.tokens.exact
-        each = [CallBounds.of(pool.limits, schema.dimensions, exact=exact, most_rows=most) for pool in self.pools]
-        return min(each, key=lambda bounds: bounds.tokens)  # whichever pool it goes to
+        exact, size = self.tokens.exact, schema.dimensions
+        return CallBounds.least(
+            [CallBounds.of(pool.limits, size, exact=exact, size=pool.call_size) for pool in self.pools]
+        )
 
     def request(self, row: Mapping[str, Any], custom_id: str) -> Request:
         """The request for one row, its images read. Raises `RenderError` when it cannot be made. Blocking.

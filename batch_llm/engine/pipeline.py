@@ -97,7 +97,8 @@ class Pipeline:
         """
         self._slices = slices
         slices.on_room = self._queue.wake
-        deadlines = asyncio.create_task(Deadlines(self._meter, self._clock).keep(self._calls.in_flight))
+        bounds = Deadlines(self._meter, self._clock, self.has_room_elsewhere)
+        deadlines = asyncio.create_task(bounds.keep(self._calls.in_flight))
         feeder = self._feeder = asyncio.create_task(self._feed(works))
         if self.stopped is not None:
             feeder.cancel()

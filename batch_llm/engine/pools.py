@@ -13,6 +13,7 @@ from typing import Any
 from batch_llm.limiter.base import Limits, RateLimiter
 from batch_llm.pricing import Price
 from batch_llm.providers.base import AnyProvider
+from batch_llm.providers.call_size import AS_OPENAI, CallSize
 
 __all__ = ["OpenPool", "Pool", "dearest", "joint_limits", "prices_by_pool"]
 
@@ -29,6 +30,7 @@ class Pool:
     name: str  # in its provider
     limits: Limits
     price: Price | None  # None: unknown
+    call_size: CallSize = AS_OPENAI  # of one call for vectors
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,10 @@ class Outage:
 
     since_s: float
     why: str
+    opened_at_s: float  # calls sent before that are no probes
     probe_at_s: float
     delay_s: float = PROBE_FIRST_S
+    probes: int = 0  # that failed
 
 
 class Window:
@@ -131,10 +133,16 @@ class Window:
         now_s = self._clock.monotonic()
         self._failures += UNREACHABLE_COUNTS if unreachable else 1
         if self.outage is not None:
+            self.outage.probes += 1
             self.outage.delay_s = min(PROBE_LONGEST_S, self.outage.delay_s * 2)
             self.outage.probe_at_s = now_s + self.outage.delay_s
         elif self._failures >= AWAY_FAILURES and now_s - self.good_at_s >= AWAY_AFTER_S:
-            self.outage = Outage(self.good_at_s, why, now_s + PROBE_FIRST_S)
+            self.silent(why)
+
+    def silent(self, why: str) -> None:
+        """The provider is away from now on, and probed."""
+        now_s = self._clock.monotonic()
+        self.outage = Outage(self.good_at_s, why, now_s, now_s + PROBE_FIRST_S)
 
     def silent_s(self) -> float:
         """Seconds since the provider last answered anything, while it is away; 0 while it is there."""

@@ -32,11 +32,16 @@ class EmbeddingModel:
 # Source: https://developers.openai.com/api/docs/guides/embeddings (1536 and 3072 by default; public copies),
 # https://help.openai.com/en/articles/7437458-embeddings (ada-002, as quoted in
 # https://github.com/MicrosoftDocs/azure-docs/pull/109793), openai 3.54.0, types/embedding_create_params.py ("only
-# supported in text-embedding-3 and later models") (read 2026-11-28).
+# supported in text-embedding-3 and later models") (read 2026-11-28);
+# https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/text-embeddings-api (Google's, "up to")
+# (read 2026-11-29).
 _MODELS = {
     "text-embedding-3-small": EmbeddingModel(1_536, shortens=True),
     "text-embedding-3-large": EmbeddingModel(3_072, shortens=True),
     "text-embedding-ada-002": EmbeddingModel(1_536, shortens=False),
+    "gemini-embedding-001": EmbeddingModel(3_072, shortens=True),
+    "text-embedding-005": EmbeddingModel(768, shortens=True),
+    "text-multilingual-embedding-002": EmbeddingModel(768, shortens=True),
 }
 
 

@@ -142,6 +142,7 @@ class Embeddings:
     vectors: tuple[bytes, ...]  # in the order of the texts; float32, little endian; finite numbers only
     usage: Usage | None  # of all rows together; None when the provider sent none, or nonsense
     model: str  # as the provider names it
+    cut: int = 0  # texts of which only the beginning was read: their vectors are not those of the whole
 
 
 class EmbeddingProvider(Protocol):

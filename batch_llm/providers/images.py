@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 __all__ = ["MOST_IMAGE_BYTES", "MOST_REQUEST_BYTES", "Image", "ImageRules"]
 
@@ -22,7 +22,7 @@ class Image:
 
     digest: str  # of its bytes, or of the address: a changed image is another question
     data: bytes = field(default=b"", repr=False)
-    mime_type: str = ""  # empty where only the address is known
+    mime_type: str = ""  # empty where an address does not tell it
     width: int | None = None  # pixels; None where only the address is known
     height: int | None = None
     url: str | None = None
@@ -50,5 +50,12 @@ class ImageRules:
     most_request_bytes: int = MOST_REQUEST_BYTES  # of all of them
     most_side: int | None = None  # pixels, width and height; None: larger ones are taken as well
     schemes: frozenset[str]  # of the addresses it fetches from by itself
+    most_addresses: int | None = None  # of one request; None: as many as images
+    named_types: bool = False  # it wants an address's type: told by how its path ends
     # of a model and an image: the tokens it is billed as; where that cannot be known, the most that it can be
     tokens: Callable[[str, Image], int]
+
+    def and_at(self, other: ImageRules) -> ImageRules:
+        """What another pool of the same kind takes as well."""
+        known = [most for most in (self.most_addresses, other.most_addresses) if most is not None]
+        return replace(self, schemes=self.schemes & other.schemes, most_addresses=min(known, default=None))

@@ -13,6 +13,7 @@ from typing import Any
 from batch_llm.config.provider_kinds import KindRules
 from batch_llm.providers.account import Account
 from batch_llm.providers.base import EmbeddingProvider, Provider
+from batch_llm.providers.call_size import AS_OPENAI, CallSize
 from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 
@@ -23,6 +24,10 @@ def _nothing(_model: str, _params: Mapping[str, Any]) -> Mapping[str, str]:
     return {}
 
 
+def _as_openai(_account: Account, _model: str) -> CallSize:
+    return AS_OPENAI
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProviderKind(KindRules):
     """A kind of provider. A user's own is one of these, named by an entry point (docs/how-to/own-provider.md)."""
@@ -30,7 +35,13 @@ class ProviderKind(KindRules):
     chat: Callable[[Account], Provider]
     embeddings: Callable[[Account], EmbeddingProvider] | None = None  # None: it has none
     images: ImageRules | None = None  # what it takes of them; None: none are sent there
-    call_texts: int | None = None  # the most texts of one call for vectors; None: as many as OpenAI takes
+    # of a pool and a model, where not all take the same: in the place of `images`
+    images_at: Callable[[Account, str], ImageRules] | None = None
+    call_size: Callable[[Account, str], CallSize] = _as_openai  # of one call for a model's vectors
     # of a model and a job's parameters: parameter: why this very model does not take it (beside `cannot`)
     cannot_for: Callable[[str, Mapping[str, Any]], Mapping[str, str]] = _nothing
     openai_endpoint: Callable[[Account], OpenAIEndpoint] | None = None  # for the openai SDK; None: it cannot send there
+
+    def image_rules(self, account: Account, model: str) -> ImageRules | None:
+        """What this model takes of images there; None: none are sent."""
+        return self.images if self.images_at is None else self.images_at(account, model)

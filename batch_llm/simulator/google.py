@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 import orjson
 from aiohttp import web
@@ -21,7 +22,7 @@ from batch_llm.simulator.dialect import Dialect
 from batch_llm.simulator.embeddings import EmbeddingsEndpoint
 from batch_llm.simulator.google_bodies import blocked, embedded, generated
 from batch_llm.simulator.google_embedding_request import as_openai_embeddings
-from batch_llm.simulator.google_images import count_image
+from batch_llm.simulator.google_images import check_addresses, count_image
 from batch_llm.simulator.google_refusals import (
     as_google,
     keyless_project,
@@ -31,8 +32,9 @@ from batch_llm.simulator.google_refusals import (
     wrong_key,
     wrong_token,
 )
-from batch_llm.simulator.google_request import PREFIX, as_openai, read_json, read_object, texts_of
+from batch_llm.simulator.google_request import PREFIX, as_openai, file_parts, read_json, read_object, texts_of
 from batch_llm.simulator.refusals import Refused
+from batch_llm.simulator.vertex_embeddings import EMBED_CONTENT, PREDICT, read_content, read_instances
 
 __all__ = ["GoogleEndpoints", "is_googles"]
 
@@ -72,6 +74,9 @@ class _Called:
         )
 
 
+_Answering = Callable[[web.BaseRequest, _Called, str], Awaitable[web.StreamResponse]]
+
+
 class GoogleEndpoints:
     """Both doors to one account: `/v1beta/models/<model>:generateContent` (or v1), and the same below a project."""
 
@@ -80,15 +85,18 @@ class GoogleEndpoints:
         self._account = account
         self._chat = ChatEndpoint(account, GOOGLE)
         self._embeddings = EmbeddingsEndpoint(account, GOOGLE)
+        self._methods: dict[bool, dict[str, _Answering]] = {  # by whether a project is asked
+            False: {GENERATE: self._generate, EMBED: self._embed},
+            True: {GENERATE: self._generate, PREDICT: self._predict, EMBED_CONTENT: self._predict},
+        }
 
     async def answer(self, request: web.BaseRequest, request_id: str) -> web.StreamResponse:
         """Answer one request; raises `Refused` for everything that is not a 200."""
         called = _called(request)
         self._check_key(request, called)
-        methods = (GENERATE, EMBED) if called.place is None else (GENERATE,)
-        if called.method not in methods or not called.model.startswith(PREFIX) or called.model == PREFIX:
+        answering = self._methods[called.place is not None].get(called.method)
+        if answering is None or not called.model.startswith(PREFIX) or called.model == PREFIX:
             raise called.not_found()
-        answering = self._generate if called.method == GENERATE else self._embed
         return await answering(request, called, request_id)
 
     async def _embed(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
@@ -98,15 +106,29 @@ class GoogleEndpoints:
         except Refused as refused:
             raise as_google(refused, 0, self._account.config) from None
 
+    async def _predict(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
+        """Vectors of a project, by either method."""
+        config, body = self._account.config, read_json(await request.read())
+        alone = called.method == EMBED_CONTENT
+        texts = read_content(body, str(called.place), config) if alone else read_instances(body, called.model, config)
+        dialect = replace(GOOGLE, vectors=texts.embedded if alone else texts.predicted)
+        try:
+            answering = EmbeddingsEndpoint(self._account, dialect)
+            return await answering.answer_body(request, orjson.dumps(texts.as_openai(called.model)), request_id)
+        except Refused as refused:
+            raise as_google(refused, 0, config) from None
+
     async def _generate(self, request: web.BaseRequest, called: _Called, request_id: str) -> web.StreamResponse:
         config = self._account.config
-        asked = as_openai(read_object(await request.read()), called.model)
+        body = read_object(await request.read())
+        asked = as_openai(body, called.model)
+        check_addresses(file_parts(body), called.model, is_project=called.place is not None)
         texts = texts_of(asked)
         prompt_tokens = token_count(sum(len(text.encode()) for text in texts), config)
         if any(word in text for word in config.filtered_words for text in texts):
             self._account.stats.rejected["content_filter"] += 1
-            body = blocked(asked["model"], request_id, prompt_tokens)
-            return web.Response(body=body, content_type="application/json")
+            blocked_body = blocked(asked["model"], request_id, prompt_tokens)
+            return web.Response(body=blocked_body, content_type="application/json")
         try:
             return await self._chat.answer_body(request, orjson.dumps(asked), request_id)
         except Refused as refused:

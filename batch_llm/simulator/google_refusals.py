@@ -21,6 +21,7 @@ __all__ = [
     "no_key",
     "not_found",
     "not_imitated",
+    "precondition_failed",
     "project_model_not_found",
     "unknown_names",
     "wrong_key",
@@ -56,13 +57,22 @@ QUOTAS = {
 class _GoogleRefused(Refused):
     """Google's error object: the status in words, details of google.rpc."""
 
-    def __init__(self, reason: str, status: int, message: str, details: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        reason: str,
+        status: int,
+        message: str,
+        details: Sequence[dict[str, Any]] = (),
+        *,
+        status_word: str | None = None,
+    ) -> None:
         super().__init__(reason, status, message)
         self.details = details
+        self._status_word = status_word or STATUSES[status]
 
     def body(self) -> bytes:
         """Source: the bodies quoted at the functions below."""
-        error = {"code": self.status, "message": self.message, "status": STATUSES[self.status]}
+        error = {"code": self.status, "message": self.message, "status": self._status_word}
         return orjson.dumps({"error": {**error, "details": self.details} if self.details else error})
 
 
@@ -74,6 +84,14 @@ def invalid(message: str) -> Refused:
 def not_imitated(what: str) -> Refused:
     """400: documented, and refused aloud rather than answered as if it were not there."""
     return invalid(f"batch-llm's simulator does not imitate {what}.")
+
+
+def precondition_failed() -> Refused:
+    """400: a model that does not have this method.
+
+    Source: https://github.com/vercel/ai/issues/15853 (read 2026-11-29).
+    """
+    return _GoogleRefused("invalid_request", 400, "Precondition check failed.", status_word="FAILED_PRECONDITION")
 
 
 def unknown_names(places: Sequence[tuple[str, str]]) -> Refused:

@@ -14,15 +14,25 @@ from typing import Any
 import orjson
 
 from batch_llm.simulator.chat_request import JSON_OBJECT
-from batch_llm.simulator.google_images import as_part
+from batch_llm.simulator.google_images import as_part, at_address
 from batch_llm.simulator.google_refusals import invalid, not_imitated, unknown_names
 
-__all__ = ["PREFIX", "as_openai", "camel", "check_names", "content_of", "read_json", "read_object", "texts_of"]
+__all__ = [
+    "PREFIX",
+    "as_openai",
+    "camel",
+    "check_names",
+    "content_of",
+    "file_parts",
+    "read_json",
+    "read_object",
+    "texts_of",
+]
 
 PREFIX = "simulator-"  # of models; a slash cannot stand in an address
 ROLES = {"user": "user", "model": "assistant"}
-PARTS = frozenset(["text", "thought", "thoughtSignature", "inlineData"])
-OTHER_PARTS = frozenset(["fileData", "functionCall", "functionResponse", "executableCode", "videoMetadata"])
+PARTS = frozenset(["text", "thought", "thoughtSignature", "inlineData", "fileData"])
+OTHER_PARTS = frozenset(["functionCall", "functionResponse", "executableCode", "videoMetadata"])
 TOP = frozenset(["contents", "systemInstruction", "generationConfig", "safetySettings"])
 OTHER_TOP = frozenset(["tools", "toolConfig", "cachedContent", "labels", "serviceTier", "store", "model"])
 CONFIG = {
@@ -77,6 +87,12 @@ def as_openai(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     return made if form is None else {**made, "response_format": form}
 
 
+def file_parts(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Every address in the contents; of a request that `as_openai` took."""
+    parts = (camel(part) for content in body["contents"] for part in content["parts"])
+    return [camel(part["fileData"]) for part in parts if part.get("fileData") is not None]
+
+
 def texts_of(openai_body: Mapping[str, Any]) -> list[str]:
     """Every text of the prompt."""
     contents = [message["content"] for message in openai_body["messages"]]
@@ -118,6 +134,9 @@ def content_of(content: Any, place: str) -> str | list[dict[str, Any]]:
         check_names([(part, here, PARTS, OTHER_PARTS)])
         if isinstance(part, dict) and part.get("inlineData") is not None:
             found.append(as_part(camel(part["inlineData"]), f"{here}.inline_data"))
+            continue
+        if isinstance(part, dict) and part.get("fileData") is not None:
+            found.append(at_address(camel(part["fileData"]), f"{here}.file_data"))
             continue
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             where = f"* GenerateContentRequest.{here}.data"

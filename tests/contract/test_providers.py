@@ -27,7 +27,7 @@ from batch_llm.providers.base import Completion, EmbeddingRequest, Message, Prov
 from batch_llm.providers.kind import ProviderKind
 from batch_llm.simulator import Simulator, SimulatorConfig
 from batch_llm.simulator.vectors import unit_vector
-from batch_llm.targets import Target, target_of
+from batch_llm.targets import Target, targets_of
 from tests.contract.google_lab import TOKEN, token_endpoint
 
 KEY = "sk-" + "planted-0123456789-abcdefghij"
@@ -149,7 +149,8 @@ def targeted(case: Case, simulator: Simulator, folder: Path) -> Target:
     """Where the case's model is asked, as the providers file says."""
     path = folder / "providers.yaml"
     path.write_text(yaml.safe_dump({"providers": {case.name: case.spec(simulator)}}))
-    return target_of(Settings(home=folder / "home", providers_path=path, cwd=folder), f"{case.name}/{case.wire_model}")
+    settings = Settings(home=folder / "home", providers_path=path, cwd=folder)
+    return targets_of(settings, f"{case.name}/{case.wire_model}")[0]
 
 
 def key_of(case: Case) -> SecretStr | None:

@@ -187,7 +187,11 @@ async def test_a_name_that_the_api_does_not_have_is_told_with_its_place(
         ([{"role": "system", "parts": [{"text": "a"}]}], "Please use a valid role: user, model."),
         ([{"parts": []}], "* GenerateContentRequest.contents[0].parts: contents.parts must not be empty.\n"),
         ([{"parts": [{}]}], "* GenerateContentRequest.contents[0].parts[0].data: required oneof field 'data' must"),
-        ([{"parts": [{"fileData": {}}]}], "batch-llm's simulator does not imitate 'fileData'."),
+        (
+            [{"parts": [{"fileData": {}}]}],
+            "* GenerateContentRequest.contents[0].parts[0].file_data: must have fileUri",
+        ),
+        ([{"parts": [{"functionCall": {}}]}], "batch-llm's simulator does not imitate 'functionCall'."),
         (
             [{"parts": [{"inlineData": {}}]}],
             "* GenerateContentRequest.contents[0].parts[0].inline_data: must have data",

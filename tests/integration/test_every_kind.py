@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from aiohttp import ClientSession, web
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError, NotYetAvailable
+from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
+from tests.contract.google_lab import token_endpoint
+from tests.integration.engine_lab import write_input
 from tests.integration.lab import Lab
+from tests.local_server import served
 
 KEY = "sk-" + "planted-0123456789-abcdefghij"
 POOL = {"limits": {"requests_per_minute": 6_000}, "prices": {"input": "1.00", "output": "2.00"}}
@@ -157,13 +163,74 @@ def google(lab: Lab) -> None:
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
 
 
-async def test_vertex_has_no_vectors_yet_and_plan_says_so(lab: Lab) -> None:
-    pools = [{"models": ["*"], "limits": "unknown", "project": "my-project", "location": "global"}]
-    spec = {"kind": "google", "pools": pools}
+@pytest.fixture
+async def signed_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[None]:
+    """There are application-default credentials."""
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "account.json"))
+    async with token_endpoint(tmp_path / "account.json"):
+        yield
+
+
+def vertex(lab: Lab, origin: str, model: str) -> str:
+    """A project at the simulator; what a job calls its model."""
+    pools = [{**POOL, "models": [model], "project": "my-project", "location": "global"}]
+    spec = {"kind": "google", "base_url": origin, "pools": pools}
     lab.settings.providers_path.write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
-    job = lab.job(model="vendor/e", **VECTORS)
-    with pytest.raises(NotYetAvailable, match=r"'vendor': embeddings of Vertex AI .* in a pool with an api_key"):
-        wiring.planner(lab.settings, job)
+    return f"vendor/{model}"
+
+
+@pytest.mark.usefixtures("signed_in")
+@pytest.mark.parametrize(
+    ("model", "calls"),
+    [
+        ("simulator-text-embedding-005", (2, 60)),  # 250 rows of a call
+        ("simulator-gemini-embedding-001", (300, 300)),
+        ("simulator-gemini-embedding-2", (300, 300)),
+    ],
+)
+async def test_a_project_is_asked_for_vectors_as_many_at_once_as_its_model_takes(
+    lab: Lab, model: str, calls: tuple[int, int]
+) -> None:
+    lab.table(300)
+    async with Simulator(SimulatorConfig()) as simulator:
+        summary = await lab.run(lab.job(model=vertex(lab, simulator.origin, model), **VECTORS))
+        assert (summary.ok, simulator.stats()["rejected"]) == (300, {})
+        assert calls[0] <= simulator.stats()["accepted"] <= calls[1]
+    assert all(row["llm_input_tokens"] for row in lab.rows("o"))
+
+
+@pytest.mark.usefixtures("signed_in")
+@pytest.mark.parametrize("cuts", [False, True])
+async def test_a_text_too_long_for_its_model_fails_alone_whether_it_is_refused_or_cut(lab: Lab, cuts: bool) -> None:
+    """2,048 tokens are the most of one text. A gateway may drop the word that none is to be cut."""
+    texts = [f"text {number}" for number in range(32)]
+    texts[9] = "x" * 9_000
+    write_input(lab, id=list(range(32)), text=texts, extra=[0] * 32)
+    async with Simulator(SimulatorConfig()) as simulator, cutting(simulator) as gateway:
+        model = vertex(lab, gateway if cuts else simulator.origin, "simulator-text-embedding-005")
+        summary = await lab.run(lab.job(model=model, **VECTORS))
+    rows = {row["id"]: row for row in lab.rows("o")}
+    assert (summary.ok, summary.failed, rows[9]["llm_error_class"]) == (31, 1, "too_large")
+    assert all(row["embedding"] is None if at == 9 else len(row["embedding"]) == 8 for at, row in rows.items())
+    assert ("read only the beginning of 1" in rows[9]["llm_error"]) == cuts
+
+
+@asynccontextmanager
+async def cutting(simulator: Simulator) -> AsyncIterator[str]:
+    """A gateway that passes on everything but `autoTruncate`."""
+
+    async def pass_on(request: web.Request) -> web.Response:
+        asked = await request.json()
+        del asked["parameters"]["autoTruncate"]
+        headers = {"Authorization": request.headers["Authorization"]}
+        async with ClientSession(headers=headers) as session:
+            answer = await session.post(simulator.origin + request.path, json=asked)
+            return web.Response(body=await answer.read(), status=answer.status, content_type="application/json")
+
+    app = web.Application(client_max_size=1 << 20)
+    app.router.add_post("/{path:.*}", pass_on)
+    async with served(app) as host:
+        yield f"http://{host}"
 
 
 async def test_a_job_for_vectors_never_asks_google_for_more_than_a_hundred(lab: Lab) -> None:

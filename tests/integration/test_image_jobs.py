@@ -17,6 +17,7 @@ from batch_llm.engine.planning import Plan
 from batch_llm.job.load import DeclaredJob
 from batch_llm.providers.base import Message
 from batch_llm.providers.images import Image
+from tests.contract.google_lab import token_endpoint
 from tests.integration.engine_lab import answered_body, compatible_server, write_input
 from tests.integration.lab import Lab
 from tests.pictures import JPEG_1X1, png
@@ -196,3 +197,27 @@ async def test_the_same_job_is_answered_by_every_kind_and_reserved_at_no_less(
     billed = [row["llm_input_tokens"] for row in lab.rows()]
     assert billed[1] < 10 and billed[0] - billed[1] > 50
     assert plan.image_tokens >= sum(billed) - 3 * billed[1] > 0
+
+
+@pytest.mark.parametrize("project", [None, "my-project"])
+async def test_google_fetches_images_behind_addresses_and_they_are_reserved_as_dear_ones(
+    lab: Lab, project: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project also out of Cloud Storage; an address that does not tell its type fails alone, before any call."""
+    monkeypatch.setenv("SOME_KEY", "k")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(lab.folder / "account.json"))
+    files = ["https://host/a.png?x=1", "gs://bucket/a.jpg", "https://host/a", None]
+    write_input(lab, id=list(range(4)), text=["a"] * 4, file=files)
+    place = {"api_key": "${env:SOME_KEY}"} if project is None else {"project": project, "location": "global"}
+    async with lab.simulator() as simulator, token_endpoint(lab.folder / "account.json"):
+        pool = {"limits": {"requests_per_minute": 6_000}, "models": ["simulator-small"], **place}
+        spec = {"kind": "google", "base_url": simulator.origin, "pools": [pool]}
+        (lab.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"vendor": spec}}))
+        asked = job(lab, ["file"], model="vendor/simulator-small")
+        plan = await asyncio.to_thread(wiring.planner(lab.settings, asked).plan)
+        await lab.run(asked)
+        assert simulator.stats()["rejected"] == {}
+    template, ok = ("failed", "template"), ("ok", None)
+    assert statuses(lab) == [ok, template if project is None else ok, template, ok]
+    billed = [row["llm_input_tokens"] for row in lab.rows()]
+    assert billed[0] - billed[3] == 4 * 258 <= plan.image_tokens

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,33 @@ async def test_an_account_that_dies_costs_no_row_and_is_used_again(lab: Lab) -> 
     assert (summary.rows, summary.ok, summary.failed) == (1_000, 1_000, 0)
     assert meanwhile >= 5 * per_second * 0.8
     assert returned > per_second
+
+
+async def test_an_account_that_takes_calls_and_answers_none_costs_no_row_and_is_used_again(lab: Lab) -> None:
+    """The other one never slows down; what the silent one holds is asked there after seconds, once each."""
+    lab.table(1_100)
+    per_second, hangs_s = 30, 14
+    keys = {"limits": {"requests_per_minute": per_second * 60}}
+    async with accounts(lab, keys, keys) as (east, west):
+        running = asyncio.create_task(lab.run())
+        while east.stats()["answered"] < 100:
+            await asyncio.sleep(0.02)
+        east.configure(faults={"hang": 1.0})
+        answered = [west.stats()["answered"]]
+        for _ in range(hangs_s // 2):
+            await asyncio.sleep(2)
+            answered.append(west.stats()["answered"])
+        east.configure(faults={})
+        before = east.stats()["answered"]
+        summary = await running
+        told = east.stats(), west.stats()
+    in_two_s = [after - before for before, after in pairwise(answered)]
+    assert (summary.rows, summary.ok, summary.failed) == (1_100, 1_100, 0)
+    assert min(in_two_s) >= 2 * per_second * 0.8
+    assert told[0]["answered"] - before > per_second
+    assert told[0]["answered"] + told[1]["answered"] == 1_100
+    assert told[0]["faults"]["hang"] <= 25  # the window, and a few probes
+    assert {row["llm_attempts"] for row in lab.rows()} == {1}
 
 
 async def test_each_answer_is_paid_at_its_pools_price_and_the_budget_holds(lab: Lab) -> None:

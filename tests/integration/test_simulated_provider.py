@@ -33,7 +33,7 @@ async def refused(pool: str, folder: Path, *, after_s: tuple[float, ...] = ()) -
             params: dict[str, Any] = {"max_output_tokens": 10}
             request = Request(f"r{number}", "small", (Message("user", "x" * 400),), params, None)
             try:
-                await paced.provider.send(request, total_s=10)
+                await paced.pools[0].provider.send(request, total_s=10)
                 found.append(None)
             except ProviderError as error:
                 found.append(error.scope)

@@ -31,20 +31,24 @@ class Calls:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Opening]:
-        paced: Any = SimpleNamespace(model_name="small", endpoint=OpenAIEndpoint("http://provider.invalid/v1", None))
-        budget: Any = None
+        pool = SimpleNamespace(endpoint=OpenAIEndpoint("http://provider.invalid/v1", None))
+        self.pool = SimpleNamespace(pool=pool)
+        paced: Any = SimpleNamespace(model_name="small", pools=(pool,))
+        nothing: Any = None
         async with AsyncExitStack() as stack:
             http = await stack.enter_async_context(httpx2.AsyncClient(transport=httpx2.MockTransport(self.answer)))
-            yield Opening(paced, budget, stack, http)
+            yield Opening(paced, nothing, nothing, stack, http)
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         status, headers, body = self.answers.pop(0)
         return httpx2.Response(status, headers=headers, json=body)
 
-    async def begin(self, opening: Opening, text: str, max_output_tokens: int | None) -> Any:
+    async def begin(self, opening: Opening, text: str, cap: int | None, not_to: Any = None) -> Any:
         return SimpleNamespace(
             answered=lambda usage, headers: self.told.append("answered"),
-            refused=lambda maybe_paid: self.told.append("refused"),
+            refused=lambda failure, maybe_paid: self.told.append("refused"),
+            can_go_elsewhere=lambda failure: False,
+            pool=self.pool,
             throttled=lambda retry_after_s, scope: self.told.append((retry_after_s, scope)),
         )
 

@@ -17,6 +17,7 @@ from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
 from batch_llm.providers.google.endpoint import ABSURD_TOKENS, GoogleEndpoint
 from batch_llm.providers.google.thinking import thinking_config
+from batch_llm.providers.images import Image
 from batch_llm.providers.structured_output import StructureMode, instructed
 from batch_llm.providers.transport import Connected
 
@@ -99,12 +100,15 @@ class GoogleChatProvider(Connected):
 
 def _content(message: Message) -> dict[str, Any]:
     """Text goes behind an image: https://ai.google.dev/gemini-api/docs/image-understanding (read 2026-11-29)."""
-    images = (
-        {"inlineData": {"mimeType": image.mime_type, "data": b64encode(image.data).decode()}}
-        for image in message.images
-    )
+    images = (_image_part(image) for image in message.images)
     text = [{"text": message.content}] if message.content or not message.images else []
     return {"role": ROLES[message.role], "parts": [*images, *text]}
+
+
+def _image_part(image: Image) -> dict[str, Any]:
+    if image.url is not None:
+        return {"fileData": {"mimeType": image.mime_type, "fileUri": image.url}}
+    return {"inlineData": {"mimeType": image.mime_type, "data": b64encode(image.data).decode()}}
 
 
 def _answer_form(json_schema: Mapping[str, Any] | None, mode: StructureMode) -> dict[str, Any]:

@@ -6,45 +6,67 @@ request inline), https://ai.google.dev/gemini-api/docs/media-resolution (1,120 t
 nothing else is asked for), https://docs.cloud.google.com/vertex-ai/docs/generative-ai/image/image-captioning (7 MB of
 an image inline) (public copies, read 2026-11-29).
 
-An address is not sent: it goes with its image's type, which an address does not tell.
+An address goes with its image's type, which is told by how the address ends. The Gemini API fetches https:// for itself
+since 2026, but not for the models of 2.0; Vertex AI from Cloud Storage as well.
+Source: https://ai.google.dev/gemini-api/docs/file-input-methods (external URLs, the note on 2.0, types),
+https://github.com/vercel/ai/pull/16757 (https only),
+https://docs.cloud.google.com/vertex-ai/generative-ai/docs/model-reference/inference (fileUri: Cloud Storage, HTTP URLs,
+ten images of them; mimeType is required) (read 2026-11-29).
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from math import ceil, floor
 
 from batch_llm.image_header import JPEG, PNG, WEBP
 from batch_llm.providers.images import Image, ImageRules
 
-__all__ = ["GOOGLE_IMAGES", "image_tokens"]
+__all__ = ["image_rules", "image_tokens"]
 
 TILE_TOKENS, SMALL_PIXELS = 258, 384
 RESOLUTION_TOKENS = 1_120
 _BY_TILES = re.compile(r"gemini-[12][.-]")
 _BY_RESOLUTION = re.compile(r"gemini-3(?:[.-]|$)")
+_UNFETCHED = re.compile(r"gemini-(?:1\.5|2\.0)")
+# Of an image behind an address, whose shape is not known: one five times as long as wide.
+ADDRESS_TILES = 16
 
 
 def image_tokens(model: str, image: Image) -> int:
     """The tokens of an image; by a model that is not known, the dearer of both rules."""
     name = model.rsplit("/", 1)[-1].lower()
-    by_tiles = 0 if _BY_RESOLUTION.match(name) else _tiles(image.width or 1, image.height or 1) * TILE_TOKENS
+    by_tiles = 0 if _BY_RESOLUTION.match(name) else _tiles(image) * TILE_TOKENS
     return max(by_tiles, 0 if _BY_TILES.match(name) else RESOLUTION_TOKENS)
 
 
-def _tiles(width: int, height: int) -> int:
+def _tiles(image: Image) -> int:
     """Above a small image's size, the shape decides and not the size."""
+    width, height = image.width, image.height
+    if width is None or height is None:
+        return ADDRESS_TILES
     if max(width, height) <= SMALL_PIXELS:
         return 1
     side = max(1, floor(min(width, height) / 1.5))
     return ceil(width / side) * ceil(height / side)
 
 
-GOOGLE_IMAGES = ImageRules(
+_FETCHED = frozenset({"https"})
+_FETCHED_BY_VERTEX = frozenset({"gs", "http", "https"})
+_RULES = ImageRules(
     mime_types=frozenset({PNG, JPEG, WEBP}),
     most_images=3_000,
     most_bytes=7_000_000,
     most_request_bytes=14_000_000,  # in base64 with its text below the 20 MB of a request
-    schemes=frozenset(),
+    schemes=_FETCHED,
+    named_types=True,
     tokens=image_tokens,
 )
+
+
+def image_rules(model: str, *, is_vertex: bool) -> ImageRules:
+    """What a model takes, of the Gemini API or of Vertex AI."""
+    if is_vertex:
+        return replace(_RULES, schemes=_FETCHED_BY_VERTEX, most_addresses=10)
+    return replace(_RULES, schemes=frozenset()) if _UNFETCHED.search(model) else _RULES

@@ -24,8 +24,12 @@ MESSAGE_CHARACTERS = 300  # of the error text that is kept
 # Source: https://github.com/continuedev/continue/issues/9330 (read 2026-11-29).
 KEY_REASONS = {"API_KEY_INVALID"}
 # A 400 in INVALID_ARGUMENT that no field tells from another: the prompt is longer than the model reads.
-# Source: https://github.com/google-gemini/gemini-cli/issues/4231 (read 2026-11-29).
-CONTEXT_WORDS = "exceeds the maximum number of tokens allowed"
+# Source: https://github.com/google-gemini/gemini-cli/issues/4231; of Vertex AI
+# https://github.com/google-gemini/gemini-cli/issues/19727, and for vectors without "only", as many public repositories
+# quote it (read 2026-11-29).
+_TOO_LONG = re.compile(
+    r"exceeds the maximum number of tokens allowed|token count is [0-9]+ but (?:the )?model (?:only )?supports"
+)
 # A 429 without details: the account's money, not its rate. "Your project has exceeded its monthly spending cap." is
 # quoted by many public repositories.
 # Source: https://github.com/dyad-sh/dyad/issues/3626 (prepaid; read 2026-11-29).
@@ -78,7 +82,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Exception:
         return ProviderError(ErrorClass.TIMEOUT, shown, retry_after_s=said.retry_s)
     if status in (408, 409, 499) or status >= 500:
         return ProviderError(ErrorClass.SERVER_ERROR, shown, retry_after_s=said.retry_s)
-    if status == 413 or (said.status == "INVALID_ARGUMENT" and CONTEXT_WORDS in said.message):
+    if status == 413 or (said.status == "INVALID_ARGUMENT" and _TOO_LONG.search(said.message)):
         return ProviderError(ErrorClass.TOO_LARGE, shown)
     return ProviderError(ErrorClass.INVALID_REQUEST, shown)
 

@@ -1,7 +1,7 @@
 """Google: the Gemini API with a key, and Vertex AI with a project's credentials. Both speak generateContent.
 
-Belongs here: what is true of Google's two doors. Not here: the JSON (google/chat.py, google/embeddings.py), signing
-in (google/token.py).
+Belongs here: what is true of Google's two doors. Not here: the JSON (google/chat.py, google/embeddings.py,
+google/vertex_embeddings.py), signing in (google/token.py).
 
 Source: https://ai.google.dev/api (the Gemini API, v1beta), google-genai 3.6.1, _api_client.py (Vertex AI's addresses),
 https://ai.google.dev/gemini-api/docs/rate-limits (days begin at midnight in California) (read 2026-11-29).
@@ -13,13 +13,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batch_llm.errors import NotYetAvailable
 from batch_llm.providers.account import Account
 from batch_llm.providers.base import EmbeddingProvider
+from batch_llm.providers.call_size import CallSize
+from batch_llm.providers.google import vertex_embeddings
 from batch_llm.providers.google.chat import GoogleChatProvider
-from batch_llm.providers.google.embeddings import CALL_TEXTS, GoogleEmbeddingProvider
+from batch_llm.providers.google.embeddings import CALL_SIZE, GoogleEmbeddingProvider
 from batch_llm.providers.google.endpoint import GoogleEndpoint
-from batch_llm.providers.google.images import GOOGLE_IMAGES
+from batch_llm.providers.google.images import image_rules
 from batch_llm.providers.google.thinking import why_not
 from batch_llm.providers.google.token import GoogleToken
 from batch_llm.providers.kind import ProviderKind
@@ -64,12 +65,12 @@ def _endpoint(account: Account) -> GoogleEndpoint:
 
 
 def _embeddings(account: Account) -> EmbeddingProvider:
-    if account.project is not None:
-        raise NotYetAvailable(
-            f"provider {account.provider_name!r}: embeddings of Vertex AI (a pool with `project`) are not yet "
-            "available; name the model in a pool with an api_key (the Gemini API)"
-        )
-    return GoogleEmbeddingProvider(account.provider_name, _endpoint(account))
+    asked = GoogleEmbeddingProvider if account.project is None else vertex_embeddings.VertexEmbeddingProvider
+    return asked(account.provider_name, _endpoint(account))
+
+
+def _call_size(account: Account, model: str) -> CallSize:
+    return CALL_SIZE if account.project is None else vertex_embeddings.call_size(model)
 
 
 def _cannot_for(model: str, params: Mapping[str, Any]) -> dict[str, str]:
@@ -94,7 +95,7 @@ KIND = ProviderKind(
     chat=lambda account: GoogleChatProvider(account.provider_name, _endpoint(account)),
     embeddings=_embeddings,
     most={"seed": SEED_MOST},
-    call_texts=CALL_TEXTS,
+    call_size=_call_size,
     cannot_for=_cannot_for,
-    images=GOOGLE_IMAGES,
+    images_at=lambda account, model: image_rules(model, is_vertex=account.project is not None),
 )

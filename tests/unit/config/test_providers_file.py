@@ -19,7 +19,6 @@ from batch_llm.config.providers_file import (
     ProviderSpec,
     api_key_of,
     base_url_of,
-    find_pool,
     find_pools,
     idempotency_header_of,
     load_providers,
@@ -29,6 +28,7 @@ from batch_llm.config.providers_file import (
 )
 from batch_llm.config.yaml_source import parse_yaml
 from batch_llm.errors import ConfigurationError, JobFileError, ProvidersFileError, SecretError
+from tests.unit.config.providers_lab import find_pool
 
 FULL = """\
 providers:

@@ -11,13 +11,13 @@ from batch_llm.config.providers_file import (
     day_resets_of,
     debit_of,
     deployment_of,
-    find_pool,
     location_of,
     parse_providers,
     project_of,
     structure_of,
 )
 from batch_llm.errors import ProvidersFileError
+from tests.unit.config.providers_lab import find_pool
 
 
 def refused(text: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batch_llm.config.providers_file import LimitsSpec, ProvidersFile, find_pool, headers_of, parse_providers
+from batch_llm.config.providers_file import LimitsSpec, ProvidersFile, headers_of, parse_providers
 from batch_llm.errors import JobFileError, ProvidersFileError
+from tests.unit.config.providers_lab import find_pool
 
 
 def pool(body: str) -> str:

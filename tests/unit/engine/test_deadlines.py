@@ -17,11 +17,25 @@ from batch_llm.engine.deadlines import (
     LEAST_BODY_S,
     LEAST_S,
     MOST_S,
+    PATIENT_PROBES,
+    SILENT_CALLS,
+    SILENT_FACTOR,
+    SILENT_LEAST_S,
     Call,
     Deadlines,
 )
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.window import Window
+from batch_llm.limiter.base import Limits
 from batch_llm.providers.base import Phase
+
+
+class Pool:
+    """A route, as far as the bounds look at it."""
+
+    def __init__(self, meter: Meter, clock: ManualClock) -> None:
+        self.meter = meter
+        self.window = Window(Limits("p"), meter, clock)
 
 
 class Bench:
@@ -32,12 +46,14 @@ class Bench:
         self.meter = Meter(self.clock)
         for latency_s in latencies_s:
             self.meter.answered(latency_s, start_share)
-        self.deadlines = Deadlines(self.meter, self.clock)
+        self.elsewhere = False  # whether another pool takes rows
+        self.deadlines = Deadlines(self.meter, self.clock, lambda route: self.elsewhere)
+        self.route: Any = Pool(self.meter, self.clock)
 
     def call(self, timeouts: int = 0) -> Call:
         work: Any = SimpleNamespace(timeouts=timeouts)
         nothing: Any = None
-        call = Call(work, nothing, nothing, nothing, self.clock.monotonic())
+        call = Call(work, self.route, nothing, nothing, self.clock.monotonic())
         call.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
         return call
 
@@ -90,3 +106,78 @@ async def test_a_look_ends_the_calls_whose_time_is_over() -> None:
     for call in (late, young):
         assert call.task is not None
         call.task.cancel()
+
+
+async def ended(*calls: Call) -> list[bool]:
+    """Which were cancelled."""
+    await asyncio.sleep(0)
+    return [call.task is not None and call.task.cancelled() for call in calls]
+
+
+@pytest.mark.parametrize(("slowest_s", "silent_s"), [(0.1, SILENT_LEAST_S), (10.0, 10.0 * SILENT_FACTOR)])
+async def test_a_pool_that_answers_nobody_is_away_and_hands_over_what_it_holds(
+    slowest_s: float, silent_s: float
+) -> None:
+    """Only where another pool takes it; by what its own answers took."""
+    bench = Bench(*[0.05] * ANSWERS_TO_LEARN_FROM, slowest_s)
+    held = [bench.call() for _ in range(SILENT_CALLS)]
+    await bench.clock.advance(silent_s)
+    young = bench.call()
+    bench.deadlines.look([*held, young])
+    assert bench.route.window.outage is None and not any(await ended(*held))
+    bench.elsewhere = True
+    bench.deadlines.look([*held, young])
+    assert bench.route.window.outage is not None
+    assert await ended(*held, young) == [True] * SILENT_CALLS + [False]
+    assert all(call.hurried and "a pool that answers nobody" in str(call.expired) for call in held)
+
+
+async def test_a_pool_is_not_silent_while_one_is_answered_or_few_wait() -> None:
+    bench = Bench(*[0.05] * ANSWERS_TO_LEARN_FROM)
+    bench.elsewhere = True
+    held = [bench.call() for _ in range(SILENT_CALLS)]
+    await bench.clock.advance(SILENT_LEAST_S)
+    bench.deadlines.look(held[1:])
+    held[0].sending.phase = Phase.BODY
+    bench.deadlines.look(held)
+    held[0].sending.phase = Phase.ANSWER
+    bench.route.window.answered()
+    bench.deadlines.look(held)
+    assert bench.route.window.outage is None and not any(await ended(*held))
+    for call in held:
+        assert call.task is not None
+        call.task.cancel()
+
+
+async def test_nobody_is_judged_before_it_is_known_how_long_answers_take() -> None:
+    bench = Bench(*[0.05] * (ANSWERS_TO_LEARN_FROM - 1))
+    bench.elsewhere = True
+    held = [bench.call() for _ in range(SILENT_CALLS)]
+    await bench.clock.advance(SILENT_LEAST_S)
+    bench.deadlines.look(held)
+    assert bench.route.window.outage is None and not any(await ended(*held))
+    for call in held:
+        assert call.task is not None
+        call.task.cancel()
+
+
+async def test_probes_of_a_silent_pool_are_short_but_for_one_in_so_many() -> None:
+    """It may answer again, but more slowly than ever before."""
+    bench = Bench(*[0.05] * ANSWERS_TO_LEARN_FROM)
+    bench.elsewhere = True
+    window = bench.route.window
+    window.silent("nobody is answered")
+    short = 0
+    for _ in range(2 * PATIENT_PROBES):
+        await bench.clock.advance(1.0)
+        probe = bench.call()
+        await bench.clock.advance(SILENT_LEAST_S)
+        bench.deadlines.look([probe])
+        was_short = (await ended(probe))[0]
+        if not was_short:
+            await bench.clock.advance(LEAST_S)
+            bench.deadlines.look([probe])
+            assert (await ended(probe))[0] and not probe.hurried
+        short += was_short
+        window.failed("no answer")
+    assert short == 2 * PATIENT_PROBES - 2

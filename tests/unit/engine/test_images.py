@@ -50,6 +50,34 @@ def test_an_address_is_sent_as_it_is_and_a_null_is_no_image(tmp_path: Path) -> N
     assert read(tmp_path, None, None) == ()
 
 
+TYPED = replace(RULES, named_types=True, most_images=9, most_addresses=1, schemes=frozenset({"https", "gs"}))
+
+
+@pytest.mark.parametrize(
+    ("address", "mime_type"),
+    [
+        ("https://host/a.png", "image/png"),
+        ("https://host/b/A.JPG?signed=1#x", "image/jpeg"),
+        ("https://host/a.b.jpeg", "image/jpeg"),
+        ("gs://bucket/a.webp", "image/webp"),
+    ],
+)
+def test_where_the_type_is_wanted_the_end_of_an_address_tells_it(tmp_path: Path, address: str, mime_type: str) -> None:
+    (found,) = read(tmp_path, address, rules=TYPED)
+    assert (found.mime_type, found.url, found.data) == (mime_type, address, b"")
+
+
+@pytest.mark.parametrize("address", ["https://host/a", "https://host/a.txt", "https://host/a?x=b.png", "gs://b/png"])
+def test_an_address_that_does_not_tell_the_type_is_refused_before_any_call(tmp_path: Path, address: str) -> None:
+    assert "does not end in .png, .jpg, .jpeg, .webp" in refused(tmp_path, address, rules=TYPED)
+
+
+def test_more_addresses_than_the_provider_fetches_are_too_many(tmp_path: Path) -> None:
+    assert len(read(tmp_path, png(1, 1), "https://host/a.png", rules=TYPED)) == 2
+    with pytest.raises(TooLargeError, match="2 images behind addresses; the provider takes 1"):
+        read(tmp_path, "https://host/a.png", "https://host/b.png", rules=TYPED)
+
+
 def test_a_column_that_can_hold_none_is_refused_and_one_of_names_is_known() -> None:
     schema = pa.schema([("data", pa.binary()), ("path", pa.string()), ("number", pa.int64()), ("nothing", pa.null())])
     check_image_columns(["data", "path", "nothing"], schema)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from batch_llm.engine.packing import CallBounds, Packer, calls_needed, halved, packed
 from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits
+from batch_llm.providers.call_size import CallSize
 
 
 @dataclass(frozen=True)
@@ -131,5 +132,12 @@ def test_calls_are_counted_by_what_fills_them_first() -> None:
 
 
 def test_a_provider_that_takes_fewer_texts_gets_fewer() -> None:
-    assert CallBounds.of(Limits("p"), 8, exact=True, most_rows=100).rows == 100
-    assert CallBounds.of(Limits("p"), 100_000, exact=True, most_rows=100).rows == 7  # its answer's size says less
+    size = CallSize(texts=100, tokens=20_000, text_tokens=2_048)
+    assert CallBounds.of(Limits("p"), 8, exact=True, size=size) == CallBounds(100, 20_000, row_tokens=2_048)
+    assert CallBounds.of(Limits("p"), 8, exact=False, size=size).tokens == 12_000
+    assert CallBounds.of(Limits("p"), 100_000, exact=True, size=size).rows == 7  # its answer's size says less
+
+
+def test_a_call_that_may_go_to_several_pools_fits_each() -> None:
+    few, short = CallBounds(rows=1, tokens=900), CallBounds(rows=100, tokens=500, row_tokens=20)
+    assert CallBounds.least([few, short]) == CallBounds(rows=1, tokens=500, row_tokens=20)

@@ -64,6 +64,28 @@ class Dead(Provider):
         return RawAnswer(b"{}", {}, 0.0)
 
 
+class Hung(Provider):
+    """Takes every call and answers none between two moments."""
+
+    def __init__(self, clock: Any, from_s: float, until_s: float) -> None:
+        super().__init__(clock)
+        self.from_s, self.until_s = from_s, until_s
+        self.given_up_s: list[float] = []  # how long each call waited that was not answered
+        self.answered_at_s: list[float] = []
+
+    async def send(self, request: Request, *, sending: Sending) -> RawAnswer:
+        began_s = self.clock.monotonic()
+        self.at_s.append(began_s)
+        if self.from_s <= began_s < self.until_s:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.given_up_s.append(self.clock.monotonic() - began_s)
+        await self.clock.sleep(0.05)
+        self.answered_at_s.append(self.clock.monotonic())
+        return RawAnswer(b"{}", {}, 0.05)
+
+
 class TwoPools(Bench):
     """A pipeline with two pools, `a` and `b`; each pool's price is what every call costs, in nano-dollars."""
 
@@ -129,6 +151,51 @@ async def test_a_pool_that_is_away_costs_no_row_and_is_used_again() -> None:
     probes = [at_s for at_s in dead.at_s if dead.back_at_s - 25 < at_s < dead.back_at_s]
     assert 25 / PROBE_LONGEST_S - 2 <= len(probes) <= 8
     assert len(dead.rows) > 50
+
+
+async def test_a_pool_that_takes_calls_and_answers_none_holds_its_rows_for_seconds() -> None:
+    """Each goes to the other once it was given up and noted as lost; no row loses an attempt.
+
+    It is found after five seconds, in which it took ten calls a second; then a call each ten seconds probes it.
+    """
+    bench = TwoPools(1_500)
+    start_s = bench.clock.monotonic()
+    hung = bench.providers["a"] = Hung(bench.clock, start_s + 20, start_s + 80)
+    asked = asyncio.create_task(bench._ask(None))
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert bench.answered() == list(range(1_500))
+    kinds = [entry.kind for entry in bench.rows.noted]
+    assert EntryKind.FAILED not in kinds and kinds.count(EntryKind.LOST) == len(hung.given_up_s)
+    assert {entry.attempt for entry in bench.rows.noted} == {1}
+    assert max(hung.given_up_s) <= 7 and len(hung.given_up_s) <= 70
+    b_at_s = bench.providers["b"].at_s
+    meanwhile = [at_s for at_s in b_at_s if hung.from_s <= at_s < hung.until_s]
+    assert len(meanwhile) >= 0.95 * 60 / 0.1
+    again_s = min(at_s for at_s in hung.answered_at_s if at_s > hung.until_s)
+    assert again_s - hung.until_s <= 11
+
+
+async def test_rows_that_a_silent_pool_holds_at_the_end_are_asked_elsewhere() -> None:
+    bench = TwoPools(200)
+    start_s = bench.clock.monotonic()
+    bench.providers["a"] = Hung(bench.clock, start_s + 5, float("inf"))
+    asked = asyncio.create_task(bench._ask(None))
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert bench.answered() == list(range(200))
+    assert bench.clock.monotonic() - start_s < 30
+
+
+async def test_a_pool_that_never_answered_is_judged_by_what_the_others_take() -> None:
+    bench = TwoPools(300)
+    start_s = bench.clock.monotonic()
+    hung = bench.providers["a"] = Hung(bench.clock, start_s, float("inf"))
+    asked = asyncio.create_task(bench._ask(None))
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert bench.answered() == list(range(300))
+    assert max(hung.given_up_s) <= 8 and bench.clock.monotonic() - start_s < 45
 
 
 async def test_only_when_all_are_away_for_long_the_run_stops() -> None:

@@ -54,9 +54,11 @@ def test_no_text_is_a_vector() -> None:
         ("text-embedding-3-large", 3072, True),
         ("text-embedding-ada-002", 1536, False),
         ("openai/text-embedding-3-small", 1536, True),
+        ("gemini-embedding-001", 3072, True),
+        ("text-embedding-005", 768, True),
     ],
 )
-def test_the_sizes_of_openais_models_are_known(name: str, dimensions: int, shortens: bool) -> None:
+def test_the_sizes_of_openais_and_googles_models_are_known(name: str, dimensions: int, shortens: bool) -> None:
     known = embedding_model(name)
     assert known is not None
     assert (known.dimensions, known.shortens) == (dimensions, shortens)

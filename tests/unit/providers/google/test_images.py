@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batch_llm.providers.google.images import image_tokens
+from batch_llm.providers.google.images import image_rules, image_tokens
 from batch_llm.providers.images import Image
 
 
@@ -25,3 +25,28 @@ def test_it_is_counted_as_documented_and_at_the_dearer_rule_where_none_is(
     model: str, width: int, height: int, tokens: int
 ) -> None:
     assert image_tokens(model, Image("d", b"..", "image/png", width, height)) == tokens
+
+
+@pytest.mark.parametrize(("model", "tokens"), [("gemini-2.5-flash", 16 * 258), ("gemini-3-pro", 1_120)])
+def test_behind_an_address_it_is_counted_as_a_long_one(model: str, tokens: int) -> None:
+    assert image_tokens(model, Image("d", url="https://host/a.png", mime_type="image/png")) == tokens
+
+
+@pytest.mark.parametrize(
+    ("model", "is_vertex", "schemes"),
+    [
+        ("gemini-2.5-flash", False, {"https"}),
+        ("gemini-2.0-flash-001", False, set()),
+        ("gemini-2.0-flash-001", True, {"gs", "http", "https"}),
+        ("gemini-3.5-flash", True, {"gs", "http", "https"}),
+    ],
+)
+def test_which_addresses_are_fetched_from_depends_on_the_door_and_the_model(
+    model: str, is_vertex: bool, schemes: set[str]
+) -> None:
+    assert image_rules(model, is_vertex=is_vertex).schemes == schemes
+
+
+def test_a_row_that_may_go_to_either_door_has_what_both_fetch() -> None:
+    both = image_rules("gemini-3.5-flash", is_vertex=False).and_at(image_rules("gemini-3.5-flash", is_vertex=True))
+    assert (both.schemes, both.most_addresses, both.named_types) == ({"https"}, 10, True)

@@ -121,6 +121,18 @@ def test_a_refused_key_or_account_stops_the_run(body: Any, said: str) -> None:
             ),
             ErrorClass.TOO_LARGE,
         ),
+        (
+            error(
+                400,
+                "INVALID_ARGUMENT",
+                "Unable to submit request because the input token count is 34708 but the model supports up to 20000.",
+            ),
+            ErrorClass.TOO_LARGE,
+        ),
+        (
+            error(400, "INVALID_ARGUMENT", "the input token count is 1251952 but model only supports up to 1048576."),
+            ErrorClass.TOO_LARGE,
+        ),
         (error(499, "CANCELLED"), ErrorClass.SERVER_ERROR),
         (error(500, "INTERNAL"), ErrorClass.SERVER_ERROR),
         (error(503, "UNAVAILABLE", "The model is overloaded. Please try again later."), ErrorClass.OVERLOADED),
