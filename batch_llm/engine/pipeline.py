@@ -1,8 +1,8 @@
 """The rows on their way to the calls: hands them out with limit and money, hears how they end, drains.
 
-Belongs here: limiter and budget before each call, starting and stopping, one task per pool that waits for that pool's
-limit. Not here: one call and what follows (calls.py), pacing (limiter), the order of rows (row_queue.py), how a pool
-fares (route.py), slices (slice_work.py).
+Belongs here: the limiter before each call, starting and stopping, one task per pool that waits for that pool's limit.
+Not here: what a call may cost (money.py), one call and what follows (calls.py), pacing (limiter), the order of rows
+(row_queue.py), how a pool fares (route.py), slices (slice_work.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Protocol
 
 from batch_llm.clock import Alarm
 from batch_llm.engine.calls import Calls
-from batch_llm.engine.context import longest_answer
 from batch_llm.engine.deadlines import Call, Deadlines
-from batch_llm.engine.events import BudgetMark, PoolClosed, Stopping
+from batch_llm.engine.events import PoolClosed, Stopping
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.money import Money
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route, routes_of
 from batch_llm.engine.row_queue import RowQueue
@@ -36,14 +36,11 @@ from batch_llm.errors import (
     QuotaExhausted,
     StopRun,
 )
-from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Hold, Reservation
-from batch_llm.pricing import usd_of_nano
 
 __all__ = ["Pipeline", "Slices"]
 
 HOLD_PATIENCE_S = 0.1  # what was reserved is given back when its money takes longer: others can use it
-BUDGET_MARKS = (50, 80, 100)
 
 
 class Slices(Protocol):
@@ -65,9 +62,7 @@ class Pipeline:
 
     def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter) -> None:
         """``budget`` knows what the run spent before."""
-        self._parts = parts
         self._calling = calling
-        self._budget = budget
         self._meter = meter
         self._clock = parts.clock
         self._tenant = parts.tenant
@@ -76,14 +71,13 @@ class Pipeline:
         if len(self.routes) > 1:
             for route in self.routes:
                 route.claim = self._queue.claim(route.name)
+        self._money = Money(parts, calling, budget, self.routes)
         self._calls = Calls(parts, calling, budget, meter)
         self._calls.outcomes = self
         self._feeder: asyncio.Task[None] | None = None
         self._servers: list[asyncio.Task[None]] = []  # one per pool
         self._home = asyncio.Event()  # set while no call is in flight
         self._home.set()
-        self._begun: set[int] = set()  # slices that the budget knows
-        self._marked = 0
         self.stopped: ErrorClass | None = None
         self.stop_message = ""
         self._fatal: JournalError | None = None
@@ -111,7 +105,7 @@ class Pipeline:
         finally:
             deadlines.cancel()
             await asyncio.wait({feeder, deadlines})
-            self._give_money_back()
+            self._money.give_back(self._queue.waiting)
         if self._fatal is not None:
             raise self._fatal
         with suppress(asyncio.CancelledError):
@@ -169,14 +163,7 @@ class Pipeline:
 
     def paid(self) -> None:
         """See `Outcomes.paid`."""
-        cap = self._budget.cap_usd
-        if cap is None:
-            return
-        share = self._budget.spent_usd * 100 / cap
-        for mark in BUDGET_MARKS:
-            if self._marked < mark <= share:
-                self._marked = mark
-                self._calling.tell(BudgetMark(mark, self._budget.spent_usd, cap))
+        self._money.tell_marks()
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
@@ -267,7 +254,7 @@ class Pipeline:
                 if route.claim is not None and not self._may_still_go(route, work, reservation):
                     route.limiter.release(granted.popleft()[1])
                     continue
-                hold = work.hold or self._hold_now(work) or await self._hold_patiently(route, work, granted)
+                hold = work.hold or self._money.hold_now(work) or await self._hold_patiently(route, work, granted)
                 work.hold = None
                 if hold is None:
                     return
@@ -275,9 +262,9 @@ class Pipeline:
                     work.hold = hold
                     return
                 if route.claim is not None and not self._queue.take(work, route.claim):  # while the money came
-                    self._budget.release(hold)
+                    self._money.release(hold)
                     continue
-                self._note_sent(work, hold)
+                self._money.note_sent(work, hold)
                 granted.popleft()
                 if route.claim is None:
                     self._queue.sent(work)
@@ -335,31 +322,11 @@ class Pipeline:
             raise error
         self.stop(error_class, f"{what} cannot go on: {error}")
 
-    # -- money -----------------------------------------------------------------------------------------------------
-
-    def _note_sent(self, work: Work, hold: Hold) -> None:
-        """Where money is capped, the intent is in the journal before the call."""
-        if not self._budget.is_capped:
-            return
-        try:
-            work.note(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)})
-        except JournalError:
-            self._budget.release(hold)
-            raise
-
-    def _hold_now(self, work: Work) -> Hold | None:
-        """The dearest bill set aside at once, where the allowance has room for it."""
-        number = work.slice_work.number
-        if number not in self._begun:
-            self._begun.add(number)
-            self._budget.begin(number, work.slice_work.rows.spent_usd)
-        return self._budget.hold_now(self._dearest_nano(work), number)
-
     async def _hold_patiently(self, route: Route, work: Work, granted: deque[tuple[Work, Reservation]]) -> Hold | None:
         """Wait while money may come back, from calls in flight or other processes; meanwhile others use the limit."""
         impatience: Alarm = self._clock.call_later(HOLD_PATIENCE_S, lambda: self._give_back(route, granted))
         try:
-            return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+            return await self._money.hold(work)
         except BudgetExhausted as error:
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
@@ -368,26 +335,6 @@ class Pipeline:
             impatience.cancel()
         await asyncio.sleep(0)  # the cancellation of this very task arrives here
         return None
-
-    def _give_money_back(self) -> None:
-        """Rows that are not sent need none."""
-        for work in self._queue.waiting:
-            if work.hold is not None:
-                self._budget.release(work.hold)
-                work.hold = None
-
-    def _dearest_nano(self, work: Work) -> int:
-        """The dearest bill, whichever pool it goes to."""
-        if self._parts.price is None:
-            return 0
-        # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
-        exact = self._parts.tokens.exact
-        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes + work.image_tokens)
-        longest = longest_answer(self._parts, work.cost)
-        if len(self.routes) == 1:
-            return self._parts.price.cost_nano(input_tokens, longest)
-        prices = [route.pool.price for route in self.routes if route.pool.price is not None]
-        return max(price.cost_nano(input_tokens, longest) for price in prices)
 
 
 def _until(error: StopRun) -> str:
