@@ -76,7 +76,7 @@ def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Loo
     if untouched:
         found.sample.stretch = max(1, math.ceil(frozen.rows / COUNTED_ROWS))
     for info in frozen.slices:
-        own = Rows(judge, parts.price, info.rows, by_pool=parts.prices)
+        own = Rows(parts.answerers(judge), info.rows)
         own.replay(parts.runs.entries(frozen.run_id, info.number))
         prior = PriorAnswers((), ()) if untouched else prior_answers(parts, frozen, info.number, looking.runs)
         stretch = 1 if looking.every_row else max(1, math.ceil(frozen.rows / LOOKED_AT_ROWS))

@@ -45,6 +45,7 @@ class Work:
     image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
     fits_not: frozenset[str] = frozenset()  # pools whose limit is smaller than this row
+    fallback: str | None = None  # the model that its request is made for; None: the job's own
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
 
     @classmethod
