@@ -81,10 +81,13 @@ def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
     """
     from batch_llm.config.providers_file import api_key_of, load_providers
 
-    provider, pools = declared.pools(load_providers(settings.providers_path))
-    for pool in pools:
-        api_key_of(declared.job.provider_name, provider, pool, os.environ)
-    return provider.kind
+    file, kinds = load_providers(settings.providers_path), []
+    for each in (declared, *map(declared.asking, declared.job.fallback)):
+        provider, pools = each.pools(file)
+        kinds.append(provider.kind)
+        for pool in pools:
+            api_key_of(each.job.provider_name, provider, pool, os.environ)
+    return kinds[0]
 
 
 def _make_sure(estimate: Estimate, consent: Consent, kind: str) -> None:

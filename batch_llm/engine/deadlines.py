@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from batch_llm.clock import Clock
-from batch_llm.engine.meter import Meter
 from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Hold, Reservation
@@ -48,14 +47,13 @@ class Call:
 class Deadlines:
     """Ends calls that take too long."""
 
-    def __init__(self, meter: Meter, clock: Clock) -> None:
-        """``meter``: how long answers take."""
-        self._meter = meter
+    def __init__(self, clock: Clock) -> None:
+        """How long answers take is what each call's pool has measured."""
         self._clock = clock
 
     def allowed_s(self, call: Call) -> float:
         """Seconds that this phase of this call may take."""
-        meter, in_body = self._meter, call.sending.phase is Phase.BODY
+        meter, in_body = call.route.meter, call.sending.phase is Phase.BODY
         if meter.answers < ANSWERS_TO_LEARN_FROM:
             usual_s = FIRST_S
         elif in_body:

@@ -16,6 +16,8 @@ from batch_llm.statement_costs import WarehouseBill
 __all__ = [
     "BudgetMark",
     "Event",
+    "FallbackBegan",
+    "FallbackEnded",
     "FirstFailure",
     "Listener",
     "NotPublished",
@@ -118,6 +120,22 @@ class PoolClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackBegan:
+    """Rows go to another model, for every pool of those before it is held up."""
+
+    model: str  # provider/model
+    reason: str  # what holds up which pool
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackEnded:
+    """Rows go to an earlier model again."""
+
+    model: str  # provider/model
+    rows: int  # calls that went elsewhere meanwhile
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The run drains: nothing new is sent."""
 
@@ -208,6 +226,8 @@ Event = (
     | Stalled
     | BudgetMark
     | PoolClosed
+    | FallbackBegan
+    | FallbackEnded
     | Stopping
     | SlicePublished
     | NotPublished

@@ -25,7 +25,7 @@ from batch_llm.image_header import read_header
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image, ImageRules
 
-__all__ = ["ImageColumns", "check_image_columns", "names_images"]
+__all__ = ["ImageColumns", "are_taken", "check_image_columns", "names_images"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ADDRESS = re.compile(r"[\x21-\x7e]+")  # what an address is written in
@@ -53,6 +53,26 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def are_taken(images: Sequence[Image], rules: ImageRules | None) -> bool:
+    """Whether another provider takes images that were read by the rules of one."""
+    if rules is None:
+        return not images
+    size_bytes = sum(len(image.data) for image in images)
+    return (
+        len(images) <= rules.most_images
+        and size_bytes <= rules.most_request_bytes
+        and all(_is_taken(image, rules) for image in images)
+    )
+
+
+def _is_taken(image: Image, rules: ImageRules) -> bool:
+    scheme = _SCHEME.match(image.url or "")
+    if scheme is not None:
+        return scheme[1].lower() in rules.schemes
+    fits = rules.most_side is None or max(image.width or 0, image.height or 0) <= rules.most_side
+    return fits and image.mime_type in rules.mime_types and len(image.data) <= rules.most_bytes
 
 
 @dataclass(frozen=True, slots=True)

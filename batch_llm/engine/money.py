@@ -32,6 +32,7 @@ class Money:
         self._tell = calling.tell
         self._budget = budget
         self._routes = routes
+        self._others = {each.declared.job.model: each for each in parts.fallbacks}
         self._begun: set[int] = set()  # slices that the budget knows
         self._marked = 0
 
@@ -80,14 +81,14 @@ class Money:
                 self._tell(BudgetMark(mark, self._budget.spent_usd, cap))
 
     def _dearest_nano(self, work: Work) -> int:
-        """The dearest bill, whichever pool it goes to."""
-        if self._parts.price is None:
+        """The dearest bill, whichever pool of the model that the row asks it goes to."""
+        parts = self._parts if work.fallback is None else self._others[work.fallback]
+        if parts.price is None:
             return 0
         # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
-        exact = self._parts.tokens.exact
-        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes + work.image_tokens)
-        longest = longest_answer(self._parts, work.cost)
+        input_tokens = max(work.cost.input_tokens, 0 if parts.tokens.exact else work.input_bytes + work.image_tokens)
+        longest = longest_answer(parts, work.cost)
         if len(self._routes) == 1:
-            return self._parts.price.cost_nano(input_tokens, longest)
-        prices = [route.pool.price for route in self._routes if route.pool.price is not None]
-        return max(price.cost_nano(input_tokens, longest) for price in prices)
+            return parts.price.cost_nano(input_tokens, longest)
+        pools = [route.pool for route in self._routes if route.fallback == work.fallback]
+        return max(pool.price.cost_nano(input_tokens, longest) for pool in pools if pool.price is not None)

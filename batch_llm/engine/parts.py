@@ -98,6 +98,11 @@ class JobParts:
         """Each pool's price by its name; empty where `price` is that of every answer."""
         return prices_by_pool(self.pools)
 
+    @cached_property
+    def fallbacks(self) -> tuple[JobParts, ...]:
+        """The same job as if it named each model of `fallback`, in their order."""
+        return tuple(self.other_model(model).parts for model in self.declared.job.fallback)
+
     def answerers(self, judge: AnyJudge) -> Answerers:
         """Who may have given a stored answer; ``judge`` reads those of the job's own model."""
         return Answerers(self._answerer(judge), self._other_answerer)
@@ -252,6 +257,7 @@ class Calling:
     pools: tuple[OpenPool, ...]  # as `JobParts.pools`
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener
+    fallbacks: tuple[tuple[OpenPool, ...], ...] = ()  # the pools of each of `JobParts.fallbacks`
 
     def tell(self, event: Event) -> None:
         """Hand an event to the listener."""

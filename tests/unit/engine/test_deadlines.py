@@ -32,21 +32,23 @@ class Bench:
         self.meter = Meter(self.clock)
         for latency_s in latencies_s:
             self.meter.answered(latency_s, start_share)
-        self.deadlines = Deadlines(self.meter, self.clock)
+        self.deadlines = Deadlines(self.clock)
+
+    def unsent(self, timeouts: int = 0) -> Call:
+        work: Any = SimpleNamespace(timeouts=timeouts)
+        route: Any = SimpleNamespace(meter=self.meter)
+        nothing: Any = None
+        return Call(work, route, nothing, nothing, self.clock.monotonic())
 
     def call(self, timeouts: int = 0) -> Call:
-        work: Any = SimpleNamespace(timeouts=timeouts)
-        nothing: Any = None
-        call = Call(work, nothing, nothing, nothing, self.clock.monotonic())
+        call = self.unsent(timeouts)
         call.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
         return call
 
 
 def test_before_much_is_known_a_call_has_two_minutes() -> None:
     bench = Bench(*[1.0] * (ANSWERS_TO_LEARN_FROM - 1))
-    work: Any = SimpleNamespace(timeouts=0)
-    nothing: Any = None
-    assert bench.deadlines.allowed_s(Call(work, nothing, nothing, nothing, 0.0)) == FIRST_S
+    assert bench.deadlines.allowed_s(bench.unsent()) == FIRST_S
 
 
 @pytest.mark.parametrize(("slowest_s", "allowed_s"), [(0.1, LEAST_S), (10.0, 10.0 * FACTOR), (1_000.0, MOST_S)])
