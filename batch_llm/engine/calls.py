@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
+from batch_llm.config.secrets import scrub
 from batch_llm.engine.caps import Cut, after_cut
 from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
@@ -157,7 +158,7 @@ class Calls:
 
     def _failed(self, call: Call, error: ProviderError) -> None:
         """No answer: what it does to limit and money, and what follows for the row."""
-        work, error_class = call.work, error.error_class
+        work, error_class, message = call.work, error.error_class, scrub(str(error))
         self._meter.errors[error_class.value] += 1
         if error_class is ErrorClass.RATE_LIMITED:
             call.route.limiter.throttled(call.reservation, Throttle(error.retry_after_s, error.scope))
@@ -175,7 +176,7 @@ class Calls:
             self.outcomes.again(Work.together(half), 0.0)
         if halves:
             return
-        self._next_step(call, error_class, str(error), retry_after_s=error.retry_after_s)
+        self._next_step(call, error_class, message, retry_after_s=error.retry_after_s)
 
     def _hear(self, call: Call, error: ProviderError) -> None:
         """What a failure says of the provider."""
@@ -288,8 +289,8 @@ class Calls:
     @staticmethod
     def _learn_prompt(call: Call, usage: Usage) -> None:
         """Of its text: an image's tokens follow from its size; how many one has that is somewhere else is unknown."""
-        work, tokens = call.work, call.route.parts.tokens
-        if isinstance(work.request, Request) and any(image.url for image in work.request.images):
+        work, tokens, sent = call.work, call.route.parts.tokens, call.work.request
+        if work.image_tokens and isinstance(sent, Request) and any(image.url for image in sent.images):
             return
         billed, images = usage.input_tokens, work.image_tokens
         cached = min(usage.cached_input_tokens, billed - images) if images else usage.cached_input_tokens

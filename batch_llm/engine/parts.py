@@ -193,7 +193,13 @@ class JobParts:
     def image_tokens(self, request: Request) -> int:
         """What its images are billed as; the most that they can be, where that cannot be known."""
         rules, model = self.image_rules, request.model
-        return 0 if rules is None else sum(rules.tokens(model, image) for image in request.images)
+        if rules is None or self._images is None:
+            return 0
+        return sum(rules.tokens(model, image) for image in request.images)
+
+    def image_bytes(self, request: Request) -> int:
+        """What its images take in memory."""
+        return 0 if self._images is None else sum(len(image.data) for image in request.images)
 
     def input_bytes(self, request: Request) -> int:
         """UTF-8 bytes of all text that is billed as input; no tokenizer makes more tokens of it, framing aside."""

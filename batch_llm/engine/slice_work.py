@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -177,7 +176,7 @@ class SliceWork:
     def _join(self, twin: Work, reuse: Reuse) -> None:
         joined = reuse.join(twin)
         if isinstance(joined, Entry):
-            self.note(replace(joined, at=self.parts.clock.now()))
+            self.note(joined._replace(at=self.parts.clock.now()))
         elif joined:
             self.outstanding += 1
         else:
@@ -199,7 +198,7 @@ class SliceWork:
         failure = {} if state is None else {"error_class": state.error_class or "", "message": state.error or ""}
         for entry in self._reuse.ended(work, place if place >= 0 else None, failure):
             self.outstanding -= 1
-            self.note(replace(entry, at=self.parts.clock.now()))
+            self.note(entry._replace(at=self.parts.clock.now()))
 
     def _reused(self, works: list[Work]) -> list[Work | Entry | Twin | Elsewhere]:
         if self._reuse is None:
@@ -271,7 +270,7 @@ class SliceWork:
             self.parts.predicted_cost(sent),
             attempt=(state.attempts if state else 0) + 1,
             first_messages=len(request.messages),
-            image_bytes=sum(len(image.data) for image in request.images),
+            image_bytes=self.parts.image_bytes(request),
             image_tokens=self.parts.image_tokens(request),
         )
 

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+import orjson
 
 from batch_llm.journal.answer_file import DamagedEntriesError
 
@@ -27,7 +29,6 @@ Key = int
 SliceId = int
 Place = tuple[SliceId, int]  # the slice, the byte in its journal
 
-LOOKED_UP_AT_ONCE = 256
 TAIL_ROWS = 65_536
 MERGED_AT_ONCE = 8_192  # one transaction's worth: others wait for some ten milliseconds
 ENTRY_BYTES = 16
@@ -92,12 +93,8 @@ class Entries:
 
     def slices(self, ids: Iterable[SliceId]) -> dict[SliceId, tuple[str, int]]:
         """(run, number) of these slices; those of forgotten runs are missing."""
-        found: dict[SliceId, tuple[str, int]] = {}
-        for some in _chunks(sorted(set(ids))):
-            marks = ",".join("?" * len(some))
-            rows = self._connection.execute(f"SELECT id, run_id, number FROM slices WHERE id IN ({marks})", some)
-            found.update((row[0], (row[1], row[2])) for row in rows)
-        return found
+        sql = f"SELECT id, run_id, number FROM slices WHERE id IN {_LISTED}"
+        return {row[0]: (row[1], row[2]) for row in self._connection.execute(sql, (_list(set(ids)),))}
 
     # ---- answers
 
@@ -142,19 +139,20 @@ class Entries:
 
     def claim(self, keys: Iterable[Key], slice_id: SliceId) -> None:
         """This slice asks these requests, whoever did before."""
-        rows = [(key, slice_id) for key in sorted(keys)]
-        self._connection.executemany(f"INSERT OR REPLACE INTO {self._claims} VALUES (?, ?)", rows)
+        sql = f"INSERT OR REPLACE INTO {self._claims} SELECT value, ? FROM json_each(?)"
+        self._connection.execute(sql, (slice_id, _list(keys)))
 
     def unclaim_of(self, slice_id: SliceId, keys: Sequence[Key] | None) -> None:
         """This slice asks none of these requests any more; None: nothing at all. The claims of others stay."""
         if keys is None:  # looks through all of them: there are as many as rows in flight
             self._connection.execute(f"DELETE FROM {self._claims} WHERE slice = ?", (slice_id,))
             return
-        rows = [(key, slice_id) for key in sorted(keys)]
-        self._connection.executemany(f"DELETE FROM {self._claims} WHERE key = ? AND slice = ?", rows)
+        sql = f"DELETE FROM {self._claims} WHERE key IN {_LISTED} AND slice = ?"
+        self._connection.execute(sql, (_list(keys), slice_id))
 
     def _unclaim(self, keys: Iterable[Key]) -> None:
-        self._connection.executemany(f"DELETE FROM {self._claims} WHERE key = ?", [(key,) for key in sorted(keys)])
+        sql = f"DELETE FROM {self._claims} WHERE key IN {_LISTED}"
+        self._connection.execute(sql, (_list(keys),))
 
     # ---- the tail
 
@@ -200,13 +198,11 @@ class Entries:
 
     # ---- statements
 
-    def _rows(self, table: str, columns: str, keys: Sequence[Key]) -> list[tuple[int, ...]]:
-        rows: list[tuple[int, ...]] = []
-        sql = f"SELECT {columns} FROM {table} WHERE key IN ({_MARKS})"  # always as many: prepared once
-        for some in _chunks(keys):
-            padded = [*some, *([some[-1]] * (LOOKED_UP_AT_ONCE - len(some)))]
-            rows += self._connection.execute(sql, padded).fetchall()
-        return rows
+    def _rows(self, table: str, columns: str, keys: Collection[Key]) -> list[tuple[int, ...]]:
+        if not keys:
+            return []
+        sql = f"SELECT {columns} FROM {table} WHERE key IN {_LISTED}"
+        return self._connection.execute(sql, (_list(keys),)).fetchall()
 
     def _count(self, table: str, where: str = "") -> int:
         found: int = self._connection.execute(f"SELECT COUNT(*) FROM {table} {where}").fetchone()[0]
@@ -239,13 +235,13 @@ def erase_some(connection: sqlite3.Connection) -> bool:
     return True
 
 
-_MARKS = ",".join("?" * LOOKED_UP_AT_ONCE)
+_LISTED = "(SELECT value FROM json_each(?))"  # one statement for all: each one lets another thread have Python
 _LIVE = "AND slice NOT IN (SELECT slice FROM forgotten)"  # else a merge could bring in again what is being erased
 
 
-def _chunks(values: Sequence[int]) -> Iterator[Sequence[int]]:
-    for start in range(0, len(values), LOOKED_UP_AT_ONCE):
-        yield values[start : start + LOOKED_UP_AT_ONCE]
+def _list(numbers: Iterable[int]) -> str:
+    """For `_LISTED`; in order, as the tables are."""
+    return orjson.dumps(sorted(numbers)).decode()
 
 
 def _packed(keys: Sequence[int], places: Sequence[int]) -> bytes:

@@ -5,18 +5,20 @@ Belongs here: protocols and frozen records. Not here: files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
 
 
+NO_DETAIL: Mapping[str, Any] = MappingProxyType({})
 POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
@@ -33,8 +35,7 @@ class EntryKind(StrEnum):
     ASKED_AS = "asked_as"  # the answers are judged by another schema now: the request's hash as it would be made today
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):  # two are made per row: half the time of a frozen dataclass
     """One line of a slice's journal."""
 
     kind: EntryKind
@@ -45,7 +46,7 @@ class Entry:
     body: bytes = b""  # ANSWER, CACHED: the raw body
     latency_s: float = 0.0
     place: int = -1  # where the journal keeps the body; set by replay and append
-    detail: dict[str, Any] = field(default_factory=dict)  # provider, model, lane, price_version; error_class, message
+    detail: Mapping[str, Any] = NO_DETAIL  # provider, model, lane, price_version; error_class, message
 
 
 class Journal(Protocol):

@@ -12,7 +12,6 @@ readers skip it. An entry damaged later is skipped as well and costs nothing but
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fcntl
 import os
@@ -27,7 +26,7 @@ from typing import Any
 import orjson
 
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
-from batch_llm.journal.base import POINTER, Entry, EntryKind
+from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
@@ -75,7 +74,7 @@ class LocalJournal:
         found = {place: self._whole(reader, place) for place in sorted(set(places))}
         pointed = {place: entry.detail[POINTER] for place, entry in found.items() if POINTER in entry.detail}
         for place, other in sorted(pointed.items(), key=lambda pair: pair[1]):
-            found[place] = dataclasses.replace(found[place], body=self._whole(reader, other).body)
+            found[place] = found[place]._replace(body=self._whole(reader, other).body)
         return [found[place] for place in places]
 
     def _whole(self, reader: _Reader, place: int) -> Entry:
@@ -224,7 +223,7 @@ def _entry(head: dict[str, Any], body: bytes, place: int) -> Entry:
         body=body,
         latency_s=head["latency_s"],
         place=place,
-        detail=head.get("detail", {}),
+        detail=head.get("detail", NO_DETAIL),
     )
 
 

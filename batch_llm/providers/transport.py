@@ -13,6 +13,7 @@ from typing import Self
 
 import aiohttp
 
+from batch_llm.config.secrets import scrub
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Phase, RawAnswer, Sending
 
@@ -98,7 +99,8 @@ class Connection:
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
         if response.status >= 300:
             lower = {name.lower(): value for name, value in response.headers.items()}
-            raise self._refusal(response.status, lower, answer)
+            said = scrub(answer.decode("utf-8", "replace")).encode()  # some repeat what they were sent, key and all
+            raise self._refusal(response.status, lower, said)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -62,7 +61,7 @@ def test_a_good_answer_ends_its_row() -> None:
 
 def test_an_answer_from_elsewhere_costs_nothing() -> None:
     """It says so, and is no attempt of this run."""
-    known, good = rows(), replace(answer(3), kind=EntryKind.CACHED, attempt=0)
+    known, good = rows(), answer(3)._replace(kind=EntryKind.CACHED, attempt=0)
     known.apply(good, PLACE)
     state, values = known.judged(3, good)
     assert (state.status, state.cached, state.attempts, state.input_tokens) == (RowStatus.OK, True, 0, 0)
@@ -87,7 +86,7 @@ def test_counters_are_those_of_the_rows(story: list[tuple[int, str]]) -> None:
             "failed": Entry(EntryKind.FAILED, row, attempts[row], detail=detail),
             "reopened": Entry(EntryKind.REOPENED, row),
         }[what]
-        stored.append(replace(entry, place=place))
+        stored.append(entry._replace(place=place))
         known.apply(entry, place)
     statuses = [known.status(row) for row in range(9)]
     assert (known.ok, known.failed_count) == (statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED))
@@ -135,7 +134,7 @@ def test_an_answer_costs_what_its_pool_says() -> None:
     for pool in ("cheap", "dear", "gone", None, "unknown"):
         by_pool = {"cheap": cheap, "dear": dear, "unknown": None}
         known = Rows(Answerers(Answerer("p", "m", judge, dear, by_pool)), 9)
-        told = replace(answer(0), detail={} if pool is None else {"pool": pool})
+        told = answer(0)._replace(detail={} if pool is None else {"pool": pool})
         known.apply(told, PLACE)
         state = known.judged(0, told)[0]
         cost[pool] = state.cost_nano
