@@ -75,7 +75,7 @@ def _may_exceed(consent: Consent, budget_usd: Decimal | None) -> bool:
 
 
 def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
-    """The kind of provider that will answer.
+    """The kind of provider that will answer; of a job with `fallback` one that bills, if any does.
 
     Raises `SecretError` when a key of its pools is not set: that is told before anything is planned, frozen or asked.
     """
@@ -87,7 +87,7 @@ def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
         kinds.append(provider.kind)
         for pool in pools:
             api_key_of(each.job.provider_name, provider, pool, os.environ)
-    return kinds[0]
+    return next((kind for kind in kinds if kind != "simulator"), kinds[0])
 
 
 def _make_sure(estimate: Estimate, consent: Consent, kind: str) -> None:

@@ -209,6 +209,7 @@ class RunSummary:
     warehouse: WarehouseBill | None = None  # what the run's statements cost so far; None: the warehouse bills nothing
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
     partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
+    rows_by_model: dict[str, int] = field(default_factory=dict)  # of a job with `fallback`: provider/model: ok rows
 
 
 @dataclass(frozen=True, slots=True)

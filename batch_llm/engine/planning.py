@@ -24,7 +24,7 @@ from batch_llm.limiter.base import Cost, Limits
 from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
 
-__all__ = ["Counted", "DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
+__all__ = ["Counted", "DayNeed", "FallbackCost", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
 Counted = Literal["exact", "sampled", "estimated"]
 MINUTES_PER_DAY = 24 * 60
@@ -95,6 +95,18 @@ class Plan:
     warehouse: tuple[ExpectedStatement, ...] = ()  # what the run's further statements will bill; empty: nothing is
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
     image_tokens: int = 0  # of the input tokens, of the rows to ask
+    fallbacks: tuple[FallbackCost, ...] = ()  # in their order
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackCost:
+    """What all rows to ask would cost if one model of `fallback` answered them; as the same fields of the plan."""
+
+    model: str  # provider/model
+    cost_low_usd: Decimal | None
+    cost_expected_usd: Decimal | None
+    cost_high_usd: Decimal | None
+    cost_dearest_usd: Decimal | None
 
 
 class Planner:
@@ -172,7 +184,7 @@ class Planner:
             cost_low_usd=low,
             cost_expected_usd=plan.cost_usd,
             cost_high_usd=high,
-            cost_dearest_usd=self._dearest_usd(plan),
+            cost_dearest_usd=_dearest_usd(parts, plan),
             lanes={"standard": None if low is None else (low, high)},
             minutes=minutes,
             binding=binding,
@@ -180,26 +192,22 @@ class Planner:
             prompts=seen.prompts,
             warnings=self._warnings(seen, plan, p99),
             image_tokens=plan.image_tokens,
+            fallbacks=tuple(
+                _fallback_cost(other, replace(seen, sample=sample, others=()))
+                for other, sample in zip(parts.fallbacks, seen.others, strict=True)
+            ),
         )
-
-    def _dearest_usd(self, plan: Planned) -> Decimal | None:
-        """Every answer as long as it may get; what the user is asked about."""
-        price, job = self.parts.price, self.parts.declared.job
-        cap = 0 if job.is_embedding else job.params.declared_cap
-        if price is None or plan.cost_high_usd is None or cap is None:
-            return None
-        if not plan.rows:
-            return Decimal(0)
-        at_cap = price.cost(plan.input_tokens_high, cap * plan.rows, 0, requests=plan.requests)
-        return max(plan.cost_high_usd, at_cap)
 
     def _warnings(self, seen: Estimate, plan: Planned, p99: int) -> list[str]:
         job, parts = self.parts.declared.job, self.parts
         longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
         found = []
-        if parts.price is None:
-            found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
-        elif job.params.declared_cap is None and not job.is_embedding:
+        found += [
+            f"the price of {each.declared.job.model} is unknown: costs will be NULL; give `prices` to its pool"
+            for each in (parts, *parts.fallbacks)
+            if each.price is None
+        ]
+        if parts.price is not None and job.params.declared_cap is None and not job.is_embedding:
             found.append(_uncapped(job, longest))
         if job.budget_usd is not None and parts.price is not None and plan.rows:
             found += _of_budget(job.budget_usd, plan, parts.price.cost(p99, longest, 0))
@@ -209,6 +217,25 @@ class Planner:
             about = "" if seen.sample.whole else "about "
             found.append(f"{about}{seen.unrendered:,} rows cannot be rendered and will fail without a call")
         return found
+
+
+def _dearest_usd(parts: JobParts, plan: Planned) -> Decimal | None:
+    """Every answer as long as it may get; what the user is asked about."""
+    price, job = parts.price, parts.declared.job
+    cap = 0 if job.is_embedding else job.params.declared_cap
+    if price is None or plan.cost_high_usd is None or cap is None:
+        return None
+    if not plan.rows:
+        return Decimal(0)
+    at_cap = price.cost(plan.input_tokens_high, cap * plan.rows, 0, requests=plan.requests)
+    return max(plan.cost_high_usd, at_cap)
+
+
+def _fallback_cost(parts: JobParts, seen: Estimate) -> FallbackCost:
+    """``parts``, ``seen``: as that model counts."""
+    plan = planned(parts, seen, parts.learning.known)
+    dearest = _dearest_usd(parts, plan)
+    return FallbackCost(parts.declared.job.model, plan.cost_low_usd, plan.cost_usd, plan.cost_high_usd, dearest)
 
 
 def _uncapped(job: Job, longest: int) -> str:

@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from batch_llm import wiring
+from batch_llm.cli.status import status_of
 from batch_llm.engine.events import FallbackBegan, FallbackEnded
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
@@ -191,6 +192,23 @@ async def test_a_fallbacks_answers_are_no_other_jobs(lab: TwoModels) -> None:
     assert asked == 1 and lab.by_model() == {SPARE: 40}
     assert sum(row["llm_cached"] for row in lab.rows()) == 39
     assert summary.ok == 40 and lab.by_model("same") == {OWN: 40}
+
+
+async def test_what_a_plan_says_of_a_fallback_and_a_summary_of_who_answered(lab: TwoModels) -> None:
+    """The cost if all rows went there, at its own price; the bill of such a run lies in that range."""
+    lab.table(50)
+    async with Simulator(CONFIG) as spare:
+        lab.write_providers(spare)
+        plan = wiring.planner(lab.settings, lab.with_fallback()).plan()
+        summary = await lab.run(lab.with_fallback())
+    (other,) = plan.fallbacks
+    assert other.model == SPARE and other.cost_low_usd is not None and other.cost_high_usd is not None
+    assert plan.cost_expected_usd is not None and other.cost_expected_usd is not None
+    assert 10 < other.cost_expected_usd / plan.cost_expected_usd < 15
+    assert summary.cost_usd is not None and other.cost_low_usd <= summary.cost_usd <= other.cost_high_usd
+    assert summary.rows_by_model == {SPARE: 50}
+    store = wiring.open_store(lab.settings)
+    assert status_of(store, store.runs.all("lab")[0]).rows_by_model == {SPARE: 50}
 
 
 async def test_a_budget_wants_every_models_price(lab: TwoModels) -> None:
