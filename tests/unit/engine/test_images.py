@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_llm.engine.images import ImageColumns, check_image_columns, names_images
+from batch_llm.engine.images import ImageColumns, are_taken, check_image_columns, names_images
 from batch_llm.errors import ErrorClass, InputError
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image
@@ -48,6 +48,23 @@ def test_an_address_is_sent_as_it_is_and_a_null_is_no_image(tmp_path: Path) -> N
     address = "HTTPS://example.org/a.png?x=1"
     assert read(tmp_path, None, address) == (Image(f"url:{address}", url=address),)
     assert read(tmp_path, None, None) == ()
+
+
+def test_images_that_another_provider_would_not_take_are_told_from_those_it_takes(tmp_path: Path) -> None:
+    """By its own rules, each of them."""
+    images = read(tmp_path, png(30, 20), "https://example.org/a.png", rules=OPENAI_IMAGES)
+    size_bytes = len(png(30, 20))
+    assert are_taken(images, OPENAI_IMAGES) and are_taken((), None) and not are_taken(images, None)
+    for changes in (
+        {"most_images": 1},
+        {"most_bytes": size_bytes - 1},
+        {"most_request_bytes": size_bytes - 1},
+        {"most_side": 29},
+        {"mime_types": frozenset({"image/jpeg"})},
+        {"schemes": frozenset({"gs"})},
+    ):
+        assert not are_taken(images, replace(OPENAI_IMAGES, **changes)), changes
+    assert are_taken(images, replace(OPENAI_IMAGES, most_side=30, most_bytes=size_bytes))
 
 
 def test_a_column_that_can_hold_none_is_refused_and_one_of_names_is_known() -> None:
