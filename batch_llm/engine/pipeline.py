@@ -229,7 +229,8 @@ class Pipeline:
                 self.stop(
                     ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {outage.why}"
                 )
-            alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
+            if outage.probe_at_s > now_s:  # else it is a row that is missing
+                alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
         try:
             await self._queue.changed()
         finally:
