@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm.clock import ManualClock
@@ -21,7 +22,7 @@ from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.tiers import PAUSE_LEAST_S, Tiers
 from batch_llm.engine.window import AWAY_PATIENCE_S, PROBE_LONGEST_S
-from batch_llm.errors import AuthenticationFailed, ErrorClass, NeverFits, QuotaExhausted
+from batch_llm.errors import AuthenticationFailed, ErrorClass, NeverFits, ProviderError, QuotaExhausted
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
@@ -76,7 +77,7 @@ class Models(Bench):
         letters = len(name)
         job = SimpleNamespace(
             is_embedding=False,
-            retries=SimpleNamespace(attempts=3, re_asks=0),
+            retries=SimpleNamespace(attempts=9, re_asks=0),
             samples="none",
             model=f"p/{name}",
             model_name=name,
@@ -107,7 +108,7 @@ class Models(Bench):
                 for name, parts in zip(self.models, self.rows_parts, strict=True)
             ]
             calling = Calling(opened[0], lambda record, spent: budget, self.events.append, tuple(opened[1:]))
-            pipeline = Pipeline(self.parts, calling, budget, self.meter)
+            pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)
             finally:
@@ -265,6 +266,44 @@ def test_a_model_takes_rows_exactly_while_every_pool_before_it_is_held_up(held: 
         itertools.takewhile(lambda route: route.tier <= last, routes)
     )
     assert tiers.taking() == [route for route in routes if route.tier <= last]
+
+
+class Flickering(Named):
+    """Cannot be reached in some stretches of time; notes the moment's state of the pools before its own."""
+
+    def __init__(self, bench: Models, tier: int, down_s: list[float]) -> None:
+        super().__init__(bench.clock)
+        self._bench, self._tier = bench, tier
+        self._turns_s = list(itertools.accumulate(down_s, initial=bench.clock.monotonic()))
+        self.needed: list[bool] = []
+
+    async def send(self, request: Request, *, sending: Sending) -> RawAnswer:
+        now_s = self.clock.monotonic()
+        before = [route for route in self._bench.pipeline.routes if route.tier < self._tier]
+        self.needed.append(all(route.is_held_up(now_s, PAUSE_LEAST_S) for route in before))
+        if sum(turn_s <= now_s for turn_s in self._turns_s) % 2 == 0:  # down in every second stretch, up at the end
+            raise ProviderError(ErrorClass.CONNECTION, "refused")
+        return await super().send(request, sending=sending)
+
+
+Stretches = st.lists(st.floats(0.5, 40.0), max_size=3).map(lambda all_s: [*all_s, 1.0] if len(all_s) % 2 else all_s)
+
+
+@settings(deadline=None, max_examples=40)
+@given(down_s=st.lists(Stretches, min_size=3, max_size=3))
+def test_whoever_is_away_when_each_row_is_answered_once_and_no_call_is_sent_too_far(down_s: list[list[float]]) -> None:
+    """Every call to a fallback is sent while each pool before it is held up; the run ends with all rows answered."""
+
+    async def run() -> None:
+        bench = Models(120, MODELS)
+        bench.providers = {name: Flickering(bench, tier, down_s[tier]) for tier, name in enumerate(MODELS)}
+        pipeline = await bench.run()
+        assert pipeline.stopped is None and bench.answered() == list(range(120))
+        assert all(all(provider.needed) for provider in bench.providers.values())
+        assert all(provider.models <= {name, "m"} for name, provider in bench.providers.items())
+        assert "m" not in bench.providers["second"].models | bench.providers["third"].models
+
+    asyncio.run(run())
 
 
 class _Route:
