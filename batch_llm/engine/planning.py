@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
@@ -210,7 +211,8 @@ class Planner:
         if parts.price is not None and job.params.declared_cap is None and not job.is_embedding:
             found.append(_uncapped(job, longest))
         if job.budget_usd is not None and parts.price is not None and plan.rows:
-            found += _of_budget(job.budget_usd, plan, parts.price.cost(p99, longest, 0))
+            found += _of_budget(job.budget_usd, plan)
+            found += _of_holds(job.budget_usd, (parts, *parts.fallbacks), p99)
         if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
         if seen.unrendered:
@@ -244,18 +246,29 @@ def _uncapped(job: Job, longest: int) -> str:
     return f"params.max_output_tokens {told} a single answer may be as long as the model allows{aside}"
 
 
-def _of_budget(budget_usd: Decimal, plan: Planned, held_usd: Decimal) -> list[str]:
-    """What is to be said of a budget before anything is spent. ``held_usd``: set aside for one long row."""
+def _of_budget(budget_usd: Decimal, plan: Planned) -> list[str]:
+    """What is to be said of a budget before anything is spent."""
     found = []
     if plan.cost_low_usd is not None and budget_usd < plan.cost_low_usd:
         found.append(f"budget_usd {budget_usd} is less than the least this will cost: the run will stop early")
     elif plan.cost_usd is not None and budget_usd < plan.cost_usd:
         found.append(f"budget_usd {budget_usd} is less than the expected cost: the run may stop early")
-    if budget_usd < held_usd:
-        found.append(
-            f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked: "
-            "such a row is not sent; set params.max_output_tokens lower, or raise the budget"
-        )
+    return found
+
+
+def _of_holds(budget_usd: Decimal, models: Sequence[JobParts], p99: int) -> list[str]:
+    """The same of what is set aside for one long row, of ``p99`` input tokens."""
+    found = []
+    for parts in models:
+        job = parts.declared.job
+        longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
+        held_usd = Decimal(0) if parts.price is None else parts.price.cost(p99, longest, 0)
+        if budget_usd < held_usd:
+            whom = "" if parts is models[0] else f" of {job.model}"
+            found.append(
+                f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked"
+                f"{whom}: such a row is not sent; set params.max_output_tokens lower, or raise the budget"
+            )
     return found
 
 

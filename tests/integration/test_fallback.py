@@ -227,6 +227,15 @@ async def test_what_a_plan_says_of_a_fallback_and_a_summary_of_who_answered(lab:
     assert status_of(store, store.runs.all("lab")[0]).rows_by_model == {SPARE: 50}
 
 
+async def test_a_budget_too_small_for_one_row_of_a_fallback_is_told_beforehand(lab: TwoModels) -> None:
+    lab.table(3)
+    async with Simulator(CONFIG) as spare:
+        lab.write_providers(spare)
+        plan = wiring.planner(lab.settings, lab.with_fallback(budget_usd="0.003")).plan()
+    (told,) = [warning for warning in plan.warnings if "set aside" in warning]
+    assert "are set aside while a long row is asked of spare/simulator/large: such a row is not sent" in told
+
+
 async def test_a_budget_wants_every_models_price(lab: TwoModels) -> None:
     lab.table(3)
     async with Simulator(CONFIG) as spare:
