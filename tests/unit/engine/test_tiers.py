@@ -6,8 +6,10 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,12 +24,15 @@ from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.tiers import PAUSE_LEAST_S, Tiers
 from batch_llm.engine.window import AWAY_PATIENCE_S, PROBE_LONGEST_S
+from batch_llm.engine.work import Work
 from batch_llm.errors import AuthenticationFailed, ErrorClass, NeverFits, ProviderError, QuotaExhausted
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
-from batch_llm.providers.base import RawAnswer, Request, Sending
+from batch_llm.providers.base import Message, RawAnswer, Request, Sending
+from batch_llm.tokens import CAP_AFTER_ROWS
+from tests.unit.engine.question_lab import parts_of
 from tests.unit.engine.test_pipeline import UNTIL, Bench, Provider, _nothing_spent, failed
 from tests.unit.engine.test_pipeline_pools import Dead, Turnstile
 
@@ -266,6 +271,39 @@ def test_a_model_takes_rows_exactly_while_every_pool_before_it_is_held_up(held: 
         itertools.takewhile(lambda route: route.tier <= last, routes)
     )
     assert tiers.taking() == [route for route in routes if route.tier <= last]
+
+
+def test_a_row_asks_another_model_what_it_asked_before_by_that_models_own_figures(tmp_path: Path) -> None:
+    """What it was told of its mistakes goes with it; the cap is the one learned of that model, and none after a cut."""
+    parts = parts_of(tmp_path, fallback=["openai/gpt-4.1-nano"], params={"max_output_tokens": "auto"})
+    (other,) = parts.fallbacks
+    for _ in range(CAP_AFTER_ROWS):
+        other.output_length.learn(100)
+    state = SimpleNamespace(bad_answers=0)
+    slice_work: Any = SimpleNamespace(rows=SimpleNamespace(open_state=lambda row: state))
+    asked = parts.request({"id": 1, "text": "a text"}, "r")
+    messages = (*asked.messages, Message("assistant", "??"), Message("user", "that is no JSON"))
+    request = replace(asked, messages=messages, attempt=2)
+    route: Any = _Route(1, held_up=False)
+    route.name, route.fallback, route.parts = "x", "openai/gpt-4.1-nano", other
+    tiers = Tiers([route], ManualClock(), lambda event: None)
+
+    def work() -> Work:
+        return Work(slice_work, 0, request, "h", 1, Cost(9, 9), attempt=2, first_messages=1)
+
+    (row,) = tiers.of_use(route, [work()])
+    row.become(route.fallback)
+    cap = other.output_length.cap()
+    assert cap is not None and row.request.params == {"max_output_tokens": cap}
+    assert (row.request.model, row.request.messages, row.request.attempt) == ("gpt-4.1-nano", messages, 2)  # type: ignore[union-attr]
+    assert row.cost == other.predicted_cost(row.request) and row.cost.max_output_tokens == cap  # type: ignore[arg-type]
+    assert row.input_bytes == other.input_bytes(row.request)  # type: ignore[arg-type]
+    row.become(None)
+    assert (row.request, row.cost, row.request_hash) == (request, Cost(9, 9), "h")
+    state.bad_answers = 1
+    (cut,) = tiers.of_use(route, [work()])
+    cut.become(route.fallback)
+    assert cut.request.params == {}
 
 
 class Flickering(Named):
