@@ -57,6 +57,8 @@ def output_metadata(store: Store, record: RunRecord, summary: RunSummary) -> dic
     shown["run"] = record.run_id
     shown.update(facts(store, summary.output))
     shown.update(bill_facts(bill_of(store.runs.statements(record.run_id))))
+    if summary.rows_by_model:
+        shown["rows_by_model"] = dg.MetadataValue.json(summary.rows_by_model)
     if summary.pending:
         shown["partial"] = f"{summary.pending} rows are not answered yet"
     return shown

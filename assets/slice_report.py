@@ -66,6 +66,7 @@ class SliceNumbers:
     input_tokens: int = 0
     output_tokens: int = 0
     cost_usd: Decimal | None = None  # None when no cost is known
+    models: Counter[str] = field(default_factory=Counter)  # provider/model: ok rows, of a job with `fallback`
     errors: Counter[str] = field(default_factory=Counter)  # error class: rows
     latencies_s: array[float] = field(default_factory=lambda: array("d"))  # of the answered rows
     sample: list[dict[str, Any]] = field(default_factory=list)
@@ -100,6 +101,8 @@ def slice_numbers(warehouse: Warehouse, record: RunRecord, number: int) -> Slice
     shown = _sample_columns(record)
     for batch in warehouse.rows(f"run:{record.run_id}", slice_number=number):
         _count(numbers, batch, record.run_id)
+        if record.job.get("fallback"):
+            _count_models(numbers, batch)
         missing = SAMPLE_ROWS - len(numbers.sample)
         if missing > 0:
             columns = [name for name in batch.schema.names if shown(name)]
@@ -132,6 +135,7 @@ def metadata(
         "rows_per_s": _rounded(rows_per_s),
         "p50_s": _rounded(numbers.latency_s(0.50)),
         "p99_s": _rounded(numbers.latency_s(0.99)),
+        "rows_by_model": dg.MetadataValue.json(dict(numbers.models)) if numbers.models else None,
         "errors": dg.MetadataValue.md(_error_table(numbers.errors)) if numbers.errors else None,
         "sample": sample_table(numbers.sample) if numbers.sample else None,
         "output_table": str(record.job["output"]["table"]),
@@ -225,6 +229,11 @@ def _count(numbers: SliceNumbers, batch: pa.RecordBatch, run_id: str) -> None:
             numbers.cost_usd = (numbers.cost_usd or Decimal(0)) + cost
         if latency_s is not None:
             numbers.latencies_s.append(latency_s)
+
+
+def _count_models(numbers: SliceNumbers, batch: pa.RecordBatch) -> None:
+    each = zip(*_columns(batch, "llm_status", "llm_provider", "llm_model"), strict=True)
+    numbers.models.update(f"{provider}/{model}" for status, provider, model in each if status == "ok")
 
 
 def _columns(batch: pa.RecordBatch, *names: str) -> list[list[Any]]:

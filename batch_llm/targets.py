@@ -20,6 +20,7 @@ from batch_llm.config.problems import explain
 from batch_llm.config.provider_kinds import kind_named
 from batch_llm.config.providers_file import (
     PoolSpec,
+    ProvidersFile,
     ProviderSpec,
     api_version_of,
     base_url_of,
@@ -31,8 +32,9 @@ from batch_llm.config.providers_file import (
     project_of,
     structure_of,
 )
+from batch_llm.config.secrets import mask
 from batch_llm.config.settings import Settings
-from batch_llm.config.yaml_source import Problem, Source, dotted
+from batch_llm.config.yaml_source import Place, Problem, Source, dotted
 from batch_llm.errors import ConfigurationError, JobFileError, ProvidersFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.model import Job
@@ -123,15 +125,29 @@ def targets_of(settings: Settings, model: str) -> tuple[Target, ...]:
 def job_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]:
     """Where a job's model is asked: every pool that has it, at least one.
 
-    Raises `JobFileError` for what its kind of provider cannot do, with its line.
+    Raises `JobFileError` for what its kind of provider cannot do, or that of a model in `fallback`, with its line.
     """
     file, job = load_providers(settings.providers_path), declared.job
     provider, pools = declared.pools(file)
     targets = tuple(Target(job.provider_name, job.model_name, provider, pool, file.source) for pool in pools)
     problems = list(_kind_problems(targets[0], job))
+    for number, model in enumerate(job.fallback):
+        problems += _fallback_problems(file, declared.asking(model).job, ("fallback", number))
     if problems:
         raise JobFileError(declared.source.message(problems))
     return targets
+
+
+def _fallback_problems(file: ProvidersFile, job: Job, path: Place) -> Iterator[Problem]:
+    """The same of a model in `fallback`, which stands at ``path``; ``job``: as if it named that model."""
+    try:
+        provider, pools = find_pools(file, job.provider_name, job.model_name)
+    except JobFileError as error:
+        yield Problem(path, str(error))
+        return
+    target = Target(job.provider_name, job.model_name, provider, pools[0], file.source)
+    for problem in _kind_problems(target, job):
+        yield Problem(path, f"{mask(job.model)} cannot answer for this job: {dotted(problem.path)}: {problem.reason}")
 
 
 def _kind_problems(target: Target, job: Job) -> Iterator[Problem]:

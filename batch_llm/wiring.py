@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from typing import cast
 
 from batch_llm.clock import Clock, SystemClock
@@ -26,11 +26,11 @@ from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.expected import first_length
 from batch_llm.engine.learning import Learning, question_of
-from batch_llm.engine.parts import Calling, JobParts, ReadSpent
+from batch_llm.engine.parts import Calling, JobParts, OtherModel, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.engine.pools import OpenPool, Pool, dearest
 from batch_llm.engine.reparse import Reparser
-from batch_llm.errors import ConfigurationError
+from batch_llm.errors import ConfigurationError, JobFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.answer_index import AnswerIndex
 from batch_llm.journal.base import RunRecord, RunStore
@@ -176,7 +176,7 @@ async def engine(
     listener: Listener | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Engine]:
-    """An engine that may spend: every pool of the job's model is open.
+    """An engine that may spend: every pool of the job's model, and of those in `fallback`, is open.
 
     Raises `SecretError` when a pool's key is not set, before anything else happens.
     """
@@ -185,19 +185,24 @@ async def engine(
     targets = job_targets(settings, declared)
     parts = _job_parts(settings, declared, targets, time)
     job = declared.job
+    others = [job_targets(settings, declared.asking(model)) for model in job.fallback]
     async with AsyncExitStack() as stack:
-        called = await stack.enter_async_context(_calling(settings, targets, time, PARK_AFTER_S))
-        pools = []
-        for target, pool, to in zip(targets, parts.pools, called, strict=True):
+        every = [target for model in (targets, *others) for target in model]
+        called = await stack.enter_async_context(_calling(settings, every, time, PARK_AFTER_S))
+        opened = []
+        for target, to in zip(every, called, strict=True):
             opening = _provider(target, to.account, is_embedding=job.is_embedding)
-            provider = cast("AnyProvider", await stack.enter_async_context(opening))
-            pools.append(OpenPool(pool, provider, to.limiter))
+            opened.append((cast("AnyProvider", await stack.enter_async_context(opening)), to.limiter))
+        left = iter(opened)
+        pools, *fallbacks = [
+            tuple(OpenPool(pool, *next(left)) for pool in model.pools) for model in (parts, *parts.fallbacks)
+        ]
 
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
             return LedgerBudget(called[0].ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
 
         try:
-            yield Engine(parts, Calling(tuple(pools), budget_of, tell))
+            yield Engine(parts, Calling(pools, budget_of, tell, tuple(fallbacks)))
         finally:
             if parts.answers is not None:
                 parts.answers.close()
@@ -263,7 +268,30 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
         image_rules=_image_rules(targets),
+        other_model=_other_models(settings, declared, clock),
     )
+
+
+def _other_models(settings: Settings, declared: DeclaredJob, clock: Clock) -> Callable[[str], OtherModel]:
+    """Finds the models that answer for the job's own, or once did: each as if the job named it.
+
+    Raises `ConfigurationError` for one that is not in the providers file any more.
+    """
+
+    @cache
+    def other_model(model: str) -> OtherModel:
+        asking = declared.asking(model)
+        try:
+            targets = job_targets(settings, asking)
+        except JobFileError as error:
+            raise ConfigurationError(
+                f"rows of job {declared.job.name} were answered by {model}, and what it said can be read only while it "
+                f"is in the providers file: {error}"
+            ) from error
+        parts = _job_parts(settings, asking, targets, clock)
+        return OtherModel(parts, judge_for(_keyless(targets[0], asking), parts.schema))
+
+    return other_model
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from batch_llm.cli.jobs import declared_job
 from batch_llm.cli.speech import bill_in_words, duration, megabytes, number, print_json, say, usd
 
 if TYPE_CHECKING:
-    from batch_llm.engine.planning import DayNeed, Plan
+    from batch_llm.engine.planning import DayNeed, FallbackCost, Plan
     from batch_llm.warehouse.base import ExpectedStatement
 
 __all__ = ["plan_in_words", "print_plan"]
@@ -43,6 +43,7 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         f"output    {_output(plan)}",
         f"cost      {_cost(plan)}{_of_budget(budget_usd)}",
         *_lanes(plan),
+        *(f"          {_of_fallback(fallback)}" for fallback in plan.fallbacks),
         f"time      {_time(plan)}",
         *(f"          {_day(need)}" for need in plan.days),
         f"slices    {plan.slices:,}",
@@ -84,6 +85,15 @@ def _cost(plan: Plan) -> str:
         return _range(None, None)
     dearest = "" if plan.cost_dearest_usd is None else f"; at the dearest {usd(plan.cost_dearest_usd)}"
     return f"about {usd(plan.cost_expected_usd)}, {_range(plan.cost_low_usd, plan.cost_high_usd)}{dearest}"
+
+
+def _of_fallback(fallback: FallbackCost) -> str:
+    """If all rows went there."""
+    if fallback.cost_expected_usd is None:
+        return f"fallback {fallback.model}: {_range(None, None)}"
+    dearest = "" if fallback.cost_dearest_usd is None else f"; at the dearest {usd(fallback.cost_dearest_usd)}"
+    between = _range(fallback.cost_low_usd, fallback.cost_high_usd)
+    return f"if {fallback.model} answered all: about {usd(fallback.cost_expected_usd)}, {between}{dearest}"
 
 
 def _lanes(plan: Plan) -> list[str]:

@@ -75,16 +75,19 @@ def _may_exceed(consent: Consent, budget_usd: Decimal | None) -> bool:
 
 
 def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
-    """The kind of provider that will answer.
+    """The kind of provider that will answer; of a job with `fallback` one that bills, if any does.
 
     Raises `SecretError` when a key of its pools is not set: that is told before anything is planned, frozen or asked.
     """
     from batch_llm.config.providers_file import api_key_of, load_providers
 
-    provider, pools = declared.pools(load_providers(settings.providers_path))
-    for pool in pools:
-        api_key_of(declared.job.provider_name, provider, pool, os.environ)
-    return provider.kind
+    file, kinds = load_providers(settings.providers_path), []
+    for each in (declared, *map(declared.asking, declared.job.fallback)):
+        provider, pools = each.pools(file)
+        kinds.append(provider.kind)
+        for pool in pools:
+            api_key_of(each.job.provider_name, provider, pool, os.environ)
+    return next((kind for kind in kinds if kind != "simulator"), kinds[0])
 
 
 def _make_sure(estimate: Estimate, consent: Consent, kind: str) -> None:

@@ -51,14 +51,16 @@ class Estimate:
 
 
 def estimate_of_plan(plan: Plan, limit: int | None = None) -> Estimate:
-    """The upper cost of what a plan would ask, or of a sample of ``limit`` of its rows."""
+    """The upper cost of what a plan would ask, or of a sample of ``limit`` of its rows, whichever model answers."""
     asked = plan.new + plan.changed
     rows = asked if limit is None else min(limit, asked)
     if not rows:
         return Estimate(0, Decimal(0))
-    if plan.cost_dearest_usd is not None:
-        return Estimate(rows, plan.cost_dearest_usd * rows / asked)
-    if plan.cost_low_usd is not None:
+    each = [plan.cost_dearest_usd, *(model.cost_dearest_usd for model in plan.fallbacks)]
+    known = [dearest for dearest in each if dearest is not None]
+    if len(known) == len(each):
+        return Estimate(rows, max(known) * rows / asked)
+    if None not in (plan.cost_low_usd, *(model.cost_low_usd for model in plan.fallbacks)):
         return Estimate(rows, None, "params.max_output_tokens gives no number")
     return Estimate(rows, None)
 

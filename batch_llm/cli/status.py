@@ -43,6 +43,7 @@ class RunStatus:
     parked_until: datetime | None  # nothing parks a run yet
     warehouse: WarehouseBill | None  # what the run's statements cost so far; None: the warehouse bills nothing
     reason: str | None  # why rows are pending, an error class
+    rows_by_model: dict[str, int]  # of a job with `fallback`: provider/model: ok rows that are published
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,16 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
         for one in found:
             if one.warehouse is not None:
                 say(f"{one.run_id}: warehouse {bill_in_words(one.warehouse)}")
+            if one.rows_by_model:
+                shown = ", ".join(f"{model} {rows:,}" for model, rows in one.rows_by_model.items())
+                say(f"{one.run_id}: answered by {shown}")
     else:
         say("No job has run in this home yet. Try: batch-llm demo")
 
 
 def status_of(store: Store, record: RunRecord) -> RunStatus:
     """Count a run's rows: stored rows first, journals for the slices that are not published."""
-    from batch_llm.engine.summary import total
+    from batch_llm.engine.summary import rows_by_model, total
     from batch_llm.statement_costs import bill_of
 
     published = store.warehouse.published(record.run_id)
@@ -106,6 +110,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
+        rows_by_model=rows_by_model(store.warehouse, record),
     )
 
 

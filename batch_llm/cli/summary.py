@@ -20,7 +20,7 @@ __all__ = ["summary_as_json", "summary_in_words"]
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
     "output_tokens", "cost_usd", "wall_s", "output", "failed_by_class", "stopped", "cost_unknown_rows",
-    "planned_cost_usd", "planned", "partition", "warehouse",
+    "planned_cost_usd", "planned", "partition", "warehouse", "rows_by_model",
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ def summary_in_words(summary: RunSummary) -> str:
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
+        *_by_model(summary),
         *_costs_and_tokens(summary),
         *([] if summary.warehouse is None else [f"  warehouse {bill_in_words(summary.warehouse)}"]),
         f"  output {summary.output}   run {summary.run_id}",
@@ -44,6 +45,12 @@ def summary_in_words(summary: RunSummary) -> str:
     if summary.nothing_to_do:
         lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
     return "\n".join([*lines, *_advice(summary)])
+
+
+def _by_model(summary: RunSummary) -> list[str]:
+    """Who answered, where a fallback could have."""
+    shown = ", ".join(f"{model} {rows:,}" for model, rows in summary.rows_by_model.items())
+    return [f"  answered by {shown}"] if shown else []
 
 
 def _costs_and_tokens(summary: RunSummary) -> list[str]:

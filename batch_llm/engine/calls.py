@@ -221,7 +221,7 @@ class Calls:
             self._end_failed(work, error_class, message)
             return
         if error_class is ErrorClass.SCHEMA_MISMATCH:
-            self._tell_mistake(work, text, message)
+            self._tell_mistake(call, text, message)
         self._meter.retries += 1
         self.outcomes.again(work, delay_s)
 
@@ -238,13 +238,14 @@ class Calls:
             work.tries += 1
             work.attempt += 1
             return wait_s(work.tries, retry_after_s)
-        if action is Action.RE_ASK and self._may_re_ask(work, error_class):
+        if action is Action.RE_ASK and self._may_re_ask(call, error_class):
             work.attempt += 1
             return 0.0
         return None
 
-    def _may_re_ask(self, work: Work, error_class: ErrorClass) -> bool:
+    def _may_re_ask(self, call: Call, error_class: ErrorClass) -> bool:
         """Whether a paid answer that was not good is asked for once more; under another cap, if that spoiled it."""
+        work = call.work
         state = work.slice_work.rows.open_state(work.row)
         if state is None:
             return False
@@ -257,16 +258,18 @@ class Calls:
         following = after_cut(cut)
         if following is not None and following.cap != cap and isinstance(work.request, Request):
             work.request = with_max_tokens(work.request, following.cap)
-            work.cost = self._parts.predicted_cost(work.request)
+            work.cost = call.route.parts.predicted_cost(work.request)
         return following is not None
 
-    def _tell_mistake(self, work: Work, text: str, message: str) -> None:
+    @staticmethod
+    def _tell_mistake(call: Call, text: str, message: str) -> None:
         """Only a chat can be told."""
+        work, parts = call.work, call.route.parts
         if not isinstance(work.request, Request):
             return
         work.request = _told(work.request, work.first_messages, text, message)
-        work.input_bytes = self._parts.input_bytes(work.request)
-        work.cost = self._parts.predicted_cost(work.request)
+        work.input_bytes = parts.input_bytes(work.request)
+        work.cost = parts.predicted_cost(work.request)
 
     def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
         """A row that cannot be sent at all."""
@@ -287,15 +290,16 @@ class Calls:
         for meter in call.route.meters:
             meter.input_tokens += usage.input_tokens
             meter.output_tokens += usage.output_tokens
-        self._learn_prompt(call.work, usage)
-        self._parts.output_length.learn(usage.output_tokens, good=good)
+        self._learn_prompt(call, usage)
+        call.route.parts.output_length.learn(usage.output_tokens, good=good)
 
-    def _learn_prompt(self, work: Work, usage: Usage) -> None:
+    @staticmethod
+    def _learn_prompt(call: Call, usage: Usage) -> None:
         """Of its text: an image's tokens follow from its size; how many one has that is somewhere else is unknown."""
-        sent = work.request
+        work, tokens, sent = call.work, call.route.parts.tokens, call.work.request
         if work.image_tokens and isinstance(sent, Request) and any(image.url for image in sent.images):
             return
-        tokens, billed, images = self._parts.tokens, usage.input_tokens, work.image_tokens
+        billed, images = usage.input_tokens, work.image_tokens
         cached = min(usage.cached_input_tokens, billed - images) if images else usage.cached_input_tokens
         counted = work.cost.input_tokens - images if tokens.exact else None
         tokens.learn(work.input_bytes, billed - images, cached_tokens=cached, counted_tokens=counted)

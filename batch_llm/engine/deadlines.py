@@ -5,19 +5,18 @@ on a connection to stand (providers).
 
 One look a second at all calls in flight: a timer per call would cost more than many a call's answer.
 
-A pool may take calls and answer none. Where another pool takes rows meanwhile, it is not waited for until each call's
-own time is over: it is judged away by what its answers took so far, and the rows that it holds go to the others. Each
-was given up before it is asked again, and counts as paid.
+A pool may take calls and answer none. Where another pool could take its rows meanwhile, it is not waited for until each
+call's own time is over: it is judged away by what its answers took so far, and the rows that it holds go to the others.
+Each was given up before it is asked again, and counts as paid.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from batch_llm.clock import Clock
-from batch_llm.engine.meter import Meter
 from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Hold, Reservation
@@ -56,15 +55,14 @@ class Call:
 class Deadlines:
     """Ends calls that take too long."""
 
-    def __init__(self, meter: Meter, clock: Clock, has_room_elsewhere: Callable[[Route], bool]) -> None:
-        """``meter``: how long answers take, at all pools. ``has_room_elsewhere``: see `Outcomes`."""
-        self._meter = meter
+    def __init__(self, routes: Sequence[Route], clock: Clock) -> None:
+        """``routes``: all pools of all models; how long answers take is what each call's pool has measured."""
+        self._routes = routes
         self._clock = clock
-        self._has_room_elsewhere = has_room_elsewhere
 
     def allowed_s(self, call: Call) -> float:
         """Seconds that this phase of this call may take."""
-        meter, in_body = self._meter, call.sending.phase is Phase.BODY
+        meter, in_body = call.route.meter, call.sending.phase is Phase.BODY
         if meter.answers < ANSWERS_TO_LEARN_FROM:
             usual_s = FIRST_S
         elif in_body:
@@ -98,7 +96,7 @@ class Deadlines:
         for call in calls:
             waiting.setdefault(call.route, []).append(call)
         for route, held in waiting.items():
-            silence_s = self._silence_s(route) if self._has_room_elsewhere(route) else None
+            silence_s = self._silence_s(route) if self._goes_on_elsewhere(route, now_s) else None
             if silence_s is None:
                 continue
             overdue = [call for call in held if _waits(call) and now_s - call.sent_at_s >= silence_s]
@@ -108,9 +106,17 @@ class Deadlines:
             for call in overdue if route.window.outage is not None else ():
                 self._give_up(call, now_s)
 
+    def _goes_on_elsewhere(self, route: Route, now_s: float) -> bool:
+        """Whether another pool, of this model or another, would take its rows if it were away."""
+        return any(not each.is_held_up(now_s) for each in self._routes if each is not route)
+
     def _silence_s(self, route: Route) -> float | None:
-        """After how long without an answer a pool is silent; None while it is not known how long answers take."""
-        known = [meter for meter in (route.meter, self._meter) if meter.answers >= ANSWERS_TO_LEARN_FROM]
+        """After how long without an answer a pool is silent; None while it is not known how long answers take.
+
+        While it never answered, what the other pools of its model take.
+        """
+        alike = (route, *(each for each in self._routes if each.tier == route.tier))
+        known = [each.meter for each in alike if each.meter.answers >= ANSWERS_TO_LEARN_FROM]
         return max(SILENT_LEAST_S, SILENT_FACTOR * known[0].slowest_start_s) if known else None
 
     @staticmethod

@@ -326,7 +326,7 @@ class Engine:
         known = runs.spent(record.run_id, number)
         if known is not None:
             return Decimal(known[1])
-        rows = Rows(self._judge, self.parts.price, record.slice_rows[number], by_pool=self.parts.prices)
+        rows = Rows(self.parts.answerers(self._judge), record.slice_rows[number])
         rows.replay(runs.entries(record.run_id, number))
         return rows.spent_usd
 

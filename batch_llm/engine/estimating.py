@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -51,6 +51,7 @@ class Estimate:
     unrendered_drawn: int = 0
     sample: EvenSample = field(default_factory=lambda: EvenSample(COUNTED_ROWS))
     prompts: list[str] = field(default_factory=list)
+    others: tuple[EvenSample, ...] = ()  # the same sample as each model of `fallback` counts it
 
     @property
     def to_ask(self) -> int:
@@ -71,16 +72,18 @@ class Estimate:
 
 def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Looking) -> Estimate:
     """Look at a frozen input; blocking."""
-    found = Estimate(frozen.rows)
+    found = Estimate(frozen.rows, others=tuple(EvenSample(COUNTED_ROWS) for _ in parts.fallbacks))
     untouched = _is_untouched(parts, looking)
     if untouched:
         found.sample.stretch = max(1, math.ceil(frozen.rows / COUNTED_ROWS))
     for info in frozen.slices:
-        own = Rows(judge, parts.price, info.rows, by_pool=parts.prices)
+        own = Rows(parts.answerers(judge), info.rows)
         own.replay(parts.runs.entries(frozen.run_id, info.number))
         prior = PriorAnswers((), ()) if untouched else prior_answers(parts, frozen, info.number, looking.runs)
         stretch = 1 if looking.every_row else max(1, math.ceil(frozen.rows / LOOKED_AT_ROWS))
         _Pass(parts, own, prior, found, stretch).over(frozen, info.number)
+    for other in found.others:
+        other.seen, other.sizes = found.sample.seen, found.sample.sizes
     return found
 
 
@@ -157,13 +160,17 @@ class _Pass:
 
     def _count(self, request: Request | None, size: int) -> None:
         """A row of the sample."""
+        models = zip((self.parts, *self.parts.fallbacks), (self.found.sample, *self.found.others), strict=True)
+        for parts, sample in models:
+            if request is None:
+                sample.take(size, 0, 0)
+                continue
+            named = replace(request, model=parts.declared.job.model_name)
+            given, size_bytes = parts.predicted_cost(named).input_tokens, parts.input_bytes(named)
+            sample.take(size, given, size_bytes, parts.image_tokens(named))
         if request is None:
             self.found.unrendered_drawn += 1
-            self.found.sample.take(size, 0, 0)
             return
-        parts = self.parts
-        given, size_bytes = parts.predicted_cost(request).input_tokens, parts.input_bytes(request)
-        self.found.sample.take(size, given, size_bytes, parts.image_tokens(request))
         if len(self.found.prompts) < SHOWN_PROMPTS:
             told = [f"[{part.role}] {part.content}" for part in request.messages]
             self.found.prompts.append("\n".join([*told, *(f"[image] {image.shown}" for image in request.images)]))

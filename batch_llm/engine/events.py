@@ -16,6 +16,8 @@ from batch_llm.statement_costs import WarehouseBill
 __all__ = [
     "BudgetMark",
     "Event",
+    "FallbackBegan",
+    "FallbackEnded",
     "FirstFailure",
     "Listener",
     "NotPublished",
@@ -118,6 +120,22 @@ class PoolClosed:
 
 
 @dataclass(frozen=True, slots=True)
+class FallbackBegan:
+    """Rows go to another model, for every pool of those before it is held up."""
+
+    model: str  # provider/model
+    reason: str  # what holds up which pool
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackEnded:
+    """Rows go to an earlier model again."""
+
+    model: str  # provider/model
+    rows: int  # calls that went elsewhere meanwhile
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping:
     """The run drains: nothing new is sent."""
 
@@ -191,6 +209,7 @@ class RunSummary:
     warehouse: WarehouseBill | None = None  # what the run's statements cost so far; None: the warehouse bills nothing
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
     partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
+    rows_by_model: dict[str, int] = field(default_factory=dict)  # of a job with `fallback`: provider/model: ok rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +227,8 @@ Event = (
     | Stalled
     | BudgetMark
     | PoolClosed
+    | FallbackBegan
+    | FallbackEnded
     | Stopping
     | SlicePublished
     | NotPublished

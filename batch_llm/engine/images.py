@@ -26,7 +26,7 @@ from batch_llm.image_header import GIF, JPEG, PNG, WEBP, read_header
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image, ImageRules
 
-__all__ = ["ImageColumns", "check_image_columns", "names_images"]
+__all__ = ["ImageColumns", "are_taken", "check_image_columns", "names_images"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _ADDRESS = re.compile(r"[\x21-\x7e]+")  # what an address is written in
@@ -55,6 +55,29 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
+
+
+def are_taken(images: Sequence[Image], rules: ImageRules | None) -> bool:
+    """Whether another provider takes images that were read by the rules of one."""
+    if rules is None:
+        return not images
+    size_bytes = sum(len(image.data) for image in images)
+    addresses, most = sum(image.url is not None for image in images), rules.most_addresses
+    return (
+        len(images) <= rules.most_images
+        and (most is None or addresses <= most)
+        and size_bytes <= rules.most_request_bytes
+        and all(_is_taken(image, rules) for image in images)
+    )
+
+
+def _is_taken(image: Image, rules: ImageRules) -> bool:
+    scheme = _SCHEME.match(image.url or "")
+    if scheme is not None:
+        is_told = not rules.named_types or image.mime_type in rules.mime_types
+        return is_told and scheme[1].lower() in rules.schemes
+    fits = rules.most_side is None or max(image.width or 0, image.height or 0) <= rules.most_side
+    return fits and image.mime_type in rules.mime_types and len(image.data) <= rules.most_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +135,10 @@ class ImageColumns:
         return Image(f"url:{text}", mime_type=self._named_type(name, text), url=text)
 
     def _named_type(self, name: str, url: str) -> str:
-        """The type of an image behind an address, where the provider wants it; nobody fetches the image to see."""
-        if not self.rules.named_types:
-            return ""
+        """The type of an image behind an address, as its path ends; nobody fetches the image to see."""
         ending = os.path.splitext(urlsplit(url).path)[1].lower()
         found = NAMED_TYPES.get(ending, "")
-        if found not in self.rules.mime_types:
+        if self.rules.named_types and found not in self.rules.mime_types:
             known = ", ".join(ending for ending, kind in NAMED_TYPES.items() if kind in self.rules.mime_types)
             raise _refused(name, f"is an address whose path does not end in {known}: the provider wants its type told")
         return found

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -18,12 +18,14 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.clock import Clock
+from batch_llm.engine.answerers import POOL, Answerer, Answerers
+from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
-from batch_llm.engine.rows import POOL
+from batch_llm.errors import ConfigurationError
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
 from batch_llm.job.schema import AnswerSchema
@@ -41,6 +43,7 @@ from batch_llm.warehouse.base import LLM_SCHEMA, FrozenInput, SliceInfo, Warehou
 __all__ = [
     "Calling",
     "JobParts",
+    "OtherModel",
     "ReadSpent",
     "frozen_input",
     "python_rows",
@@ -52,6 +55,10 @@ LANE = "standard"
 
 ReadSpent = Callable[[AbstractSet[int]], Awaitable[Mapping[int, Decimal]]]
 """Reads from the journals what each slice of a run has cost, but for the slices named."""
+
+
+def _unknown(model: str) -> OtherModel:
+    raise ConfigurationError(f"nothing is known of the model {model}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,7 @@ class JobParts:
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
+    other_model: Callable[[str], OtherModel] = field(default=_unknown)  # finds a model of `fallback`, provider/model
 
     @cached_property
     def limits(self) -> Limits:
@@ -89,9 +97,22 @@ class JobParts:
         """Each pool's price by its name; empty where `price` is that of every answer."""
         return prices_by_pool(self.pools)
 
-    def price_at(self, pool: str | None) -> Price | None:
-        """The price of an answer that this pool gave; None: not noted."""
-        return self.prices.get(pool or "", self.price)
+    @cached_property
+    def fallbacks(self) -> tuple[JobParts, ...]:
+        """The same job as if it named each model of `fallback`, in their order."""
+        return tuple(self.other_model(model).parts for model in self.declared.job.fallback)
+
+    def answerers(self, judge: AnyJudge) -> Answerers:
+        """Who may have given a stored answer; ``judge`` reads those of the job's own model."""
+        return Answerers(self._answerer(judge), self._other_answerer)
+
+    def _answerer(self, judge: AnyJudge) -> Answerer:
+        job = self.declared.job
+        return Answerer(job.provider_name, job.model_name, judge, self.price, self.prices)
+
+    def _other_answerer(self, model: str) -> Answerer:
+        other = self.other_model(model)
+        return other.parts._answerer(other.judge.for_schema(self.schema))
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -228,12 +249,21 @@ class JobParts:
 
 
 @dataclass(frozen=True, slots=True)
+class OtherModel:
+    """The job as if it named another model."""
+
+    parts: JobParts
+    judge: AnyJudge  # of that model's answers
+
+
+@dataclass(frozen=True, slots=True)
 class Calling:
     """What is needed to spend: the pools with their limiters, the money, somebody to tell."""
 
     pools: tuple[OpenPool, ...]  # as `JobParts.pools`
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener
+    fallbacks: tuple[tuple[OpenPool, ...], ...] = ()  # the pools of each of `JobParts.fallbacks`
 
     def tell(self, event: Event) -> None:
         """Hand an event to the listener."""

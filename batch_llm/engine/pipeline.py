@@ -1,8 +1,8 @@
 """The rows on their way to the calls: hands them out with limit and money, hears how they end, drains.
 
-Belongs here: limiter and budget before each call, starting and stopping, one task per pool that waits for that pool's
-limit. Not here: one call and what follows (calls.py), pacing (limiter), the order of rows (row_queue.py), how a pool
-fares (route.py), slices (slice_work.py).
+Belongs here: the limiter before each call, starting and stopping, one task per pool that waits for that pool's limit.
+Not here: what a call may cost (money.py), one call and what follows (calls.py), pacing (limiter), the order of rows
+(row_queue.py), which model is asked (tiers.py), how a pool fares (route.py), slices (slice_work.py).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from typing import Protocol
 
 from batch_llm.clock import Alarm
 from batch_llm.engine.calls import Calls
-from batch_llm.engine.context import longest_answer
 from batch_llm.engine.deadlines import Call, Deadlines
-from batch_llm.engine.events import BudgetMark, PoolClosed, Stopping
+from batch_llm.engine.events import PoolClosed, Stopping
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.money import Money
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route, routes_of
-from batch_llm.engine.row_queue import RowQueue
+from batch_llm.engine.row_queue import Claim, RowQueue
 from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.tiers import LOOK_S, Tiers
 from batch_llm.engine.window import AWAY_PATIENCE_S
 from batch_llm.engine.work import Work
 from batch_llm.errors import (
@@ -36,14 +37,11 @@ from batch_llm.errors import (
     QuotaExhausted,
     StopRun,
 )
-from batch_llm.journal.base import EntryKind
-from batch_llm.limiter.base import Budget, Hold, Reservation
-from batch_llm.pricing import usd_of_nano
+from batch_llm.limiter.base import Budget, Cost, Hold, Reservation
 
 __all__ = ["Pipeline", "Slices"]
 
 HOLD_PATIENCE_S = 0.1  # what was reserved is given back when its money takes longer: others can use it
-BUDGET_MARKS = (50, 80, 100)
 
 
 class Slices(Protocol):
@@ -65,9 +63,7 @@ class Pipeline:
 
     def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter) -> None:
         """``budget`` knows what the run spent before."""
-        self._parts = parts
         self._calling = calling
-        self._budget = budget
         self._meter = meter
         self._clock = parts.clock
         self._tenant = parts.tenant
@@ -76,14 +72,14 @@ class Pipeline:
         if len(self.routes) > 1:
             for route in self.routes:
                 route.claim = self._queue.claim(route.name)
+        self.tiers = Tiers(self.routes, parts.clock, calling.tell)
+        self._money = Money(parts, calling, budget, self.routes)
         self._calls = Calls(parts, calling, budget, meter)
         self._calls.outcomes = self
         self._feeder: asyncio.Task[None] | None = None
         self._servers: list[asyncio.Task[None]] = []  # one per pool
         self._home = asyncio.Event()  # set while no call is in flight
         self._home.set()
-        self._begun: set[int] = set()  # slices that the budget knows
-        self._marked = 0
         self.stopped: ErrorClass | None = None
         self.stop_message = ""
         self._fatal: JournalError | None = None
@@ -97,8 +93,7 @@ class Pipeline:
         """
         self._slices = slices
         slices.on_room = self._queue.wake
-        bounds = Deadlines(self._meter, self._clock, self.has_room_elsewhere)
-        deadlines = asyncio.create_task(bounds.keep(self._calls.in_flight))
+        deadlines = asyncio.create_task(Deadlines(self.routes, self._clock).keep(self._calls.in_flight))
         feeder = self._feeder = asyncio.create_task(self._feed(works))
         if self.stopped is not None:
             feeder.cancel()
@@ -112,7 +107,7 @@ class Pipeline:
         finally:
             deadlines.cancel()
             await asyncio.wait({feeder, deadlines})
-            self._give_money_back()
+            self._money.give_back(self._queue.waiting)
         if self._fatal is not None:
             raise self._fatal
         with suppress(asyncio.CancelledError):
@@ -161,7 +156,8 @@ class Pipeline:
     def has_room_elsewhere(self, route: Route) -> bool:
         """See `Outcomes.has_room_elsewhere`."""
         now_s = self._clock.monotonic()
-        return any(not each.is_held_up(now_s) for each in self.routes if each is not route)
+        others = (each for each in self.routes if each is not route)
+        return any(not each.is_held_up(now_s) and self.tiers.takes_rows(each) for each in others)
 
     def broken(self, error: JournalError) -> None:
         """See `Outcomes.broken`."""
@@ -170,14 +166,7 @@ class Pipeline:
 
     def paid(self) -> None:
         """See `Outcomes.paid`."""
-        cap = self._budget.cap_usd
-        if cap is None:
-            return
-        share = self._budget.spent_usd * 100 / cap
-        for mark in BUDGET_MARKS:
-            if self._marked < mark <= share:
-                self._marked = mark
-                self._calling.tell(BudgetMark(mark, self._budget.spent_usd, cap))
+        self._money.tell_marks()
 
     # -- handing out -----------------------------------------------------------------------------------------------
 
@@ -208,12 +197,24 @@ class Pipeline:
         while not queue.is_empty or self._calls.in_flight:
             if reading.done():
                 reading.result()  # what keeps rows from being read ends the run
+            if claim is not None and not self.tiers.takes_rows(route):
+                queue.give_back(claim)
+                await self._clock.sleep(LOOK_S)
+                continue
             room = route.room(self._clock.monotonic())
-            rows = queue.listed(room) if claim is None else queue.claimed(room, claim)
+            rows = queue.listed(room) if claim is None else self._claimed(route, claim, room)
             if rows:
                 await self._launch(route, rows)
             else:
                 await self._something_new(route)
+
+    def _claimed(self, route: Route, claim: Claim, room: int) -> list[Work]:
+        """Rows that wait for this pool, each with its form for the pool's model."""
+        while True:
+            listed = self._queue.claimed(room, claim)
+            rows = self.tiers.of_use(route, listed)
+            if rows or not listed:
+                return rows
 
     async def _something_new(self, route: Route) -> None:
         """Until a row may be sent; while the pool is away, until it is time to probe it again."""
@@ -228,7 +229,8 @@ class Pipeline:
                 self.stop(
                     ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {outage.why}"
                 )
-            alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
+            if outage.probe_at_s > now_s:  # else it is a row that is missing
+                alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
         try:
             await self._queue.changed()
         finally:
@@ -240,7 +242,7 @@ class Pipeline:
         closed = [route.closed for route in self.routes if route.closed is not None and not route.is_open(now_s)]
         if not closed or self._meter.in_flight:
             return
-        asked = {route.name for route in self.routes if route.is_open(now_s)}
+        asked = {route.name for route in self.tiers.taking() if route.is_open(now_s)}
         waiting = self._queue.waiting
         if waiting and all(asked <= work.fits_not for work in waiting):
             self.stop(closed[-1].error_class, _until(closed[-1]))
@@ -265,35 +267,50 @@ class Pipeline:
         try:
             while granted:
                 work, reservation = granted[0]
-                if route.claim is not None and not self._may_still_go(route, work, reservation):
+                if route.claim is not None and not self._is_ready(route, work, reservation):
                     route.limiter.release(granted.popleft()[1])
                     continue
-                hold = work.hold or self._hold_now(work) or await self._hold_patiently(route, work, granted)
+                hold = work.hold or self._money.hold_now(work) or await self._hold_patiently(route, work, granted)
                 work.hold = None
                 if hold is None:
                     return
                 if not granted:  # the money came too late for what was reserved
                     work.hold = hold
                     return
-                if route.claim is not None and not self._queue.take(work, route.claim):  # while the money came
-                    self._budget.release(hold)
+                if route.claim is not None and not self._taken(route, work, route.claim):
+                    self._money.release(hold)
                     continue
-                self._note_sent(work, hold)
+                self._money.note_sent(work, hold)
                 granted.popleft()
                 if route.claim is None:
                     self._queue.sent(work)
+                else:
+                    self.tiers.sent(route, work)
                 self._home.clear()
                 self._calls.start(Call(work, route, reservation, hold, self._clock.monotonic()))
         finally:
             self._give_back(route, granted)
 
-    def _may_still_go(self, route: Route, work: Work, reservation: Reservation) -> bool:
-        """Whether the row that this was reserved for still waits, as it was, and the pool still takes it."""
-        claim = route.claim
+    def _is_ready(self, route: Route, work: Work, reservation: Reservation) -> bool:
+        """Whether the row that this was reserved for still waits, as it was, and the pool still takes it.
+
+        Then it asks the pool's model.
+        """
+        claim, form = route.claim, work.form(route.fallback)
         if claim is None:
             return True
-        waits = reservation.cost == work.cost and self._queue.waits(work, claim)
-        return waits and route.room(self._clock.monotonic()) > 0
+        if form is None or form.cost != reservation.cost or not self._queue.waits(work, claim):
+            return False
+        if route.room(self._clock.monotonic()) <= 0 or not self.tiers.takes_rows(route):
+            return False
+        if work.fallback != route.fallback:
+            self._money.give_back([work])
+            work.become(route.fallback)
+        return True
+
+    def _taken(self, route: Route, work: Work, claim: Claim) -> bool:
+        """The row is this pool's to send; False: another one has it, or a hand on it, since the money came."""
+        return work.fallback == route.fallback and self._queue.take(work, claim)
 
     def _give_back(self, route: Route, granted: deque[tuple[Work, Reservation]]) -> None:
         while granted:
@@ -301,7 +318,7 @@ class Pipeline:
 
     async def _reserved(self, route: Route, rows: list[Work]) -> list[Reservation]:
         """For the first of these rows; none when the first one can never go there, or nothing may go any more."""
-        costs = [work.cost for work in rows]
+        costs = [work.cost for work in rows] if route.claim is None else _costs(route, rows)
         more = self._queue.more(0 if route.claim is not None else len(rows))
         try:
             return await route.limiter.reserve_next(self._tenant, costs, more=more)
@@ -317,10 +334,10 @@ class Pipeline:
         return []
 
     def _fits_not(self, route: Route, work: Work, error: NeverFits) -> None:
-        """The row is larger than this pool's limit: it fails when no other pool can take it."""
+        """The row is larger than this pool's limit: it fails when no other pool of the job's model can take it."""
         work.fits_not |= {route.name}
         if route.claim is not None:
-            if len(work.fits_not) < len(self.routes):
+            if any(each.name not in work.fits_not for each in self.routes if not each.tier):
                 self._queue.wake()
                 return
             if not self._queue.take(work, route.claim):
@@ -336,31 +353,11 @@ class Pipeline:
             raise error
         self.stop(error_class, f"{what} cannot go on: {error}")
 
-    # -- money -----------------------------------------------------------------------------------------------------
-
-    def _note_sent(self, work: Work, hold: Hold) -> None:
-        """Where money is capped, the intent is in the journal before the call."""
-        if not self._budget.is_capped:
-            return
-        try:
-            work.note(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)})
-        except JournalError:
-            self._budget.release(hold)
-            raise
-
-    def _hold_now(self, work: Work) -> Hold | None:
-        """The dearest bill set aside at once, where the allowance has room for it."""
-        number = work.slice_work.number
-        if number not in self._begun:
-            self._begun.add(number)
-            self._budget.begin(number, work.slice_work.rows.spent_usd)
-        return self._budget.hold_now(self._dearest_nano(work), number)
-
     async def _hold_patiently(self, route: Route, work: Work, granted: deque[tuple[Work, Reservation]]) -> Hold | None:
         """Wait while money may come back, from calls in flight or other processes; meanwhile others use the limit."""
         impatience: Alarm = self._clock.call_later(HOLD_PATIENCE_S, lambda: self._give_back(route, granted))
         try:
-            return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+            return await self._money.hold(work)
         except BudgetExhausted as error:
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
@@ -370,25 +367,10 @@ class Pipeline:
         await asyncio.sleep(0)  # the cancellation of this very task arrives here
         return None
 
-    def _give_money_back(self) -> None:
-        """Rows that are not sent need none."""
-        for work in self._queue.waiting:
-            if work.hold is not None:
-                self._budget.release(work.hold)
-                work.hold = None
 
-    def _dearest_nano(self, work: Work) -> int:
-        """The dearest bill, whichever pool it goes to."""
-        if self._parts.price is None:
-            return 0
-        # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
-        exact = self._parts.tokens.exact
-        input_tokens = max(work.cost.input_tokens, 0 if exact else work.input_bytes + work.image_tokens)
-        longest = longest_answer(self._parts, work.cost)
-        if len(self.routes) == 1:
-            return self._parts.price.cost_nano(input_tokens, longest)
-        prices = [route.pool.price for route in self.routes if route.pool.price is not None]
-        return max(price.cost_nano(input_tokens, longest) for price in prices)
+def _costs(route: Route, rows: list[Work]) -> list[Cost]:
+    """What rows take of this pool's limit, of its model; for each its form is made."""
+    return [form.cost for work in rows if (form := work.form(route.fallback)) is not None]
 
 
 def _until(error: StopRun) -> str:

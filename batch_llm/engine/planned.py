@@ -112,7 +112,8 @@ def keep_learned(parts: JobParts, record: RunRecord) -> Planned | None:
 
     Blocking, repeatable. To be called when a slice or a run ends.
     """
-    parts.learning.keep()
+    for each in (parts, *parts.fallbacks):
+        each.learning.keep()
     stored = parts.runs.get(record.run_id).planned
     plan, early = Planned.from_data(stored), parts.learning.early
     if plan is None or plan.firm or early is None or early.own.answers.good <= plan.after_answers:

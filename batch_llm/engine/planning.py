@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
@@ -24,7 +25,7 @@ from batch_llm.limiter.base import Cost, Limits
 from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
 
-__all__ = ["Counted", "DayNeed", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
+__all__ = ["Counted", "DayNeed", "FallbackCost", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
 Counted = Literal["exact", "sampled", "estimated"]
 MINUTES_PER_DAY = 24 * 60
@@ -95,6 +96,18 @@ class Plan:
     warehouse: tuple[ExpectedStatement, ...] = ()  # what the run's further statements will bill; empty: nothing is
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
     image_tokens: int = 0  # of the input tokens, of the rows to ask
+    fallbacks: tuple[FallbackCost, ...] = ()  # in their order
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackCost:
+    """What all rows to ask would cost if one model of `fallback` answered them; as the same fields of the plan."""
+
+    model: str  # provider/model
+    cost_low_usd: Decimal | None
+    cost_expected_usd: Decimal | None
+    cost_high_usd: Decimal | None
+    cost_dearest_usd: Decimal | None
 
 
 class Planner:
@@ -172,7 +185,7 @@ class Planner:
             cost_low_usd=low,
             cost_expected_usd=plan.cost_usd,
             cost_high_usd=high,
-            cost_dearest_usd=self._dearest_usd(plan),
+            cost_dearest_usd=_dearest_usd(parts, plan),
             lanes={"standard": None if low is None else (low, high)},
             minutes=minutes,
             binding=binding,
@@ -180,29 +193,26 @@ class Planner:
             prompts=seen.prompts,
             warnings=self._warnings(seen, plan, p99),
             image_tokens=plan.image_tokens,
+            fallbacks=tuple(
+                _fallback_cost(other, replace(seen, sample=sample, others=()))
+                for other, sample in zip(parts.fallbacks, seen.others, strict=True)
+            ),
         )
-
-    def _dearest_usd(self, plan: Planned) -> Decimal | None:
-        """Every answer as long as it may get; what the user is asked about."""
-        price, job = self.parts.price, self.parts.declared.job
-        cap = 0 if job.is_embedding else job.params.declared_cap
-        if price is None or plan.cost_high_usd is None or cap is None:
-            return None
-        if not plan.rows:
-            return Decimal(0)
-        at_cap = price.cost(plan.input_tokens_high, cap * plan.rows, 0, requests=plan.requests)
-        return max(plan.cost_high_usd, at_cap)
 
     def _warnings(self, seen: Estimate, plan: Planned, p99: int) -> list[str]:
         job, parts = self.parts.declared.job, self.parts
         longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
         found = []
-        if parts.price is None:
-            found.append(f"the price of {job.model} is unknown: costs will be NULL; give `prices` to its pool")
-        elif job.params.declared_cap is None and not job.is_embedding:
+        found += [
+            f"the price of {each.declared.job.model} is unknown: costs will be NULL; give `prices` to its pool"
+            for each in (parts, *parts.fallbacks)
+            if each.price is None
+        ]
+        if parts.price is not None and job.params.declared_cap is None and not job.is_embedding:
             found.append(_uncapped(job, longest))
         if job.budget_usd is not None and parts.price is not None and plan.rows:
-            found += _of_budget(job.budget_usd, plan, parts.price.cost(p99, longest, 0))
+            found += _of_budget(job.budget_usd, plan)
+            found += _of_holds(job.budget_usd, (parts, *parts.fallbacks), p99)
         if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
         if seen.unrendered:
@@ -211,24 +221,54 @@ class Planner:
         return found
 
 
+def _dearest_usd(parts: JobParts, plan: Planned) -> Decimal | None:
+    """Every answer as long as it may get; what the user is asked about."""
+    price, job = parts.price, parts.declared.job
+    cap = 0 if job.is_embedding else job.params.declared_cap
+    if price is None or plan.cost_high_usd is None or cap is None:
+        return None
+    if not plan.rows:
+        return Decimal(0)
+    at_cap = price.cost(plan.input_tokens_high, cap * plan.rows, 0, requests=plan.requests)
+    return max(plan.cost_high_usd, at_cap)
+
+
+def _fallback_cost(parts: JobParts, seen: Estimate) -> FallbackCost:
+    """``parts``, ``seen``: as that model counts."""
+    plan = planned(parts, seen, parts.learning.known)
+    dearest = _dearest_usd(parts, plan)
+    return FallbackCost(parts.declared.job.model, plan.cost_low_usd, plan.cost_usd, plan.cost_high_usd, dearest)
+
+
 def _uncapped(job: Job, longest: int) -> str:
     told = "is auto: until enough answers were seen," if job.params.learns_cap else "is not set:"
     aside = f" (the budget sets {longest:,} tokens aside per call)" if job.budget_usd else ""
     return f"params.max_output_tokens {told} a single answer may be as long as the model allows{aside}"
 
 
-def _of_budget(budget_usd: Decimal, plan: Planned, held_usd: Decimal) -> list[str]:
-    """What is to be said of a budget before anything is spent. ``held_usd``: set aside for one long row."""
+def _of_budget(budget_usd: Decimal, plan: Planned) -> list[str]:
+    """What is to be said of a budget before anything is spent."""
     found = []
     if plan.cost_low_usd is not None and budget_usd < plan.cost_low_usd:
         found.append(f"budget_usd {budget_usd} is less than the least this will cost: the run will stop early")
     elif plan.cost_usd is not None and budget_usd < plan.cost_usd:
         found.append(f"budget_usd {budget_usd} is less than the expected cost: the run may stop early")
-    if budget_usd < held_usd:
-        found.append(
-            f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked: "
-            "such a row is not sent; set params.max_output_tokens lower, or raise the budget"
-        )
+    return found
+
+
+def _of_holds(budget_usd: Decimal, models: Sequence[JobParts], p99: int) -> list[str]:
+    """The same of what is set aside for one long row, of ``p99`` input tokens."""
+    found = []
+    for parts in models:
+        job = parts.declared.job
+        longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
+        held_usd = Decimal(0) if parts.price is None else parts.price.cost(p99, longest, 0)
+        if budget_usd < held_usd:
+            whom = "" if parts is models[0] else f" of {job.model}"
+            found.append(
+                f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked"
+                f"{whom}: such a row is not sent; set params.max_output_tokens lower, or raise the budget"
+            )
     return found
 
 

@@ -116,8 +116,10 @@ class Ticker:
         )
 
     def _limit_in_force(self, name: str) -> float | None:
-        """Of all pools together; None when one has none."""
-        each = [getattr(pool.limiter.state(), name) or getattr(pool.pool.limits, name) for pool in self._calling.pools]
+        """Of all pools of the model that rows go to together; None when one has none."""
+        taking = self._pipeline.tiers.taking()
+        pools = [route for route in taking if route.tier == taking[-1].tier]
+        each = [getattr(route.limiter.state(), name) or getattr(route.pool.limits, name) for route in pools]
         return None if None in each else sum(each)
 
     def _cost_usd(self) -> Decimal | None:
@@ -133,7 +135,7 @@ class Ticker:
         pipeline = self._pipeline
         if pipeline.stopped is not None:
             return f"draining: {pipeline.stop_message}"
-        held = [(route.name, self._holding_route_back(route)) for route in pipeline.routes]
+        held = [(route.name, self._holding_route_back(route)) for route in pipeline.tiers.taking()]
         if len(held) > 1 and any(why is not None for _, why in held):
             return "; ".join(f"{name}: {why or 'its answers'}" for name, why in held)
         if held[0][1] is not None:
@@ -146,13 +148,9 @@ class Ticker:
 
     def _holding_route_back(self, route: Route) -> str | None:
         """Why no more rows go to this pool; None when it is not the pool that holds them back."""
-        state, window, outage = route.limiter.state(), route.window, route.window.outage
-        if route.closed is not None and not route.is_open(self._parts.clock.monotonic()):
-            return f"not asked any more ({route.closed})"
-        if outage is not None:
-            return f"the provider, which has answered nobody for {window.silent_s():.0f} s ({outage.why}); it is probed"
-        if state.paused_for_s > 0:
-            return state.why or f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
+        state, window, now_s = route.limiter.state(), route.window, self._parts.clock.monotonic()
+        if route.is_held_up(now_s):
+            return route.held_up_by(now_s)
         if state.waiting and state.binding is not None:
             words = BINDING_WORDS.get(state.binding, state.binding)
             return state.why or words if state.binding == "unreachable" else words
@@ -162,7 +160,7 @@ class Ticker:
 
     def _eta_s(self, left: int, requests_per_minute: float) -> float | None:
         """None while nobody can say: the calls that probe a silent provider are no pace."""
-        if requests_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.routes):
+        if requests_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.tiers.taking()):
             return None
         return left * 60 / requests_per_minute
 

@@ -6,13 +6,14 @@ Not here: writing them (warehouse).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from batch_llm.engine.answerers import Answerer
 from batch_llm.engine.columns import column, repeated
 from batch_llm.engine.parts import LANE, frozen_input, python_rows, request_hash
 from batch_llm.engine.rows import RowState, RowStatus
@@ -25,6 +26,7 @@ from batch_llm.warehouse.base import LLM_COLUMNS, PRICE_TYPE
 
 __all__ = ["Pending", "output_batches"]
 
+_NOTHING: Mapping[str, Any] = {}
 PRICE_STEP_DIGITS: int = PRICE_TYPE.scale
 
 
@@ -92,27 +94,36 @@ class _Made:
         }
         self._lists: dict[str, list[Any]] = {name: [] for name in self.names if name not in self._constants}
 
-    def own(self, values: tuple[Any, ...], answer: dict[str, Any] | None) -> None:
-        """A row that this run knows: a value per `_OWN` column, and the answer's values."""
+    def own(self, values: tuple[Any, ...], answer: dict[str, Any] | None, other: Mapping[str, Any] = _NOTHING) -> None:
+        """A row that this run knows: a value per `_OWN` column, and the answer's values.
+
+        ``other``: what stands in the place of what nearly all rows have alike.
+        """
         lists = self._lists
+        for name in other:
+            self._vary(name)
         for name, value in zip(_OWN, values, strict=True):
             lists[name].append(value)
         for name in self.answer_names:
             lists[name].append(None if answer is None else answer.get(name))
         for name in self._constants.keys() & lists.keys():
-            lists[name].append(self._constants[name])
+            lists[name].append(other.get(name, self._constants[name]))
 
     def carried(self, row: dict[str, Any]) -> None:
         """A row as an earlier run published it."""
-        for name, value in self._constants.items():
-            if name not in self._lists:  # this one may differ: it is no constant of this batch any more
-                self._lists[name] = [value] * len(self._lists["llm_status"])
+        for name in self._constants:
+            self._vary(name)
         cost = row.get("llm_cost_usd")
         row = {**row, "llm_cost_usd": None if cost is None else int(cost.scaleb(PRICE_STEP_DIGITS))}
         if self._vectors is not None and row.get(self._vectors) is not None:
             row[self._vectors] = np.array(row[self._vectors], dtype="<f4").tobytes()
         for name, values in self._lists.items():
             values.append(row.get(name))
+
+    def _vary(self, name: str) -> None:
+        """A row may differ here: it is no constant of this batch any more."""
+        if name not in self._lists:
+            self._lists[name] = [self._constants[name]] * len(self._lists["llm_status"])
 
     def array(self, field: pa.Field) -> pa.Array:
         """One column."""
@@ -136,7 +147,9 @@ def _made(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) 
                 made.carried(values)
                 continue
         state, answer = rows.judged(row, good.get(row))
-        made.own(_own(work, state, pending), answer)
+        who = rows.answerers.called(state.fallback)
+        other = _NOTHING if state.fallback is None else {"llm_provider": who.provider, "llm_model": who.model}
+        made.own(_own(who, state, pending), answer, other)
     return made
 
 
@@ -175,9 +188,9 @@ _OWN = (
 )
 
 
-def _own(work: SliceWork, state: RowState, pending: Pending) -> tuple[Any, ...]:
-    """What this run knows of a row: a value per `_OWN` column; the cost in billionths."""
-    price = work.parts.price_at(state.pool)
+def _own(who: Answerer, state: RowState, pending: Pending) -> tuple[Any, ...]:
+    """What this run knows of a row that ``who`` answered: a value per `_OWN` column; the cost in billionths."""
+    price = who.price_at(state.pool)
     waiting = state.status == RowStatus.PENDING
     unknown = _is_unknown(state)
     return (

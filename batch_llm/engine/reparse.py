@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from batch_llm.engine.answerers import Answerers
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.date_partition import date_range, latest_run
 from batch_llm.engine.events import RunSummary
@@ -33,7 +34,6 @@ from batch_llm.errors import ConfigurationError, ErrorClass, OutputError
 from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
-from batch_llm.pricing import Price
 
 __all__ = ["Reparsed", "Reparser", "StandingRows"]
 
@@ -53,10 +53,8 @@ class Reparsed:
 class StandingRows(Rows):
     """Rows that also remember why their answers are not good, and as what they were asked."""
 
-    def __init__(
-        self, judge: AnyJudge, price: Price | None, count: int, by_pool: Mapping[str, Price | None] | None = None
-    ) -> None:
-        super().__init__(judge, price, count, by_pool=by_pool)
+    def __init__(self, answerers: Answerers, count: int) -> None:
+        super().__init__(answerers, count)
         self.failures: dict[int, Verdict] = {}  # of rows with bad answers: the one nearest to good
         self.hashes: dict[int, str] = {}
         self.ended_as: dict[int, str] = {}  # the class with which a row was given up, as it was judged then
@@ -136,7 +134,7 @@ class Reparser:
         return moves
 
     def _moves(self, work: SliceWork) -> Iterator[tuple[str, str]]:
-        after = StandingRows(self._judge, self.parts.price, work.row_count, by_pool=self.parts.prices)
+        after = StandingRows(self.parts.answerers(self._judge), work.row_count)
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
             before, open_state = work.rows.status(row), after.open_state(row)

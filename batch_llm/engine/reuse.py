@@ -5,7 +5,8 @@ the index (journal/answer_index.py), answers of the same key in the output table
 
 A row asks only what nobody of its user asks now or has a good answer to. Of equal rows in one slice the first is asked,
 the others are its twins: they get its answer, or its failure. A row that another slice is asking waits for that one's
-end; if its process dies, this slice asks.
+end; if its process dies, this slice asks. What a model of `fallback` answered is an answer to another request: the
+row's twins have it, for they are rows of the same job, and nobody else.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from batch_llm.engine.answerers import FALLBACK
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.work import Work
 from batch_llm.journal.answer_index import Answered, AnswerIndex, Found, Mine, Slice, Theirs
@@ -130,7 +132,7 @@ class Reuse:
         """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
         place = self._recent.get(twin.request_hash)
         if place is not None:
-            return _pointing(twin.row, twin.request_hash, place)
+            return _pointing(twin.row, twin.request_hash, place, None)
         leader = self._leaders.get(twin.request_hash)
         if leader is None:
             return False
@@ -139,16 +141,17 @@ class Reuse:
 
     def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
         """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
-        request_hash = work.request_hash
+        request_hash, shared = work.request_hash, place if work.fallback is None else None
         twins = self._leaders.pop(request_hash, [])
+        if shared is not None:
+            self._recent[request_hash] = shared
+        self._news.append((request_hash, shared))
         if place is not None:
-            self._recent[request_hash] = place
-        self._news.append((request_hash, place))
-        if place is not None:
-            return [_pointing(row, request_hash, place) for row in twins]
+            return [_pointing(row, request_hash, place, work.fallback) for row in twins]
         return [Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure) for row in twins]
 
 
-def _pointing(row: int, request_hash: str, place: int) -> Entry:
+def _pointing(row: int, request_hash: str, place: int, fallback: str | None) -> Entry:
     """The answer of another row of this journal."""
-    return Entry(EntryKind.CACHED, row, request_hash=request_hash, detail={POINTER: place})
+    detail = {POINTER: place} if fallback is None else {POINTER: place, FALLBACK: fallback}
+    return Entry(EntryKind.CACHED, row, request_hash=request_hash, detail=detail)

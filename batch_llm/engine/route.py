@@ -1,24 +1,26 @@
 """How one pool fares in a run: what was measured there, how many calls may be in flight, whether it is still asked.
 
-Belongs here: the state of a pool while rows are asked. Not here: which pool a row goes to (pipeline.py), the size of
-its window and the probing of an outage (window.py), its limit (limiter).
+Belongs here: the state of a pool while rows are asked. Not here: which pool a row goes to (pipeline.py), which
+model (tiers.py), the size of its window and the probing of an outage (window.py), its limit (limiter).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from batch_llm.clock import Clock
+from batch_llm.engine.answerers import FALLBACK
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
-from batch_llm.engine.pools import OpenPool
+from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.row_queue import Claim
 from batch_llm.engine.window import Window
 from batch_llm.errors import QuotaExhausted, StopRun
 
-__all__ = ["Route", "routes_of"]
+__all__ = ["Route", "Tier", "routes_of"]
 
 
 CLOSED_LEAST_S = 1.0  # however soon a provider says that its quota is there again
@@ -27,13 +29,16 @@ CLOSED_LEAST_S = 1.0  # however soon a provider says that its quota is there aga
 class Route:
     """One pool of a pipeline."""
 
-    def __init__(self, to: OpenPool, paid_at: dict[str, str], meters: Sequence[Meter], window: Window) -> None:
-        """``meters``: all that count its calls, the last one this pool's own. ``paid_at``: see `JobParts.paid_at`."""
-        self.name = to.pool.name
+    def __init__(self, to: OpenPool, of: Tier, meters: Sequence[Meter], window: Window) -> None:
+        """``of``: its model; ``meters``: all that count its calls, the last one this pool's own."""
+        self.name = to.pool.name if of.fallback is None else f"{of.fallback}:{to.pool.name}"
         self.pool = to.pool
+        self.parts = of.parts
+        self.tier = of.number
+        self.fallback = of.fallback
         self.limiter = to.limiter
         self.send = to.provider.send  # of the works' kind of request
-        self.paid_at = paid_at
+        self.paid_at = of.paid_at(to.pool)
         self.meters = meters
         self.meter = meters[-1]
         self.window = window
@@ -61,10 +66,38 @@ class Route:
         self.closed = error
         self._closed_until_s = math.inf if until is None else clock.monotonic() + _seconds_until(until, clock)
 
-    def is_held_up(self, now_s: float) -> bool:
-        """Whether a row would wait here for longer than for its turn: closed, away, or paused by the provider."""
+    def is_held_up(self, now_s: float, pause_least_s: float = 0.0) -> bool:
+        """Whether a row would wait here for longer than for its turn: closed, away, or paused by the provider.
+
+        ``pause_least_s``: a pause that is over sooner is none.
+        """
         away = self.window.outage is not None
-        return away or not self.is_open(now_s) or self.limiter.state().paused_for_s > 0
+        return away or not self.is_open(now_s) or self.limiter.state().paused_for_s > pause_least_s
+
+    def held_up_by(self, now_s: float) -> str:
+        """Why no row goes there, in words."""
+        outage = self.window.outage
+        if self.closed is not None and not self.is_open(now_s):
+            return f"not asked any more ({self.closed})"
+        if outage is not None:
+            silent_s = self.window.silent_s()
+            return f"the provider, which has answered nobody for {silent_s:.0f} s ({outage.why}); it is probed"
+        state = self.limiter.state()
+        return state.why or f"the provider asked to pause for {state.paused_for_s:.0f} s (429)"
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """One model of a pipeline: the job's own, or one of `fallback`."""
+
+    number: int  # 0: the job's own; the others as they are listed
+    fallback: str | None  # its name, provider/model; None: the job's own
+    parts: JobParts  # the job as if it named this model
+
+    def paid_at(self, pool: Pool) -> dict[str, str]:
+        """What the journal notes beside an answer of this pool: see `JobParts.paid_at`."""
+        noted = self.parts.paid_at(pool)
+        return noted if self.fallback is None else {**noted, FALLBACK: self.fallback}
 
 
 def _seconds_until(moment: datetime, clock: Clock) -> float:
@@ -72,11 +105,16 @@ def _seconds_until(moment: datetime, clock: Clock) -> float:
 
 
 def routes_of(parts: JobParts, calling: Calling, meter: Meter) -> list[Route]:
-    """A route for each pool; ``meter`` counts the calls of all of them."""
-    clock, count = parts.clock, len(calling.pools)
+    """A route for each pool of each model, the job's own first; ``meter`` counts the calls of all of them."""
+    others = zip(parts.fallbacks, calling.fallbacks, strict=True)
+    tiers = [(Tier(0, None, parts), calling.pools)]
+    for number, (other, pools) in enumerate(others, 1):
+        tiers.append((Tier(number, other.declared.job.model, other), pools))
+    clock, count = parts.clock, sum(len(pools) for _, pools in tiers)
     routes = []
-    for to in calling.pools:
-        meters = (meter,) if count == 1 else (meter, Meter(clock))
-        window = Window(to.pool.limits, meters[-1], clock, share=count)
-        routes.append(Route(to, parts.paid_at(to.pool), meters, window))
+    for tier, pools in tiers:
+        for to in pools:
+            meters = (meter,) if count == 1 else (meter, Meter(clock))
+            window = Window(to.pool.limits, meters[-1], clock, share=count)
+            routes.append(Route(to, tier, meters, window))
     return routes

@@ -11,25 +11,25 @@ are on their way, failed, or went through more than one call have a `RowState` i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from batch_llm.engine.answers import AnyJudge, Verdict
+from batch_llm.engine.answerers import FALLBACK, POOL, Answerer, Answerers
+from batch_llm.engine.answers import Verdict
 from batch_llm.engine.shares import shared_tokens
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.pricing import Price, usd_of_nano
+from batch_llm.pricing import usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["HASHES", "POOL", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
+__all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
 
 ZERO = Decimal(0)
 # In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
 ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
-POOL = "pool"  # in the detail of an answer: the name of the pool that gave it
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
 
@@ -74,6 +74,7 @@ class RowState:
     error: str | None = None
     cached: bool = False  # the good answer was paid for elsewhere
     pool: str | None = None  # that gave its last answer; None: not noted
+    fallback: str | None = None  # the model that gave it, where it was not the job's own
 
     @property
     def is_plain(self) -> bool:
@@ -87,19 +88,13 @@ class Rows:
 
     def __init__(
         self,
-        judge: AnyJudge,
-        price: Price | None,
+        answerers: Answerers,
         count: int,
         entry_at: Callable[[int], Entry] | None = None,
-        by_pool: Mapping[str, Price | None] | None = None,
     ) -> None:
-        """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look.
-
-        ``by_pool``: the prices of pools whose answers cost something else than ``price``.
-        """
-        self.judge = judge
-        self.price = price
-        self._by_pool = by_pool or {}
+        """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look."""
+        self.answerers = answerers
+        self._own = answerers.own
         self._entry_at = entry_at
         self.ok = self.failed_count = self.cached = 0
         self._status = bytearray(count)
@@ -149,6 +144,7 @@ class Rows:
             case EntryKind.CACHED:
                 self.cached += 1
                 state.cached = True
+                state.fallback = entry.detail.get(FALLBACK)
                 state.finished_at = entry.at
                 self._end_well(row, state, place)
             case EntryKind.SENT:
@@ -183,8 +179,9 @@ class Rows:
         return self.judged(row, self._entry_at(self._places[row]))[0]
 
     def _answer(self, state: RowState, entry: Entry, place: int) -> Verdict:
-        verdict = self.judge.judge(entry.body)
-        cost = self.cost_nano(verdict.usage, entry)
+        who = self._who(entry)
+        verdict = who.judge.judge(entry.body)
+        cost = who.cost_nano(verdict.usage, entry.detail.get(POOL))
         self._settle(entry, cost)
         self._fold(state, entry, verdict.usage, cost)
         if verdict.error_class is not None:
@@ -215,7 +212,7 @@ class Rows:
             self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
             return None
         verdict, shares = self._split(entry)
-        self._settle(entry, self.cost_nano(verdict.usage, entry))
+        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail.get(POOL)))
         for row, state, (usage, cost) in zip(rows, states, shares, strict=True):
             self._fold(state, entry, usage, cost)
             if verdict.error_class is None:
@@ -227,8 +224,8 @@ class Rows:
     def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
         """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
         count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
-        verdict = self.judge.judge(entry.body, count)
-        usage, cost = verdict.usage, self.cost_nano(verdict.usage, entry)
+        verdict = self._own.judge.judge(entry.body, count)
+        usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail.get(POOL))
         if usage is None:
             return verdict, [(None, None)] * count
         tokens = shared_tokens(usage.input_tokens, weights)
@@ -249,6 +246,7 @@ class Rows:
         state.latency_s = entry.latency_s
         state.finished_at = entry.at
         state.pool = entry.detail.get(POOL)
+        state.fallback = entry.detail.get(FALLBACK)
         if usage is None:
             state.usage_unknown = True
         else:
@@ -268,12 +266,9 @@ class Rows:
         self.ok += (byte == _OK) - (before == _OK)
         self.failed_count += (byte == _FAILED) - (before == _FAILED)
 
-    def cost_nano(self, usage: Usage | None, answer: Entry) -> int | None:
-        """What an answer with this usage cost, nano-dollars; None when the price or the usage is unknown."""
-        price = self._by_pool.get(answer.detail.get(POOL, ""), self.price) if self._by_pool else self.price
-        if usage is None or price is None:
-            return None
-        return price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)
+    def _who(self, entry: Entry) -> Answerer:
+        fallback = entry.detail.get(FALLBACK)
+        return self._own if fallback is None else self.answerers.called(fallback)
 
     # -- asking about rows -------------------------------------------------------------------------------------------
 
@@ -315,13 +310,14 @@ class Rows:
             return state or RowState(), None
         if ROWS in good.detail:
             return self._judged_of_many(row, state, good)
-        verdict = self.judge.judge(good.body)
+        who = self._who(good)
+        verdict = who.judge.judge(good.body)
         if state is None:
             state = RowState(RowStatus.OK, good.attempt, request_hash=good.request_hash, good_place=good.place)
             if good.kind is EntryKind.CACHED:
-                state.cached, state.finished_at = True, good.at
+                state.cached, state.finished_at, state.fallback = True, good.at, good.detail.get(FALLBACK)
             else:
-                self._fold(state, good, verdict.usage, self.cost_nano(verdict.usage, good))
+                self._fold(state, good, verdict.usage, who.cost_nano(verdict.usage, good.detail.get(POOL)))
         return state, verdict.values
 
     def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_llm.engine.answerers import FALLBACK
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
 from batch_llm.engine.packing import Packer
@@ -44,7 +45,7 @@ class SliceWork:
         self.record = record
         self.number = number
         count = record.slice_rows[number]
-        self.rows = Rows(judge, parts.price, count, lambda place: self.journal.entries_at([place])[0], parts.prices)
+        self.rows = Rows(parts.answerers(judge), count, lambda place: self.journal.entries_at([place])[0])
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0
@@ -88,12 +89,14 @@ class SliceWork:
         index = self.parts.answers
         if index is None or self.parts.call_bounds is not None:
             return None
-        reuse = Reuse(index, self.parts.runs, self.rows.judge, Slice(self.record.run_id, self.number))
+        reuse = Reuse(index, self.parts.runs, self.rows.answerers.own.judge, Slice(self.record.run_id, self.number))
         if self.rows.ok:
             reuse.replayed(
                 (entry.request_hash, entry.place)
                 for entry in self.journal.replay()
-                if entry.kind is EntryKind.ANSWER and self.rows.good_place(entry.row) == entry.place
+                if entry.kind is EntryKind.ANSWER
+                and FALLBACK not in entry.detail
+                and self.rows.good_place(entry.row) == entry.place
             )
         return reuse
 

@@ -109,12 +109,12 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
 
 def check_money(parts: JobParts) -> None:
     """Refuse a budget that cannot be kept."""
-    job = parts.declared.job
-    if job.budget_usd is not None and parts.price is None:
-        raise ConfigurationError(
-            f"budget_usd: the price of {job.model} is unknown, so a budget cannot be kept; "
-            "give `prices` to its pool in the providers file, or drop the budget"
-        )
+    for each in (parts, *parts.fallbacks):
+        if parts.declared.job.budget_usd is not None and each.price is None:
+            raise ConfigurationError(
+                f"budget_usd: the price of {each.declared.job.model} is unknown, so a budget cannot be kept; "
+                "give `prices` to its pool in the providers file, or drop the budget"
+            )
 
 
 def signatures(parts: JobParts) -> tuple[str, str]:

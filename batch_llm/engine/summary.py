@@ -7,6 +7,7 @@ Belongs here: adding up published counters, with what was planned beside them. N
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
 from decimal import Decimal
@@ -17,11 +18,12 @@ from batch_llm.engine.events import PlanFigures, RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
+from batch_llm.errors import OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.statement_costs import bill_of
-from batch_llm.warehouse.base import StatusCounts
+from batch_llm.warehouse.base import StatusCounts, Warehouse
 
-__all__ = ["fingerprint", "plan_figures", "summarise", "total"]
+__all__ = ["fingerprint", "plan_figures", "rows_by_model", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -81,7 +83,22 @@ def summarise(
         planned=None if plan is None else plan_figures(plan),
         failed_by_class=failed_by_class,
         warehouse=bill_of(parts.runs.statements(record.run_id)),
+        rows_by_model=rows_by_model(parts.warehouse, record),
     )
+
+
+def rows_by_model(warehouse: Warehouse, record: RunRecord) -> dict[str, int]:
+    """provider/model: its ok rows among the published ones, of a job with `fallback`; empty for others. Blocking."""
+    if not record.job.get("fallback"):
+        return {}
+    names, found = ("llm_provider", "llm_model"), Counter[str]()
+    try:
+        for batch in warehouse.rows(f"run:{record.run_id}", columns=names, where="llm_status = 'ok'"):
+            providers, models = (batch.column(name).to_pylist() for name in names)
+            found.update(f"{provider}/{model}" for provider, model in zip(providers, models, strict=True))
+    except OutputError:  # nothing is published yet
+        return {}
+    return dict(sorted(found.items()))
 
 
 def plan_figures(plan: Planned) -> PlanFigures:

@@ -6,9 +6,9 @@ to be asked (slice_work.py), what follows from a call (calls.py).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.rows import HASHES, ROWS, WEIGHTS
@@ -19,9 +19,18 @@ from batch_llm.providers.base import EmbeddingRequest, Request
 if TYPE_CHECKING:
     from batch_llm.engine.slice_work import SliceWork
 
-__all__ = ["Work"]
+__all__ = ["Form", "Work"]
 
 OF_ALL_ROWS = frozenset({EntryKind.ANSWER, EntryKind.LOST})  # entries that are about every row of a call
+
+
+class Form(NamedTuple):
+    """What a row asks of one model."""
+
+    request: Request | EmbeddingRequest
+    cost: Cost  # predicted
+    input_bytes: int
+    image_tokens: int  # of `cost`
 
 
 @dataclass(slots=True)
@@ -45,6 +54,8 @@ class Work:
     image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many
     fits_not: frozenset[str] = frozenset()  # pools whose limit is smaller than this row
+    fallback: str | None = None  # the model that its request is made for; None: the job's own
+    forms: Mapping[str | None, Form] | None = None  # what it would ask of other models, until it is sent
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
 
     @classmethod
@@ -59,6 +70,21 @@ class Work:
         call.others = tuple(works[1:])
         call.own = (first.request, first.input_bytes, first.cost)
         return call
+
+    def form(self, fallback: str | None) -> Form | None:
+        """What it asks of this model; None: not made yet."""
+        if fallback == self.fallback:
+            return Form(self.request, self.cost, self.input_bytes, self.image_tokens)
+        return None if self.forms is None else self.forms.get(fallback)
+
+    def become(self, fallback: str | None) -> None:
+        """From now on it asks this model, for which its form is made."""
+        form = self.form(fallback)
+        assert form is not None  # noqa: S101  it would not be listed for that model
+        now = {self.fallback: Form(self.request, self.cost, self.input_bytes, self.image_tokens)}
+        self.forms = {**(self.forms or {}), **now}
+        self.request, self.cost, self.input_bytes, self.image_tokens = form
+        self.fallback = fallback
 
     @property
     def input_tokens(self) -> int:

@@ -103,6 +103,10 @@ class DeclaredJob:
             raise JobFileError(self.source.message(problems))
         return found
 
+    def asking(self, model: str) -> DeclaredJob:
+        """The same job as if it named this model and no other."""
+        return replace(self, job=self.job.model_copy(update={"model": model, "fallback": []}))
+
     def without_partition(self) -> DeclaredJob:
         """The same job before a date partition was chosen."""
         return self._over(None)

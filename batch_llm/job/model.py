@@ -279,7 +279,8 @@ class Job(_Part):
         default_factory=list, description="Columns with an image each: bytes, a URL or a path; null is none."
     )
     fallback: list[ProviderAndModel] = Field(
-        default_factory=list, description="Models that answer when the first cannot (not yet available)."
+        default_factory=list,
+        description="Models that answer, in this order, while those before them cannot.",
     )
     lane: Literal["standard", "flex", "batch", "auto"] = Field(
         default="auto", description="auto and standard are the same until flex and batch are available."

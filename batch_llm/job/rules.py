@@ -70,6 +70,7 @@ def job_problems(job: Job, answer_columns: Sequence[str] = ()) -> list[Problem]:
         *_kind_problems(job),
         *_column_problems(job, answer_columns),
         *(Problem(("images", n), "is named twice") for n, name in enumerate(job.images) if name in job.images[:n]),
+        *_fallback_problems(job),
         *_cadence_problems(job),
         *partition_problems(job),
     ]
@@ -104,6 +105,21 @@ def partition_problems(job: Job) -> list[Problem]:
     return [Problem(here, f"{key} begins no partition; it lies in the {partitions.cadence} partition {near.key}")]
 
 
+def _fallback_problems(job: Job) -> Iterator[Problem]:
+    """What of `fallback` makes no order of different models."""
+    if job.fallback and job.is_embedding:
+        yield Problem(
+            ("fallback",),
+            "an embedding job has none: vectors of two models cannot be compared with each other; remove the key",
+        )
+        return
+    for number, model in enumerate(job.fallback):
+        if model == job.model:
+            yield Problem(("fallback", number), f"{mask(model)} is the job's own model; name others that answer for it")
+        elif model in job.fallback[:number]:
+            yield Problem(("fallback", number), f"{mask(model)} is named twice")
+
+
 def _cadence_problems(job: Job) -> Iterator[Problem]:
     """What does not go with running an input partition by partition."""
     if date_partitions(job) is None:
@@ -120,7 +136,6 @@ def _cadence_problems(job: Job) -> Iterator[Problem]:
 def not_yet_available(job: Job) -> list[Problem]:
     """The declared features that have not landed."""
     asked: list[tuple[Place, bool, str]] = [
-        (("fallback",), bool(job.fallback), "fallback models are"),
         (("lane",), job.lane not in ("auto", "standard"), f"the {job.lane} lane is"),
         (("deadline",), job.deadline is not None, "deadlines are"),
     ]

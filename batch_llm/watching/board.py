@@ -12,6 +12,8 @@ from decimal import Decimal
 from batch_llm.engine.events import (
     BudgetMark,
     Event,
+    FallbackBegan,
+    FallbackEnded,
     FirstFailure,
     NotPublished,
     PoolClosed,
@@ -156,10 +158,18 @@ def remark(event: Event) -> str | None:
             f"slice {event.slice_number} is not published yet, its answers are in the journal; asking goes on, and it "
             f"is published at the end: {one_line(event.reason, 500)}"
         )
-    if isinstance(event, PoolClosed):
-        return f"pool {event.pool} is not asked any more, the others go on: {one_line(event.reason, 300)}"
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
     if isinstance(event, Stopping):
         return f"draining ({event.reason}), {event.in_flight:,} in flight; Ctrl-C again to stop at once"
+    return _where_rows_go(event)
+
+
+def _where_rows_go(event: Event) -> str | None:
+    if isinstance(event, PoolClosed):
+        return f"pool {event.pool} is not asked any more, the others go on: {one_line(event.reason, 300)}"
+    if isinstance(event, FallbackBegan):
+        return f"rows go to {event.model} now: {one_line(event.reason, 300)}"
+    if isinstance(event, FallbackEnded):
+        return f"rows go to {event.model} again; {event.rows:,} calls went elsewhere"
     return None

@@ -69,6 +69,14 @@ def test_rows_of_an_earlier_run_are_cached_and_cost_nothing_now() -> None:
     assert numbers.retries == 2
 
 
+def test_who_answered_is_told_where_a_fallback_could_have() -> None:
+    own, other = ({"llm_provider": name, "llm_model": "m"} for name in ("a", "b"))
+    rows = [{**ROWS[0], **own}, {**ROWS[1], **other}, {**ROWS[2], **other}]
+    for job, told in (({"fallback": ["b/m"]}, {"a/m": 1, "b/m": 1}), ({}, None)):
+        shown = metadata(record(**job), numbers_of(rows, **job)).get("rows_by_model")
+        assert (shown and cast("dg.JsonMetadataValue", shown).value) == told
+
+
 def test_a_pending_row_is_no_error() -> None:
     assert numbers_of(ROWS).errors == {"schema_mismatch": 1}
 

@@ -1,9 +1,10 @@
 """The page of `plan`."""
 
+from dataclasses import replace
 from decimal import Decimal
 
 from batch_llm.cli.plan import plan_in_words
-from batch_llm.engine.planning import DayNeed, Plan
+from batch_llm.engine.planning import DayNeed, FallbackCost, Plan
 from batch_llm.statement_costs import WarehouseBill
 from batch_llm.warehouse.base import ExpectedStatement
 
@@ -77,6 +78,16 @@ def test_what_the_warehouse_bills_is_told_where_it_bills() -> None:
     again = plan_in_words(make_plan(freeze_bytes=1_234_500_000))
     assert "Nothing was spent" in again, "the rows of an earlier plan were used"
     assert "warehouse" not in plan_in_words(make_plan())
+
+
+def test_what_each_fallback_would_cost_is_told_beside_it() -> None:
+    """One line each, as if all rows went there; an unknown price is never nothing."""
+    dear = FallbackCost("a/dear", Decimal(26), Decimal(28), Decimal(31), Decimal(42))
+    uncapped, unknown = replace(dear, model="b/c", cost_dearest_usd=None), FallbackCost("d/e", None, None, None, None)
+    text = plan_in_words(make_plan(fallbacks=(dear, uncapped, unknown)))
+    assert "if a/dear answered all: about $28.00, $26.00 to $31.00; at the dearest $42.00\n" in text
+    assert "if b/c answered all: about $28.00, $26.00 to $31.00\n" in text
+    assert "fallback d/e: unknown (no price" in text
 
 
 def test_a_cost_without_a_cap_has_no_dearest_bill() -> None:

@@ -1,6 +1,7 @@
 """Nothing above the stated cost is spent without consent."""
 
 import io
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from batch_llm.cli.run import retry_estimate
 from batch_llm.cli.spending import Consent, Estimate, estimate_of_plan, make_sure, parse_usd
-from batch_llm.engine.planning import Plan
+from batch_llm.engine.planning import FallbackCost, Plan
 from batch_llm.errors import Cancelled, ConfigurationError
 from batch_llm.warehouse.base import StatusCounts
 
@@ -47,6 +48,16 @@ def answer(monkeypatch: pytest.MonkeyPatch, text: str) -> Terminal:
 
 def test_the_estimate_is_the_dearest_bill_of_the_rows_to_ask() -> None:
     assert estimate_of_plan(plan()) == Estimate(40, Decimal(4))
+
+
+def test_the_dearest_model_counts_where_a_fallback_may_answer() -> None:
+    """And one whose bill nobody knows makes it unknown."""
+    dear = FallbackCost("a/b", Decimal(10), Decimal(20), Decimal(30), Decimal(40))
+    assert estimate_of_plan(plan(fallbacks=(dear,)), limit=10) == Estimate(10, Decimal(10))
+    assert estimate_of_plan(plan(fallbacks=(replace(dear, cost_dearest_usd=Decimal(1)),))) == Estimate(40, Decimal(4))
+    uncapped = estimate_of_plan(plan(fallbacks=(replace(dear, cost_dearest_usd=None),)))
+    assert uncapped.upper_usd is None and "max_output_tokens" in uncapped.reason
+    assert estimate_of_plan(plan(fallbacks=(FallbackCost("a/b", None, None, None, None),))) == Estimate(40, None)
 
 
 def test_a_sample_costs_its_share() -> None:

@@ -27,6 +27,13 @@ def test_run_json_has_the_promised_keys(summary: Callable[..., RunSummary], caps
     assert set(found) <= {field.name for field in fields(RunSummary)}
 
 
+def test_who_answered_is_told_where_a_fallback_could_have(summary: Callable[..., RunSummary]) -> None:
+    by_model = {"azure/b": 1_537, "openai/a": 9_000}
+    assert summary_as_json(summary(rows_by_model=by_model))["rows_by_model"] == by_model
+    assert "answered by azure/b 1,537, openai/a 9,000" in summary_in_words(summary(rows_by_model=by_model))
+    assert "answered by" not in summary_in_words(summary())
+
+
 def test_an_unknown_cost_is_null(summary: Callable[..., RunSummary]) -> None:
     assert summary_as_json(summary(cost_usd=None))["cost_usd"] is None
     assert "cost unknown" in summary_in_words(summary(cost_usd=None))

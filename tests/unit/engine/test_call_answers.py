@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from batch_llm.config.providers_file import PricesSpec
+from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.call_answers import CallJudge
 from batch_llm.engine.rows import HASHES, KEPT_CALLS, ROWS, WEIGHTS, Rows
 from batch_llm.errors import ErrorClass
@@ -71,7 +72,7 @@ def stored(place: int, first: int, count: int) -> Entry:
 def test_each_row_finds_its_own_vector_and_its_share_of_the_bill_again() -> None:
     """Whatever is kept of the last calls; the shares add up to the bill, to the token and the billionth."""
     prices = PricesSpec(input=Decimal("0.02"), output=Decimal(0))
-    rows = Rows(JUDGE, PriceList().for_model("p", "m", prices), 4 * 2 * KEPT_CALLS)
+    rows = Rows(Answerers(Answerer("p", "m", JUDGE, PriceList().for_model("p", "m", prices))), 4 * 2 * KEPT_CALLS)
     calls = {place: stored(place, place * 4, 4) for place in range(2 * KEPT_CALLS)}
     rows.replay(calls.values())
     assert rows.ok == 4 * len(calls) and rows.spent_usd == len(calls) * Decimal("0.00000018")
@@ -87,7 +88,7 @@ def test_each_row_finds_its_own_vector_and_its_share_of_the_bill_again() -> None
 
 
 def test_a_call_that_was_lost_is_lost_for_all_its_rows() -> None:
-    rows = Rows(JUDGE, None, 4)
+    rows = Rows(Answerers(Answerer("p", "m", JUDGE, None)), 4)
     rows.replay([Entry(EntryKind.LOST, 0, 2, detail=stored(0, 0, 4).detail)])
     states = [rows.open_state(row) for row in range(4)]
     assert [(state.lost, state.attempts) for state in states if state] == [(1, 2)] * 4

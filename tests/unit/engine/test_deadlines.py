@@ -36,6 +36,11 @@ class Pool:
     def __init__(self, meter: Meter, clock: ManualClock) -> None:
         self.meter = meter
         self.window = Window(Limits("p"), meter, clock)
+        self.tier = 0
+        self.held_up = True
+
+    def is_held_up(self, now_s: float) -> bool:
+        return self.held_up
 
 
 class Bench:
@@ -46,23 +51,24 @@ class Bench:
         self.meter = Meter(self.clock)
         for latency_s in latencies_s:
             self.meter.answered(latency_s, start_share)
-        self.elsewhere = False  # whether another pool takes rows
-        self.deadlines = Deadlines(self.meter, self.clock, lambda route: self.elsewhere)
         self.route: Any = Pool(self.meter, self.clock)
+        self.other: Any = Pool(Meter(self.clock), self.clock)
+        self.deadlines = Deadlines([self.route, self.other], self.clock)
 
-    def call(self, timeouts: int = 0) -> Call:
+    def unsent(self, timeouts: int = 0) -> Call:
         work: Any = SimpleNamespace(timeouts=timeouts)
         nothing: Any = None
-        call = Call(work, self.route, nothing, nothing, self.clock.monotonic())
+        return Call(work, self.route, nothing, nothing, self.clock.monotonic())
+
+    def call(self, timeouts: int = 0) -> Call:
+        call = self.unsent(timeouts)
         call.task = asyncio.create_task(asyncio.Event().wait())  # type: ignore[arg-type]
         return call
 
 
 def test_before_much_is_known_a_call_has_two_minutes() -> None:
     bench = Bench(*[1.0] * (ANSWERS_TO_LEARN_FROM - 1))
-    work: Any = SimpleNamespace(timeouts=0)
-    nothing: Any = None
-    assert bench.deadlines.allowed_s(Call(work, nothing, nothing, nothing, 0.0)) == FIRST_S
+    assert bench.deadlines.allowed_s(bench.unsent()) == FIRST_S
 
 
 @pytest.mark.parametrize(("slowest_s", "allowed_s"), [(0.1, LEAST_S), (10.0, 10.0 * FACTOR), (1_000.0, MOST_S)])
@@ -125,7 +131,7 @@ async def test_a_pool_that_answers_nobody_is_away_and_hands_over_what_it_holds(
     young = bench.call()
     bench.deadlines.look([*held, young])
     assert bench.route.window.outage is None and not any(await ended(*held))
-    bench.elsewhere = True
+    bench.other.held_up = False
     bench.deadlines.look([*held, young])
     assert bench.route.window.outage is not None
     assert await ended(*held, young) == [True] * SILENT_CALLS + [False]
@@ -134,7 +140,7 @@ async def test_a_pool_that_answers_nobody_is_away_and_hands_over_what_it_holds(
 
 async def test_a_pool_is_not_silent_while_one_is_answered_or_few_wait() -> None:
     bench = Bench(*[0.05] * ANSWERS_TO_LEARN_FROM)
-    bench.elsewhere = True
+    bench.other.held_up = False
     held = [bench.call() for _ in range(SILENT_CALLS)]
     await bench.clock.advance(SILENT_LEAST_S)
     bench.deadlines.look(held[1:])
@@ -151,7 +157,7 @@ async def test_a_pool_is_not_silent_while_one_is_answered_or_few_wait() -> None:
 
 async def test_nobody_is_judged_before_it_is_known_how_long_answers_take() -> None:
     bench = Bench(*[0.05] * (ANSWERS_TO_LEARN_FROM - 1))
-    bench.elsewhere = True
+    bench.other.held_up = False
     held = [bench.call() for _ in range(SILENT_CALLS)]
     await bench.clock.advance(SILENT_LEAST_S)
     bench.deadlines.look(held)
@@ -164,7 +170,7 @@ async def test_nobody_is_judged_before_it_is_known_how_long_answers_take() -> No
 async def test_probes_of_a_silent_pool_are_short_but_for_one_in_so_many() -> None:
     """It may answer again, but more slowly than ever before."""
     bench = Bench(*[0.05] * ANSWERS_TO_LEARN_FROM)
-    bench.elsewhere = True
+    bench.other.held_up = False
     window = bench.route.window
     window.silent("nobody is answered")
     short = 0

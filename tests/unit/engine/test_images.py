@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_llm.engine.images import ImageColumns, check_image_columns, names_images
+from batch_llm.engine.images import ImageColumns, are_taken, check_image_columns, names_images
 from batch_llm.errors import ErrorClass, InputError
 from batch_llm.job.template import RenderError, TooLargeError
 from batch_llm.providers.images import Image
@@ -46,7 +46,7 @@ def test_bytes_and_files_are_told_apart_by_content_alone(tmp_path: Path) -> None
 
 def test_an_address_is_sent_as_it_is_and_a_null_is_no_image(tmp_path: Path) -> None:
     address = "HTTPS://example.org/a.png?x=1"
-    assert read(tmp_path, None, address) == (Image(f"url:{address}", url=address),)
+    assert read(tmp_path, None, address) == (Image(f"url:{address}", mime_type="image/png", url=address),)
     assert read(tmp_path, None, None) == ()
 
 
@@ -76,6 +76,28 @@ def test_more_addresses_than_the_provider_fetches_are_too_many(tmp_path: Path) -
     assert len(read(tmp_path, png(1, 1), "https://host/a.png", rules=TYPED)) == 2
     with pytest.raises(TooLargeError, match="2 images behind addresses; the provider takes 1"):
         read(tmp_path, "https://host/a.png", "https://host/b.png", rules=TYPED)
+
+
+def test_images_that_another_provider_would_not_take_are_told_from_those_it_takes(tmp_path: Path) -> None:
+    """By its own rules, each of them."""
+    images = read(tmp_path, png(30, 20), "https://example.org/a.png", rules=OPENAI_IMAGES)
+    size_bytes = len(png(30, 20))
+    assert are_taken(images, OPENAI_IMAGES) and are_taken((), None) and not are_taken(images, None)
+    for changes in (
+        {"most_images": 1},
+        {"most_bytes": size_bytes - 1},
+        {"most_request_bytes": size_bytes - 1},
+        {"most_side": 29},
+        {"mime_types": frozenset({"image/jpeg"})},
+        {"schemes": frozenset({"gs"})},
+        {"most_addresses": 0},
+        {"named_types": True, "mime_types": frozenset({"image/jpeg"})},
+    ):
+        assert not are_taken(images, replace(OPENAI_IMAGES, **changes)), changes
+    assert are_taken(images, replace(OPENAI_IMAGES, most_side=30, most_bytes=size_bytes, named_types=True))
+    nameless = read(tmp_path, "https://example.org/a", rules=OPENAI_IMAGES)
+    assert are_taken(nameless, OPENAI_IMAGES)
+    assert not are_taken(nameless, replace(OPENAI_IMAGES, named_types=True))
 
 
 def test_a_column_that_can_hold_none_is_refused_and_one_of_names_is_known() -> None:

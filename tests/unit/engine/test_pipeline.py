@@ -154,6 +154,7 @@ class Bench:
             most_output_tokens=None,
             context_tokens=None,
             paid_at=lambda pool: {},
+            fallbacks=(),
             tokens=SimpleNamespace(exact=True),
             tenant=Tenant("u", "j"),
             declared=SimpleNamespace(job=job),

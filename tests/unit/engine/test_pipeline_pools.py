@@ -198,6 +198,15 @@ async def test_a_pool_that_never_answered_is_judged_by_what_the_others_take() ->
     assert max(hung.given_up_s) <= 8 and bench.clock.monotonic() - start_s < 45
 
 
+async def test_a_pool_that_is_to_be_probed_waits_for_a_row_to_do_it_with() -> None:
+    """All that are left are in flight elsewhere: nothing is looked at again and again meanwhile."""
+    bench = TwoPools(12)
+    bench.providers["a"] = Dead(bench.clock)
+    bench.providers["b"].takes_s = 60.0
+    await bench.run()
+    assert bench.answered() == list(range(12)) and len(bench.providers["b"].rows) == 12
+
+
 async def test_only_when_all_are_away_for_long_the_run_stops() -> None:
     bench = TwoPools(4)
     bench.providers = {name: Dead(bench.clock) for name in "ab"}

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.reparse import StandingRows
 from batch_llm.engine.rows import RowState, RowStatus
@@ -28,7 +29,8 @@ def answer(said: dict[str, Any] | None, place: int = 1) -> Entry:
 
 def replayed(*entries: Entry) -> StandingRows:
     provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
-    rows = StandingRows(Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}})), None, 1)
+    judge = Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}}))
+    rows = StandingRows(Answerers(Answerer("p", "m", judge, None)), 1)
     rows._entry_at = {each.place: each for each in entries}.__getitem__  # as if it were the journal
     rows.replay(entries)
     return rows

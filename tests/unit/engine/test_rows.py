@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_llm.config.providers_file import PricesSpec
+from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.rows import Rows, RowState, RowStatus
 from batch_llm.job.schema import AnswerSchema
@@ -25,7 +26,8 @@ def rows(prices: Any = PRICES) -> Rows:
     judge = Judge(
         OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None)), AnswerSchema.from_declared(None)
     )
-    return Rows(judge, PriceList().for_model("p", "unheard-of", PricesSpec(**prices) if prices else None), 9)
+    price = PriceList().for_model("p", "unheard-of", PricesSpec(**prices) if prices else None)
+    return Rows(Answerers(Answerer("p", "unheard-of", judge, price)), 9)
 
 
 def answer(row: int, attempt: int = 1, text: str = "yes", finish: str = "stop", usage: Any = (10, 5)) -> Entry:
@@ -126,11 +128,12 @@ def test_an_unknown_price_or_usage_is_unknown_not_zero() -> None:
 
 def test_an_answer_costs_what_its_pool_says() -> None:
     """One that notes no pool, or one that is gone, costs the dearest; an unknown price makes the row's cost unknown."""
-    cheap, dear = (rows(prices={"input": Decimal(usd), "output": Decimal(usd)}).price for usd in (1, 3))
-    judge = rows().judge
+    cheap, dear = (rows(prices={"input": Decimal(usd), "output": Decimal(usd)}).answerers.own.price for usd in (1, 3))
+    judge = rows().answerers.own.judge
     cost = {}
     for pool in ("cheap", "dear", "gone", None, "unknown"):
-        known = Rows(judge, dear, 9, by_pool={"cheap": cheap, "dear": dear, "unknown": None})
+        by_pool = {"cheap": cheap, "dear": dear, "unknown": None}
+        known = Rows(Answerers(Answerer("p", "m", judge, dear, by_pool)), 9)
         told = answer(0)._replace(detail={} if pool is None else {"pool": pool})
         known.apply(told, PLACE)
         state = known.judged(0, told)[0]

@@ -203,12 +203,16 @@ def test_a_missing_file_names_its_nearest_neighbour(tmp_path: Path) -> None:
 
 
 def test_what_has_not_landed_is_refused_with_its_line(tmp_path: Path) -> None:
-    text = refused(tmp_path, GOOD + "lane: flex\nfallback: [azure/x]\ndeadline: 24h\n", NotYetAvailable)
+    text = refused(tmp_path, GOOD + "lane: flex\ndeadline: 24h\n", NotYetAvailable)
     assert text.splitlines() == [
         "x.yaml:14: lane: the flex lane is not yet available; remove the key",
-        "x.yaml:15: fallback: fallback models are not yet available; remove the key",
-        "x.yaml:16: deadline: deadlines are not yet available; remove the key",
+        "x.yaml:15: deadline: deadlines are not yet available; remove the key",
     ]
+
+
+def test_a_fallback_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
+    text = refused(tmp_path, GOOD + "fallback:\n  - azure/x\n  - openai/y\n  - azure/x\n")
+    assert text == "x.yaml:17: fallback[2]: 'azure/x' is named twice"
 
 
 def test_missing_columns_are_refused_with_their_line(tmp_path: Path) -> None:
@@ -342,7 +346,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def test_the_reference_page_names_every_key_and_its_example_loads(root: Path, tmp_path: Path) -> None:
     page = (root / "docs" / "reference" / "job-file.md").read_text(encoding="utf-8")
-    later = {"kind", "fallback", "lane", "deadline"}
+    later = {"kind", "lane", "deadline"}
     missing = [key for key in keys(Job) if f"`{key}`" not in page and key not in later]
     assert missing == []
     blocks = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)

@@ -155,7 +155,6 @@ def test_missing_columns_are_told_by_their_use_with_the_nearest_name() -> None:
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"fallback": ["a/b"]}, ("fallback",)),
         ({"lane": "flex"}, ("lane",)),
         ({"lane": "batch"}, ("lane",)),
         ({"deadline": "24h"}, ("deadline",)),
@@ -165,6 +164,16 @@ def test_what_has_not_landed_is_refused_by_field(changes: dict[str, Any], path: 
     problems = not_yet_available(job(**changes))
     assert [problem.path for problem in problems] == [path]
     assert "not yet available" in problems[0].reason
+
+
+def test_a_fallback_is_another_model_each_named_once_and_none_of_vectors() -> None:
+    assert told(fallback=["azure/gpt-4.1-mini", "google/gemini"]) == {}
+    model = job().model
+    assert told(fallback=["a/b", model])["fallback", 1] == (
+        f"{model!r} is the job's own model; name others that answer for it"
+    )
+    assert told(fallback=["a/b", "a/c", "a/b"]) == {("fallback", 2): "'a/b' is named twice"}
+    assert "cannot be compared" in told(fallback=["a/b"], kind="embedding")["fallback",]
 
 
 def test_images_are_columns_of_the_input_each_named_once_and_no_matter_of_vectors() -> None:

@@ -8,6 +8,8 @@ import pytest
 from batch_llm.engine.events import (
     BudgetMark,
     Event,
+    FallbackBegan,
+    FallbackEnded,
     FirstFailure,
     PoolClosed,
     Progress,
@@ -96,6 +98,8 @@ def test_what_matters_is_said_at_once() -> None:
             Stalled("the provider's answers", 75.0),
             BudgetMark(80, Decimal(20), Decimal(25)),
             PoolClosed("west", "the key is refused"),
+            FallbackBegan("azure/gpt-4.1-mini", "main: the key is refused"),
+            FallbackEnded("openai/gpt-4.1-mini", 1_537),
             Stopping("stopped by the user", 45),
         )
     }
@@ -105,6 +109,8 @@ def test_what_matters_is_said_at_once() -> None:
     assert said[Stalled] == "no answer for 1 min 15 s: the provider's answers"
     assert said[BudgetMark] == "80 % of the budget spent: $20.00 of $25.00"
     assert said[PoolClosed] == "pool west is not asked any more, the others go on: the key is refused"
+    assert said[FallbackBegan] == "rows go to azure/gpt-4.1-mini now: main: the key is refused"
+    assert said[FallbackEnded] == "rows go to openai/gpt-4.1-mini again; 1,537 calls went elsewhere"
     assert said[Stopping] == "draining (stopped by the user), 45 in flight; Ctrl-C again to stop at once"
     assert remark(PUBLISHED) is None
 

@@ -1,0 +1,94 @@
+"""The money of the calls: what is set aside before each one, given back, and told when much of it is gone.
+
+Belongs here: the dearest possible bill of a call, its hold, the note of the intent. Not here: the caps (limiter), what
+an answer cost (rows.py), which row goes where (pipeline.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from batch_llm.engine.context import longest_answer
+from batch_llm.engine.events import BudgetMark
+from batch_llm.engine.parts import Calling, JobParts
+from batch_llm.engine.route import Route
+from batch_llm.engine.work import Work
+from batch_llm.errors import JournalError
+from batch_llm.journal.base import EntryKind
+from batch_llm.limiter.base import Budget, Hold
+from batch_llm.pricing import usd_of_nano
+
+__all__ = ["Money"]
+
+BUDGET_MARKS = (50, 80, 100)
+
+
+class Money:
+    """What one pipeline sets aside."""
+
+    def __init__(self, parts: JobParts, calling: Calling, budget: Budget, routes: Sequence[Route]) -> None:
+        """``budget`` knows what the run spent before."""
+        self._parts = parts
+        self._tell = calling.tell
+        self._budget = budget
+        self._routes = routes
+        self._others = {each.declared.job.model: each for each in parts.fallbacks}
+        self._begun: set[int] = set()  # slices that the budget knows
+        self._marked = 0
+
+    def note_sent(self, work: Work, hold: Hold) -> None:
+        """Where money is capped, the intent is in the journal before the call."""
+        if not self._budget.is_capped:
+            return
+        try:
+            work.note(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)})
+        except JournalError:
+            self._budget.release(hold)
+            raise
+
+    def hold_now(self, work: Work) -> Hold | None:
+        """The dearest bill set aside at once, where the allowance has room for it."""
+        number = work.slice_work.number
+        if number not in self._begun:
+            self._begun.add(number)
+            self._budget.begin(number, work.slice_work.rows.spent_usd)
+        return self._budget.hold_now(self._dearest_nano(work), number)
+
+    async def hold(self, work: Work) -> Hold:
+        """The same, when money came back: see `Budget.hold`."""
+        return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+
+    def release(self, hold: Hold) -> None:
+        """The call that it was set aside for is not made."""
+        self._budget.release(hold)
+
+    def give_back(self, waiting: Iterable[Work]) -> None:
+        """Rows that are not sent need none."""
+        for work in waiting:
+            if work.hold is not None:
+                self._budget.release(work.hold)
+                work.hold = None
+
+    def tell_marks(self) -> None:
+        """Money was spent: say so when it is much of the cap."""
+        cap = self._budget.cap_usd
+        if cap is None:
+            return
+        share = self._budget.spent_usd * 100 / cap
+        for mark in BUDGET_MARKS:
+            if self._marked < mark <= share:
+                self._marked = mark
+                self._tell(BudgetMark(mark, self._budget.spent_usd, cap))
+
+    def _dearest_nano(self, work: Work) -> int:
+        """The dearest bill, whichever pool of the model that the row asks it goes to."""
+        parts = self._parts if work.fallback is None else self._others[work.fallback]
+        if parts.price is None:
+            return 0
+        # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
+        input_tokens = max(work.cost.input_tokens, 0 if parts.tokens.exact else work.input_bytes + work.image_tokens)
+        longest = longest_answer(parts, work.cost)
+        if len(self._routes) == 1:
+            return parts.price.cost_nano(input_tokens, longest)
+        pools = [route.pool for route in self._routes if route.fallback == work.fallback]
+        return max(pool.price.cost_nano(input_tokens, longest) for pool in pools if pool.price is not None)
