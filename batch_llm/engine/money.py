@@ -6,7 +6,7 @@ an answer cost (rows.py), which row goes where (pipeline.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from batch_llm.engine.context import longest_answer
 from batch_llm.engine.events import BudgetMark
@@ -35,6 +35,13 @@ class Money:
         self._others = {each.declared.job.model: each for each in parts.fallbacks}
         self._begun: set[int] = set()  # slices that the budget knows
         self._marked = 0
+        self._late: Hold | None = None  # came when the limit's turn was over; for whichever row goes next
+        self._waiting = 0  # rows that wait for money
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether a row waits for money that others have set aside."""
+        return self._waiting > 0
 
     def note_sent(self, work: Work, hold: Hold) -> None:
         """Where money is capped, the intent is in the journal before the call."""
@@ -48,6 +55,7 @@ class Money:
 
     def hold_now(self, work: Work) -> Hold | None:
         """The dearest bill set aside at once, where the allowance has room for it."""
+        self.release_late()  # this row has its turn now: no other one comes sooner
         number = work.slice_work.number
         if number not in self._begun:
             self._begun.add(number)
@@ -56,18 +64,29 @@ class Money:
 
     async def hold(self, work: Work) -> Hold:
         """The same, when money came back: see `Budget.hold`."""
-        return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+        self._waiting += 1
+        try:
+            return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+        finally:
+            self._waiting -= 1
+
+    def keep(self, hold: Hold) -> None:
+        """It came too late for its call. Kept for the next one, unless a row waits for it: then that has it."""
+        self.release_late()
+        if self._waiting:
+            self._budget.release(hold)
+        else:
+            self._late = hold
+
+    def release_late(self) -> None:
+        """No row goes next, or this one takes what it needs itself."""
+        if self._late is not None:
+            self._budget.release(self._late)
+            self._late = None
 
     def release(self, hold: Hold) -> None:
         """The call that it was set aside for is not made."""
         self._budget.release(hold)
-
-    def give_back(self, waiting: Iterable[Work]) -> None:
-        """Rows that are not sent need none."""
-        for work in waiting:
-            if work.hold is not None:
-                self._budget.release(work.hold)
-                work.hold = None
 
     def tell_marks(self) -> None:
         """Money was spent: say so when it is much of the cap."""

@@ -107,7 +107,7 @@ class Pipeline:
         finally:
             deadlines.cancel()
             await asyncio.wait({feeder, deadlines})
-            self._money.give_back(self._queue.waiting)
+            self._money.release_late()
         if self._fatal is not None:
             raise self._fatal
         with suppress(asyncio.CancelledError):
@@ -123,6 +123,11 @@ class Pipeline:
             self._feeder.cancel()
         for server in self._servers:
             server.cancel()
+
+    @property
+    def waits_for_money(self) -> bool:
+        """Whether a row that could go waits for money."""
+        return self._money.is_waited_for
 
     def oldest_call(self) -> tuple[float, str]:
         """Of the calls in flight: for how many seconds the oldest waits, and for what."""
@@ -219,6 +224,7 @@ class Pipeline:
     async def _something_new(self, route: Route) -> None:
         """Until a row may be sent; while the pool is away, until it is time to probe it again."""
         outage, now_s, alarm = route.window.outage, self._clock.monotonic(), None
+        self._money.release_late()
         self._stop_if_stuck(now_s)
         if not route.is_open(now_s):
             alarm_s = route.opens_in_s(now_s)
@@ -270,12 +276,11 @@ class Pipeline:
                 if route.claim is not None and not self._is_ready(route, work, reservation):
                     route.limiter.release(granted.popleft()[1])
                     continue
-                hold = work.hold or self._money.hold_now(work) or await self._hold_patiently(route, work, granted)
-                work.hold = None
+                hold = self._money.hold_now(work) or await self._hold_patiently(route, work, granted)
                 if hold is None:
                     return
                 if not granted:  # the money came too late for what was reserved
-                    work.hold = hold
+                    self._money.keep(hold)
                     return
                 if route.claim is not None and not self._taken(route, work, route.claim):
                     self._money.release(hold)
@@ -304,7 +309,6 @@ class Pipeline:
         if route.room(self._clock.monotonic()) <= 0 or not self.tiers.takes_rows(route):
             return False
         if work.fallback != route.fallback:
-            self._money.give_back([work])
             work.become(route.fallback)
         return True
 
@@ -359,6 +363,8 @@ class Pipeline:
         try:
             return await self._money.hold(work)
         except BudgetExhausted as error:
+            if route.claim is not None and not self._queue.waits(work, route.claim):
+                return None  # another pool sent it meanwhile
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
             self._cannot_go_on(error, ErrorClass.BUDGET, "the ledger of money")

@@ -140,11 +140,22 @@ class Ticker:
             return "; ".join(f"{name}: {why or 'its answers'}" for name, why in held)
         if held[0][1] is not None:
             return held[0][1]
+        if pipeline.waits_for_money:
+            return "the budget: what is left of it is set aside for calls in flight, of this process or others"
         if not self._meter.in_flight:
-            waiting = self._publisher.waiting
-            return f"publishing ({waiting} slices of answers)" if waiting else "reading and rendering rows"
+            return self._holding_rows_back()
         oldest_s, phase = pipeline.oldest_call()
         return f"the provider's answers (the oldest call waits {oldest_s:.0f} s for {phase})"
+
+    def _holding_rows_back(self) -> str:
+        """Why there is no row to send."""
+        if self._publisher.waiting:
+            return f"publishing ({self._publisher.waiting} slices of answers)"
+        works = self._publisher.open_slices.values()
+        rows, asked_by = sum(work.asked_elsewhere for work in works), {run_id for w in works for run_id in w.asked_by}
+        if rows and asked_by:
+            return f"answers to {rows:,} equal rows, which are asked by run {' and run '.join(sorted(asked_by))}"
+        return "reading and rendering rows"
 
     def _holding_route_back(self, route: Route) -> str | None:
         """Why no more rows go to this pool; None when it is not the pool that holds them back."""

@@ -36,6 +36,7 @@ class Elsewhere:
     """A row whose request another slice is asking."""
 
     work: Work
+    run_id: str  # of that slice
 
 
 class Reuse:
@@ -69,9 +70,9 @@ class Reuse:
         if theirs.owner == self._owner:
             return Twin(work)
         if self._runs.is_busy(theirs.owner.run_id, theirs.owner.number):
-            return Elsewhere(work)
+            return Elsewhere(work, theirs.owner.run_id)
         taken = self._index.take_over(work.request_hash, theirs, self._owner)  # its process is dead
-        return work if taken else Elsewhere(work)
+        return work if taken else Elsewhere(work, theirs.owner.run_id)
 
     def _answers(self, found: Iterable[Found]) -> dict[Found, Entry]:
         """The entries that the index points to, as far as they are there."""
@@ -97,7 +98,8 @@ class Reuse:
             return Entry(
                 EntryKind.CACHED, work.row, at=at, request_hash=work.request_hash, body=entry.body, detail=detail
             )
-        return work if self._index.wrong(work.request_hash, found, self._owner) else Elsewhere(work)
+        mine = self._index.wrong(work.request_hash, found, self._owner)
+        return work if mine else Elsewhere(work, found.owner.run_id)
 
     def replayed(self, answers: Iterable[tuple[str, int]]) -> None:
         """Good answers that this slice's journal holds already: a crash may have kept them from the index."""

@@ -53,6 +53,7 @@ class SliceWork:
         self.prior = PriorAnswers((), ())
         self._reuse: Reuse | None = None
         self._elsewhere: list[Work] = []  # rows whose request somebody else is asking
+        self.asked_by: set[str] = set()  # the runs that do, as of the last look
         self._journal: Journal | None = None
 
     @property
@@ -99,6 +100,11 @@ class SliceWork:
                 and self.rows.good_place(entry.row) == entry.place
             )
         return reuse
+
+    @property
+    def asked_elsewhere(self) -> int:
+        """Rows that wait for the answer to an equal one, which somebody else is asking."""
+        return len(self._elsewhere)
 
     def counts(self) -> StatusCounts:
         """How its rows stand, by the journal; also when it is closed."""
@@ -168,9 +174,10 @@ class SliceWork:
                 yield each
             elif isinstance(each, Entry):
                 self.note(each)
-            elif isinstance(each, Elsewhere) or self._reuse is None:
+            elif isinstance(each, Elsewhere):
                 self._elsewhere.append(each.work)
-            else:
+                self.asked_by.add(each.run_id)
+            elif self._reuse is not None:
                 self._join(each.work, self._reuse)
 
     def _join(self, twin: Work, reuse: Reuse) -> None:
@@ -186,6 +193,7 @@ class SliceWork:
         """After a while: those of the waiting rows that are to be asked here after all."""
         await self.parts.clock.sleep(LOOK_AGAIN_S)
         waiting, self._elsewhere = self._elsewhere, []
+        self.asked_by = set()
         return list(self._to_ask(await asyncio.to_thread(self._reused, waiting)))
 
     def ended(self, work: Work) -> None:

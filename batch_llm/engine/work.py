@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.rows import HASHES, ROWS, WEIGHTS
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.limiter.base import Cost, Hold
+from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import EmbeddingRequest, Request
 
 if TYPE_CHECKING:
@@ -49,7 +49,6 @@ class Work:
     timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
     throttles: int = 0  # 429s since its last call that ended otherwise
     cuts: int = 0  # answers that were cut short
-    hold: Hold | None = None  # money that came too late for the call it was meant for
     image_bytes: int = 0  # held beside the input's text
     image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from batch_llm import wiring
-from batch_llm.engine.events import RunSummary
+from batch_llm.engine.events import Progress, RunSummary
 from batch_llm.journal.base import EntryKind
 from tests.integration.engine_lab import answered_body, child, compatible_server, journalled, write_input
 from tests.integration.lab import Lab
@@ -132,6 +132,19 @@ async def test_two_jobs_at_once_ask_each_request_once(lab: Lab, root: Path, seed
         assert code == 0, err
         assert (out.split()[0], mine.ok) == ("200", 200), mine
         assert simulator.stats()["accepted"] == int(out.split()[1]) + mine.requests == 200
+
+
+async def test_who_waits_for_another_runs_answers_says_whose(lab: Lab) -> None:
+    lab.table(3)
+    one, two = (lab.job(name=name, output={"table": name, "schema": {"score": "number"}}) for name in ("one", "two"))
+    async with lab.simulator(latency_median_s=3.0, latency_sigma=0.0):
+        first = asyncio.create_task(lab.run(one))
+        await asyncio.sleep(0.5)
+        lab.events.clear()
+        await lab.run(two)
+        asking = (await first).run_id
+    waits = [event.holding_back for event in lab.events if isinstance(event, Progress)]
+    assert f"answers to 3 equal rows, which are asked by run {asking}" in waits
 
 
 async def test_a_twins_answer_is_told_in_the_journal_without_a_copy(lab: Lab) -> None:

@@ -108,7 +108,7 @@ class TwoPools(Bench):
             await stack.enter_async_context(budget)
             pools: Any = [OpenPool(pool, self.providers[pool.name], self.gates[pool.name]) for pool in self.pools]  # type: ignore[arg-type]
             calling = Calling(tuple(pools), lambda record, spent: budget, self.events.append)
-            pipeline = Pipeline(self.parts, calling, budget, self.meter)
+            pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)
             finally:
