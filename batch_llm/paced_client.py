@@ -20,7 +20,7 @@ from uuid import uuid4
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
 from batch_llm.limiter.base import Budget, Cost, Hold, RateLimiter, Reservation, Tenant, Throttle
 from batch_llm.paced_pools import CallPools, OpenCallPool
-from batch_llm.providers.base import Completion, Message, Request, Usage
+from batch_llm.providers.base import Completion, Message, Phase, Request, Sending, Usage
 from batch_llm.providers.structured_output import billed_text
 from batch_llm.wiring import PacedProvider
 
@@ -251,9 +251,9 @@ class PacedCalls:
         return PacedCall(opening, pool, reservation, hold, asking, paced.clock.monotonic())
 
     async def _send(self, request: Request, call: PacedCall) -> Completion:
-        provider = call.pool.pool.provider
+        provider, sending = call.pool.pool.provider, Sending()
         try:
-            raw = await provider.send(request, total_s=CALL_S)
+            raw = await provider.send(request, total_s=CALL_S, sending=sending)
         except ProviderError as error:
             if error.error_class is ErrorClass.RATE_LIMITED:
                 call.throttled(error.retry_after_s, error.scope)
@@ -263,8 +263,8 @@ class PacedCalls:
         except StopRun as error:  # the key or the quota: refused before any work
             call.refused(error, maybe_paid=False)
             raise
-        except asyncio.CancelledError as error:  # whether it is billed is not known
-            call.refused(error, maybe_paid=True)
+        except asyncio.CancelledError as error:  # whether it is billed is not known, once it was sent
+            call.refused(error, maybe_paid=sending.phase is not Phase.SIGN_IN)
             raise
         try:
             completion = provider.read(raw.body)

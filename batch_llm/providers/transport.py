@@ -74,7 +74,7 @@ class Connection:
         if self._session is None:
             raise RuntimeError("open the provider with `async with` first")
         if self._signing is not None:
-            headers = {**(headers or {}), **await self._signing()}
+            headers = {**(headers or {}), **await self._signed(self._signing, sending)}
         began = time.monotonic()
         data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
         timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
@@ -102,6 +102,16 @@ class Connection:
             said = scrub(answer.decode("utf-8", "replace")).encode()  # some repeat what they were sent, key and all
             raise self._refusal(response.status, lower, said)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)
+
+    @staticmethod
+    async def _signed(signing: Signing, sending: Sending | None) -> Mapping[str, str]:
+        """The headers that say who asks; a call that ends meanwhile was not sent, as ``sending`` then says."""
+        if sending is None:
+            return await signing()
+        sending.phase = Phase.SIGN_IN
+        headers = await signing()
+        sending.phase = Phase.ANSWER
+        return headers
 
 
 class Connected:
