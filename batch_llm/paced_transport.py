@@ -23,6 +23,7 @@ from batch_llm.providers.openai import sdk_request
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.openai.refusals import refusal
 from batch_llm.providers.openai.usage import usage_in
+from batch_llm.providers.refused import refused, scrubbed
 from batch_llm.wiring import PacedPool, PacedProvider
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def _attempt(opening: Opening, call: PacedCall, asked: _Asked) -> tuple[ht
     if answer.status_code < 300:
         call.answered(usage_in(answer.content), told)
         return answer, None
-    failure = refusal(answer.status_code, told, answer.content)
+    failure = refused(refusal, answer.status_code, told, answer.content)
     if isinstance(failure, ProviderError) and failure.error_class is ErrorClass.RATE_LIMITED:
         call.throttled(failure.retry_after_s, failure.scope)
     else:
@@ -183,4 +184,5 @@ def _asking(body: Mapping[str, Any], model: str) -> Asking:
 
 def _plain(answer: httpx2.Response, request: httpx2.Request) -> httpx2.Response:
     headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in DROPPED_HEADERS]
-    return httpx2.Response(answer.status_code, headers=headers, content=answer.content, request=request)
+    content = answer.content if answer.is_success else scrubbed(answer.content)
+    return httpx2.Response(answer.status_code, headers=headers, content=content, request=request)

@@ -13,9 +13,9 @@ from typing import Self
 
 import aiohttp
 
-from batch_llm.config.secrets import scrub
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Phase, RawAnswer, Sending
+from batch_llm.providers.refused import Refusal, refused
 
 __all__ = ["Connected", "Connection", "Refusal", "Signing"]
 
@@ -23,8 +23,6 @@ CONNECT_S = 30.0  # for a connection to stand
 DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
 LARGE_BYTES = 1 << 20  # aiohttp writes larger bodies in one go, which holds everybody up; a file it writes in pieces
 
-Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
-"""The error to raise for a status that is no 2xx, lower-case headers and a body."""
 Signing = Callable[[], Awaitable[Mapping[str, str]]]
 """Headers that say who asks, made for each request, where they change while connections live. Never logged."""
 
@@ -99,8 +97,7 @@ class Connection:
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
         if response.status >= 300:
             lower = {name.lower(): value for name, value in response.headers.items()}
-            said = scrub(answer.decode("utf-8", "replace")).encode()  # some repeat what they were sent, key and all
-            raise self._refusal(response.status, lower, said)
+            raise refused(self._refusal, response.status, lower, answer)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)
 
     @staticmethod
