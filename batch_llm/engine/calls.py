@@ -185,7 +185,7 @@ class Calls:
         """One row's fault must not be that of the others."""
         halves = halved(work.rows(), error_class) if work.others else []
         for half in halves:
-            self.outcomes.again(Work.together(half), 0.0)
+            self.outcomes.again(Work.together(half, row_is_request=work.row_is_request), 0.0)
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:

@@ -223,7 +223,7 @@ class SliceWork:
                     yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
             start += batch.num_rows
         if packer is not None:
-            yield [Work.together(works) for works in packer.rest()]
+            yield [Work.together(works, row_is_request=packer.row_is_request) for works in packer.rest()]
 
     def _claimed(self, prepared: list[Work | Entry]) -> list[Work | Entry | Twin | Elsewhere]:
         known = [each for each in prepared if isinstance(each, Entry)]
@@ -288,5 +288,5 @@ def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> list[Work | E
     calls: list[Work | Entry | Twin | Elsewhere] = [each for each in prepared if isinstance(each, Entry)]
     for work in prepared:
         if isinstance(work, Work):
-            calls.extend(Work.together(works) for works in packer.add(work))
+            calls.extend(Work.together(works, row_is_request=packer.row_is_request) for works in packer.add(work))
     return calls

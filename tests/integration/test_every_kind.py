@@ -108,6 +108,17 @@ async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.parametrize("kind", ["google", "openai"])
+async def test_a_job_of_vectors_keeps_to_the_limit_on_requests_as_its_provider_counts_it(lab: Lab, kind: str) -> None:
+    """Google counts each text of a call."""
+    lab.table(300)
+    async with Simulator(SimulatorConfig(requests_per_minute=6_000)) as simulator:
+        summary = await lab.run(lab.job(**{**VECTORS, "model": declared(lab, simulator, kind)}))
+        stats = simulator.stats()
+    assert (summary.ok, stats["rejected"]) == (300, {})
+    assert summary.requests == {"google": 3, "openai": 1}[kind]
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("anthropic", "google")])
 async def test_a_users_own_asset_asks_every_kind_with_the_openai_sdk(lab: Lab, kind: str) -> None:
     async with Simulator(SimulatorConfig()) as simulator:
