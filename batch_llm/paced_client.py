@@ -260,7 +260,7 @@ class PacedCalls:
             else:
                 call.refused(error, maybe_paid=error.maybe_paid)
             raise
-        except StopRun as error:  # the key or the quota: refused before any work
+        except (StopRun, ConfigurationError) as error:  # the key or the quota, or a schema: refused before any work
             call.refused(error, maybe_paid=False)
             raise
         except asyncio.CancelledError as error:  # whether it is billed is not known, once it was sent
