@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Self
 
 import aiohttp
@@ -41,10 +42,12 @@ class Connection:
     async def __aenter__(self) -> Connection:
         """Open the connection pool; calls in flight are bounded by the engine, not here.
 
-        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked.
+        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked; one that
+        does not answer is an outage like any other, which calls meet and probe.
         """
         if self._signing is not None:
-            await self._signing()
+            with suppress(ProviderError):
+                await self._signing()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
             cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call

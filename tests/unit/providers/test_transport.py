@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from batch_llm.config.secrets import register_secret
-from batch_llm.errors import AuthenticationFailed, ProviderError, QuotaExhausted
+from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
 from batch_llm.providers.anthropic.refusals import refusal as anthropics
 from batch_llm.providers.base import Phase, Sending
 from batch_llm.providers.google.refusals import refusal as googles
@@ -41,6 +41,25 @@ async def test_while_a_call_signs_in_it_says_so() -> None:
         with pytest.raises(asyncio.CancelledError):
             await call
     assert sending.phase is Phase.SIGN_IN
+
+
+async def test_a_sign_in_that_does_not_answer_fails_calls_and_not_the_opening() -> None:
+    """Calls are asked again; a sign-in that is refused is told at once."""
+    away = ProviderError(ErrorClass.CONNECTION, "the sign-in did not answer")
+
+    async def fail() -> Mapping[str, str]:
+        raise away
+
+    async def refuse() -> Mapping[str, str]:
+        raise AuthenticationFailed("nobody is signed in")
+
+    async with Connection({}, refusal, fail) as connection:
+        with pytest.raises(ProviderError) as caught:
+            await connection.post("http://127.0.0.1:9/", b"{}", sending=Sending())
+    assert caught.value is away
+    with pytest.raises(AuthenticationFailed):
+        async with Connection({}, refusal, refuse):
+            pass
 
 
 async def refused_with(
