@@ -12,6 +12,7 @@ from typing import Any
 from batch_llm.cli.exits import SAMPLE
 from batch_llm.cli.speech import arguments, bill_in_words, duration, number, usd
 from batch_llm.engine.events import RunSummary
+from batch_llm.errors import ErrorClass
 from batch_llm.watching.board import counted
 
 __all__ = ["summary_as_json", "summary_in_words"]
@@ -92,9 +93,20 @@ def _advice(summary: RunSummary) -> list[str]:
     if summary.stopped == SAMPLE:
         lines.append("This was a sample; run without --limit to go on. What is answered is not paid again.")
     elif summary.stopped is not None:
-        lines.append(f"Stopped early: {summary.stopped}. The same command goes on; nothing is paid twice.")
+        lines.append(f"Stopped early: {summary.stopped}. {_how_it_goes_on(summary)}; nothing is paid twice.")
     if summary.blocked is not None:
         lines.append(f"Not promoted: {summary.blocked}")
     if summary.failed:
         lines.append(f"Look at the failed rows: batch-llm failed {named}   ask them again: batch-llm retry {named}")
     return lines
+
+
+def _how_it_goes_on(summary: RunSummary) -> str:
+    """The same command, unless it would stop at once again."""
+    if summary.stopped != ErrorClass.BUDGET:
+        return "The same command goes on"
+    # a changed cap asks answered rows anew
+    lower = ", or set params.max_output_tokens lower: less is set aside for a row" if not summary.ok else ""
+    return (
+        f"The next row may cost more than is left: raise budget_usd (or the cap named above){lower}, then run it again"
+    )

@@ -18,7 +18,7 @@ from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
-from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
+from batch_llm.engine.starting import Started, check, check_budget, freeze_spec, same_run, signatures, start
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
@@ -132,8 +132,11 @@ class Planner:
         _, version = check(parts)
         signature, shape = signatures(parts)
         latest = latest_run(parts)
-        if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
-            return self._looked_at(frozen_input(latest), latest)
+        same = latest if latest is not None and same_run(latest, signature, shape, version) else None
+        if same is None or same.state is not RunState.FINISHED:
+            check_budget(parts)
+        if same is not None and same.state is RunState.PLANNED:
+            return self._looked_at(frozen_input(same), same)
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
         billed_bytes = parts.warehouse.freeze_bytes(spec)

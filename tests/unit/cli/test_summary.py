@@ -51,7 +51,9 @@ def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) ->
     [
         ({"nothing_to_do": True}, "nothing to do"),
         ({"stopped": "sample", "ok": 5, "pending": 95}, "This was a sample"),
-        ({"stopped": "budget", "ok": 5, "pending": 95}, "Stopped early: budget. The same command goes on"),
+        ({"stopped": "cancelled", "ok": 5, "pending": 95}, "Stopped early: cancelled. The same command goes on"),
+        ({"stopped": "budget", "ok": 5, "pending": 95}, "raise budget_usd (or the cap named above), then run it again"),
+        ({"stopped": "budget", "ok": 0, "pending": 100}, "or set params.max_output_tokens lower"),
         ({"cost_unknown_rows": 20}, "and 20 rows of unknown cost"),
         ({"blocked": "7 of 100 rows failed"}, "Not promoted: 7 of 100 rows failed"),
     ],
