@@ -85,9 +85,19 @@ async def test_a_new_process_and_a_changed_prompt_begin_with_what_was_learned(la
         lab.table(40, start=500)
         assert plan_of(lab, **FREE).output_from.endswith("answers of this job")
         changed = plan_of(lab, **FREE, prompt={"user": "Rate: {{ text }}"})
-        assert changed.output_from == "answers to an older wording of the prompt"
+        assert changed.output_from == "answers to an earlier question of this job"
         summary = await lab.run(lab.job(**FREE, prompt={"user": "Rate: {{ text }}"}))
     assert summary.input_tokens == pytest.approx(changed.input_tokens_total, rel=0.1)
+
+
+@pytest.mark.parametrize("params", [{"max_output_tokens": 300}, {"max_output_tokens": "auto"}, {}])
+async def test_a_changed_cap_is_another_question_and_the_plan_says_so(lab: Lab, params: dict[str, Any]) -> None:
+    lab.table(5)
+    async with lab.simulator():
+        await lab.run(lab.job(**FREE))
+        plan = plan_of(lab, **FREE, params=params)
+    assert (plan.changed, plan.done) == (5, 0)
+    assert plan.output_from == "answers to an earlier question of this job"
 
 
 async def test_only_rows_to_ask_are_planned(lab: Lab) -> None:
