@@ -227,7 +227,7 @@ async def paced_provider(
             return LedgerBudget(called[0].ledger, Account(name, user, budget_usd), read_spent, time)
 
         model_name, structure = targets[0].model_name, targets[0].structure
-        length, tokens = OutputLength(), Tokens(model_name)
+        length, tokens = OutputLength(), Tokens(targets[0].counted_as)
         yield PacedProvider(
             tuple(pools), budget_of, budget_usd, dearest(priced), tokens, length, model_name, structure, time
         )
@@ -248,7 +248,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         raise ConfigurationError("this job watches tables and names none itself; give `input.table` to run it by hand")
     learning = Learning(store.learned, question_of(declared), clock)
     known = learning.known.both
-    tokens = Tokens(target.model_name, known.prompts)
+    tokens = Tokens(target.counted_as, known.prompts)
     most = job.params.declared_cap
     output_length = OutputLength(most, first_tokens=first_length(declared, tokens), known=known.answers)
     learning.listen(tokens, output_length)

@@ -40,7 +40,7 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         "",
         f"rows      {plan.rows:,}: {_rows(plan)}",
         f"input     {_input(plan)}",
-        f"output    {_output(plan)}",
+        *_output(plan),
         f"cost      {_cost(plan)}{_of_budget(budget_usd)}",
         *_lanes(plan),
         *(f"          {_of_fallback(fallback)}" for fallback in plan.fallbacks),
@@ -75,9 +75,14 @@ def _input(plan: Plan) -> str:
     )
 
 
-def _output(plan: Plan) -> str:
+def _output(plan: Plan) -> list[str]:
+    """One line; none of vectors."""
+    from batch_llm.engine.expected import OF_VECTORS
+
+    if plan.output_from == OF_VECTORS:
+        return []
     low, high = number(plan.output_tokens_low), number(plan.output_tokens_high)
-    return f"about {number(plan.output_tokens_total)} tokens, {low} to {high} (by: {plan.output_from})"
+    return [f"output    about {number(plan.output_tokens_total)} tokens, {low} to {high} (by: {plan.output_from})"]
 
 
 def _cost(plan: Plan) -> str:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from batch_llm.cli.plan import plan_in_words
+from batch_llm.engine.expected import OF_VECTORS
 from batch_llm.engine.planning import DayNeed, FallbackCost, Plan
 from batch_llm.statement_costs import WarehouseBill
 from batch_llm.warehouse.base import ExpectedStatement
@@ -45,6 +46,11 @@ def test_the_page_says_all_that_is_known_before_a_cent_is_spent() -> None:
         "Nothing was spent.",
     ):
         assert part in text
+
+
+def test_vectors_have_no_output_tokens_to_tell_of() -> None:
+    assert "\noutput  " in plan_in_words(make_plan())
+    assert "\noutput  " not in plan_in_words(make_plan(output_from=OF_VECTORS))
 
 
 def test_what_is_not_known_is_said_and_never_zero() -> None:
