@@ -44,8 +44,13 @@ def summary_in_words(summary: RunSummary) -> str:
         f"  output {summary.output}   run {summary.run_id}",
     ]
     if summary.nothing_to_do:
-        lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
+        lines.insert(0, f"{summary.job}: nothing to do, {_why_nothing(summary)}.")
     return "\n".join([*lines, *_advice(summary)])
+
+
+def _why_nothing(summary: RunSummary) -> str:
+    failed = f"{summary.failed:,} rows failed before" if summary.failed else "no row failed"
+    return f"every row was asked before, {failed}, and nothing has changed"
 
 
 def _by_model(summary: RunSummary) -> list[str]:

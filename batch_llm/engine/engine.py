@@ -24,7 +24,7 @@ from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.planned import keep_learned
 from batch_llm.engine.progress import Ticker
-from batch_llm.engine.promotion import promote
+from batch_llm.engine.promotion import has_grown, promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.rows import Rows
@@ -91,7 +91,8 @@ class Engine:
                 if not stands:  # between the start and now another process began a newer run
                     continue
                 counts = await self._published(record)
-                self._begin(record, resumed=started.resumed)
+                asked_before = bool(counts) or await asyncio.to_thread(self._was_asked, record)
+                self._begin(record, resumed=started.resumed and asked_before)
                 numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
                 async with self._kept(record, meter):
                     stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
@@ -107,11 +108,14 @@ class Engine:
         async with self._at_work(record) as stands:
             if not stands:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
-            job = self.parts.declared.job_data()
-            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
             counts = await self._published(record)
             meter = Meter(self.parts.clock)
             with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
+            if not with_failures and record.state is RunState.FINISHED and not has_grown(self.parts, record):
+                found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
+                return self._told(replace(found, nothing_to_do=True))
+            job = self.parts.declared.job_data()
+            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
             asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
@@ -300,6 +304,10 @@ class Engine:
     def _sizes(self, record: RunRecord, numbers: list[int]) -> dict[int, int]:
         """The journals as they stand: failures noted later are not this command's to ask again."""
         return {number: self.parts.runs.size(record.run_id, number) for number in numbers}
+
+    def _was_asked(self, record: RunRecord) -> bool:
+        """Whether anything is noted of its rows; a run that was only planned has none."""
+        return any(self.parts.runs.size(record.run_id, number) for number in range(len(record.slice_rows)))
 
     def _same_job(self, record: RunRecord) -> None:
         """All rows of a run are asked in one way."""
