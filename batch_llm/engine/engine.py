@@ -7,6 +7,7 @@ looks like in the output (publish.py), what is frozen (starting.py).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -32,7 +33,7 @@ from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
 from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import EntryKind, RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
 
@@ -41,6 +42,7 @@ __all__ = ["Engine"]
 SAMPLE = "sample"
 SHOWN_SLICES = 5
 POLL_S = 0.5  # between two looks at what another process works on
+WAITING_EVERY_S = 30.0  # says again whom it waits for
 
 
 class Engine:
@@ -54,6 +56,7 @@ class Engine:
         self._pipeline: Pipeline | None = None
         self._stop: tuple[ErrorClass, str] | None = None
         self._waited_for: set[int] = set()  # slices it said it waits for
+        self._waiting_at_s = -math.inf  # when it said so last
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> Started:
@@ -265,13 +268,29 @@ class Engine:
         return (SAMPLE if pipeline.stopped is None else pipeline.stopped.value), asking
 
     async def _until_free(self, record: RunRecord, numbers: list[int]) -> None:
-        """Until another process has left one of these slices, or this one is to stop; says once whom it waits for."""
-        runs = self.parts.runs
+        """Until another process has left one of these slices, or this one is to stop.
+
+        Says whom it waits for, and every 30 s again how far the other is.
+        """
+        runs, clock = self.parts.runs, self.parts.clock
         while self._stop is None and all(runs.is_busy(record.run_id, number) for number in numbers):
-            if not self._waited_for.issuperset(numbers):
-                self.calling.tell(Waiting(_busy(numbers, {runs.worker(record.run_id, number) for number in numbers})))
+            is_news = not self._waited_for.issuperset(numbers)
+            if is_news or clock.monotonic() - self._waiting_at_s >= WAITING_EVERY_S:
+                whom = _busy(numbers, {runs.worker(record.run_id, number) for number in numbers})
+                so_far = "" if is_news else await asyncio.to_thread(self._so_far, record, numbers)
+                self.calling.tell(Waiting(f"{whom}{so_far}; waiting for the end of that"))
+                self._waiting_at_s = clock.monotonic()
             self._waited_for.update(numbers)
-            await self.parts.clock.sleep(POLL_S)
+            await clock.sleep(POLL_S)
+
+    def _so_far(self, record: RunRecord, numbers: list[int]) -> str:
+        """How many rows of these slices have an answer or have failed, by their journals."""
+        ended = (EntryKind.ANSWER, EntryKind.CACHED, EntryKind.FAILED)
+        done = 0
+        for number in numbers:
+            last = {entry.row: entry.kind for entry in self.parts.runs.entries(record.run_id, number)}
+            done += sum(kind in ended for kind in last.values())
+        return f", {done:,} of {sum(record.slice_rows[number] for number in numbers):,} rows so far"
 
     def open_slice(self, record: RunRecord, number: int, reopen_below: int | None) -> SliceWork | StatusCounts:
         """Open one slice, or say how its stored rows stand when nothing of it is left; blocking.
@@ -344,4 +363,4 @@ def _busy(numbers: list[int], workers: set[int | None]) -> str:
     which = f"slice {shown} is" if len(numbers) == 1 else f"slices {shown} are"
     known = [str(pid) for pid in sorted(pid for pid in workers if pid is not None)]
     who = f"process {' and '.join(known)}" if known else "another process"
-    return f"{which} being worked on by {who}; waiting for the end of that"
+    return f"{which} being worked on by {who}"
