@@ -34,7 +34,11 @@ def summary_as_json(summary: RunSummary) -> dict[str, Any]:
 def summary_in_words(summary: RunSummary) -> str:
     """What the user reads at the end, with what to do next."""
     failed = f"{summary.failed:,} failed{counted(summary.failed_by_class)}"
-    asked = f"requests {summary.requests:,} now, attempts {summary.attempts:,} in the whole run"
+    # a call that a rate limit refused uses up no attempt
+    refused = (
+        " (those a limit refused and that were sent again included)" if summary.requests > summary.attempts else ""
+    )
+    asked = f"requests {summary.requests:,} now{refused}, attempts {summary.attempts:,} in the whole run"
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
