@@ -120,8 +120,14 @@ def _warehouse(plan: Plan) -> list[str]:
     """Some lines where the warehouse bills what it reads."""
     lines = [_statement(each) for each in plan.warehouse]
     if plan.freeze_bytes is not None:
-        lines.insert(0, f"freeze {megabytes(plan.freeze_bytes)} of the input (by a dry run), once for plan and run")
+        lines.insert(0, f"freeze {megabytes(plan.freeze_bytes)} of the input (by a dry run), {_how_often(plan)}")
     return [f"{'' if place else 'warehouse':<10}{line}" for place, line in enumerate(lines)]
+
+
+def _how_often(plan: Plan) -> str:
+    if plan.freeze_kept_minutes is None:
+        return "by the plan and again by the run: such rows are not kept (a view, or rows that not all see alike)"
+    return f"once for plan and run, if the run begins within {duration(plan.freeze_kept_minutes * 60)}"
 
 
 def _statement(each: ExpectedStatement) -> str:
