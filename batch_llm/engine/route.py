@@ -115,6 +115,6 @@ def routes_of(parts: JobParts, calling: Calling, meter: Meter) -> list[Route]:
     for tier, pools in tiers:
         for to in pools:
             meters = (meter,) if count == 1 else (meter, Meter(clock))
-            window = Window(to.pool.limits, meters[-1], clock, share=count)
+            window = Window(to.pool.limits, meters[-1], clock, state=to.limiter.state, share=count)
             routes.append(Route(to, tier, meters, window))
     return routes

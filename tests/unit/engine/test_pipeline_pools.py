@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from batch_llm.errors import (
     QuotaExhausted,
 )
 from batch_llm.journal.base import EntryKind
-from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
+from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import RawAnswer, Request, Sending
@@ -47,8 +48,8 @@ class Turnstile(Gate):
             await self.clock.sleep(1.0)
         return await super().reserve_next(tenant, costs, more=more)
 
-    def state(self) -> Any:
-        return SimpleNamespace(paused_for_s=1.0 if self.shut else 0.0)
+    def state(self) -> PoolState:
+        return replace(super().state(), paused_for_s=1.0 if self.shut else 0.0)
 
 
 class Dead(Provider):
