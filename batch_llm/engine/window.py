@@ -168,6 +168,10 @@ class Window:
         now_s = self._clock.monotonic()
         self.outage = Outage(self.good_at_s, why, now_s, now_s + PROBE_FIRST_S)
 
+    def away_s(self) -> float:
+        """Seconds since the provider was found away; 0 while it is there."""
+        return 0.0 if self.outage is None else self._clock.monotonic() - self.outage.opened_at_s
+
     def silent_s(self) -> float:
         """Seconds since the provider last answered anything, while it is away; 0 while it is there."""
         return 0.0 if self.outage is None else self._clock.monotonic() - self.outage.since_s

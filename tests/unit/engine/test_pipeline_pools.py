@@ -217,6 +217,41 @@ async def test_only_when_all_are_away_for_long_the_run_stops() -> None:
     assert bench.clock.monotonic() - began_s > AWAY_PATIENCE_S
 
 
+async def test_a_pool_that_is_there_but_seldom_used_keeps_the_run_going() -> None:
+    """Its limit lets a row out each 40 minutes, and the other pool has been away for longer than that."""
+    bench = TwoPools(4)
+    bench.providers["a"] = Dead(bench.clock)
+    bench.gates["b"].every_s = AWAY_PATIENCE_S + 600
+    pipeline = await bench.run()
+    assert pipeline.stopped is None and bench.answered() == list(range(4))
+
+
+async def test_a_pool_that_nobody_asked_for_an_hour_is_not_silent_when_it_fails() -> None:
+    """Its limiter paused it; its half hour begins when it is found away."""
+    bench = TwoPools(4)
+    bench.gates["b"].errors = {0: QuotaExhausted("its credit is used up")}
+    bench.gates["a"].shut = True
+    dead = bench.providers["a"] = Dead(bench.clock)
+    dead.back_at_s = bench.clock.monotonic() + 2 * AWAY_PATIENCE_S + 300
+    asked = asyncio.create_task(bench._ask(None))
+    for _ in range(int(2 * AWAY_PATIENCE_S / 20)):
+        await bench.clock.advance(20.0)
+    bench.gates["a"].shut = False
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert asked.result().stopped is None and bench.answered() == list(range(4))
+
+
+async def test_rows_that_only_fit_a_pool_that_is_away_stop_the_run() -> None:
+    """The other one answers, but can do nothing for them."""
+    bench = TwoPools(10)
+    bench.providers["a"] = Dead(bench.clock)
+    bench.gates["b"].errors = dict.fromkeys(range(999), NeverFits("too large"))
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.CANCELLED and "has not answered for 30 minutes" in pipeline.stop_message
+    assert bench.answered() == [] and not any(entry.kind is EntryKind.FAILED for entry in bench.rows.noted)
+
+
 async def test_a_pool_whose_day_is_used_up_is_left_to_the_others() -> None:
     """Told once; the run goes on, and stops only when no pool is left."""
     bench = TwoPools(20)
