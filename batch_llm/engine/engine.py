@@ -16,7 +16,6 @@ from decimal import Decimal
 from functools import partial
 
 from batch_llm.engine.call_answers import judge_for
-from batch_llm.engine.collector import rarely_collected
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
@@ -249,8 +248,7 @@ class Engine:
         ticker.begin(record, rows, [c for n, c in counts.items() if n not in known], publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
-                with rarely_collected():
-                    await pipeline.run(works, publisher)
+                await pipeline.run(works, publisher)
                 await feed.settle()
             if pipeline.stopped is None and publisher.failed:
                 again = partial(self.open_slice, record, reopen_below=None)
