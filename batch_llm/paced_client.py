@@ -20,7 +20,7 @@ from uuid import uuid4
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
 from batch_llm.limiter.base import Budget, Cost, Hold, RateLimiter, Reservation, Tenant, Throttle
 from batch_llm.paced_pools import CallPools, OpenCallPool
-from batch_llm.providers.base import Completion, Message, Request, Usage
+from batch_llm.providers.base import Completion, Message, Phase, Request, Sending, Usage
 from batch_llm.providers.structured_output import billed_text
 from batch_llm.wiring import PacedProvider
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import httpx2
     from openai import AsyncOpenAI
 
-__all__ = ["Opening", "PacedCall", "PacedCalls", "is_rate"]
+__all__ = ["Asking", "Opening", "PacedCall", "PacedCalls", "is_rate"]
 
 RATE_LIMITED_ATTEMPTS = 5  # a 429 despite pacing is waited out, but not for ever
 CALL_S = 600.0  # the longest call
@@ -49,6 +49,17 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """What one request may be billed as."""
+
+    text: str  # what becomes input tokens
+    max_output_tokens: int | None = None  # of each answer; None: the request sets no cap
+    answers: int = 1  # asked for at once
+    image_tokens: int = 0  # beside the text
+    unbounded: str | None = None  # what in it may be billed as nobody knows how many tokens
+
+
+@dataclass(frozen=True, slots=True)
 class PacedCall:
     """One request that may be sent now. End it with exactly one of `answered`, `refused`, `throttled`."""
 
@@ -56,7 +67,7 @@ class PacedCall:
     pool: OpenCallPool
     reservation: Reservation
     hold: Hold
-    input_bytes: int
+    asking: Asking
     sent_at_s: float
 
     def answered(self, usage: Usage | None, headers: Mapping[str, str]) -> None:
@@ -64,8 +75,9 @@ class PacedCall:
         cost, cost_usd, paced = self.reservation.cost, None, self.opening.paced
         if usage is not None:
             cost = Cost(usage.input_tokens, usage.output_tokens, cost.max_output_tokens)
-            paced.tokens.learn(self.input_bytes, usage.input_tokens)
-            paced.output_length.learn(usage.output_tokens)
+            if not (self.asking.image_tokens or self.asking.unbounded):
+                paced.tokens.learn(len(self.asking.text.encode()), usage.input_tokens)
+            paced.output_length.learn(usage.output_tokens // self.asking.answers)
             cost_usd = self._cost_usd(usage)
         self._limiter.settle(self.reservation, cost)
         self._limiter.observe(headers)
@@ -150,9 +162,10 @@ class PacedCalls:
             told = billed_text(json_schema, paced.structure)
             text = "".join([*(message.content for message in messages), told])
             request = Request(f"call-{uuid4().hex}", paced.model_name, messages, params, json_schema)
+            asking = Asking(text, params.get("max_output_tokens"))
             not_to: OpenCallPool | None = None
             for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-                call = await self.begin(opening, text, params.get("max_output_tokens"), not_to)
+                call = await self.begin(opening, asking, not_to)
                 try:
                     return await self._send(request, call)
                 except (ProviderError, StopRun) as error:
@@ -210,9 +223,7 @@ class PacedCalls:
             stack.push_async_callback(pools.aclose)
             return Opening(paced, pools, budget, stack.pop_all())
 
-    async def begin(
-        self, opening: Opening, text: str, max_output_tokens: int | None, not_to: OpenCallPool | None = None
-    ) -> PacedCall:
+    async def begin(self, opening: Opening, asking: Asking, not_to: OpenCallPool | None = None) -> PacedCall:
         """Set the money aside, then wait for the limit; ``not_to``: see `CallPools.reserve`.
 
         Raises `BudgetExhausted`, `NeverFits`, `ConfigurationError`.
@@ -220,37 +231,40 @@ class PacedCalls:
         paced, budget = opening.paced, opening.budget
         if budget.cap_usd is not None and paced.price is None:
             raise ConfigurationError(f"the price of {paced.model_name} is unknown, so a budget cannot be kept")
-        input_bytes = len(text.encode())
-        predicted = paced.output_length.predicted()
-        cap = max_output_tokens
-        cost = Cost(paced.tokens.count(text), min(predicted, cap) if cap else predicted, cap)
-        dearest = Decimal(0)
-        if paced.price is not None:
-            input_tokens = cost.input_tokens if paced.tokens.exact else max(cost.input_tokens, input_bytes)
-            dearest = paced.price.cost(input_tokens, cap or UNKNOWN_OUTPUT_CAP, 0)
-        hold = await budget.hold(dearest)
+        if budget.cap_usd is not None and asking.unbounded:
+            raise ConfigurationError(
+                f"{asking.unbounded}: what it costs is not known before, so a budget cannot be kept; leave it out, or "
+                "ask without a budget"
+            )
+        predicted, most = paced.output_length.predicted(), asking.max_output_tokens
+        cost = Cost(
+            paced.tokens.count(asking.text) + asking.image_tokens,
+            (min(predicted, most) if most else predicted) * asking.answers,
+            most and most * asking.answers,
+        )
+        hold = await budget.hold(_dearest_usd(paced, asking, cost.input_tokens))
         try:
             pool, reservation = await opening.pools.reserve(cost, not_to)
         except (asyncio.CancelledError, BatchLLMError):
             budget.release(hold)
             raise
-        return PacedCall(opening, pool, reservation, hold, input_bytes, paced.clock.monotonic())
+        return PacedCall(opening, pool, reservation, hold, asking, paced.clock.monotonic())
 
     async def _send(self, request: Request, call: PacedCall) -> Completion:
-        provider = call.pool.pool.provider
+        provider, sending = call.pool.pool.provider, Sending()
         try:
-            raw = await provider.send(request, total_s=CALL_S)
+            raw = await provider.send(request, total_s=CALL_S, sending=sending)
         except ProviderError as error:
             if error.error_class is ErrorClass.RATE_LIMITED:
                 call.throttled(error.retry_after_s, error.scope)
             else:
                 call.refused(error, maybe_paid=error.maybe_paid)
             raise
-        except StopRun as error:  # the key or the quota: refused before any work
+        except (StopRun, ConfigurationError) as error:  # the key or the quota, or a schema: refused before any work
             call.refused(error, maybe_paid=False)
             raise
-        except asyncio.CancelledError as error:  # whether it is billed is not known
-            call.refused(error, maybe_paid=True)
+        except asyncio.CancelledError as error:  # whether it is billed is not known, once it was sent
+            call.refused(error, maybe_paid=sending.phase is not Phase.SIGN_IN)
             raise
         try:
             completion = provider.read(raw.body)
@@ -264,3 +278,12 @@ class PacedCalls:
 def is_rate(error: Exception) -> bool:
     """A 429 about a rate or a day's limit."""
     return isinstance(error, ProviderError) and error.error_class is ErrorClass.RATE_LIMITED
+
+
+def _dearest_usd(paced: PacedProvider, asking: Asking, input_tokens: int) -> Decimal:
+    """The most that the request can cost; 0 without a price, for then there is no cap."""
+    if paced.price is None:
+        return Decimal(0)
+    if not paced.tokens.exact:
+        input_tokens = max(input_tokens, len(asking.text.encode()) + asking.image_tokens)
+    return paced.price.cost(input_tokens, (asking.max_output_tokens or UNKNOWN_OUTPUT_CAP) * asking.answers, 0)

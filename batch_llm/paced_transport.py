@@ -17,11 +17,13 @@ import orjson
 from openai import AsyncOpenAI
 
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
-from batch_llm.paced_client import is_rate
+from batch_llm.paced_client import Asking, is_rate
 from batch_llm.paced_pools import OpenCallPool
-from batch_llm.providers.base import Usage
+from batch_llm.providers.openai import sdk_request
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.openai.refusals import refusal
+from batch_llm.providers.openai.usage import usage_in
+from batch_llm.providers.refused import refused, scrubbed
 from batch_llm.wiring import PacedPool, PacedProvider
 
 if TYPE_CHECKING:
@@ -70,9 +72,10 @@ class PacedTransport(httpx2.AsyncBaseTransport):
 
     async def _send(self, opening: Opening, asked: _Asked) -> httpx2.Response:
         """Send until the answer is the caller's: not a 429, and of no pool that cannot go on while another can."""
+        asking = _asking(asked.body, opening.paced.model_name)
         not_to: OpenCallPool | None = None
         for attempt in range(1, RATE_LIMITED_ATTEMPTS + 1):
-            call = await self._calls.begin(opening, _text(asked.body), _cap(asked.body), not_to)
+            call = await self._calls.begin(opening, asking, not_to)
             not_to = call.pool
             try:
                 answer, failure = await _attempt(opening, call, asked)
@@ -103,7 +106,7 @@ async def _attempt(opening: Opening, call: PacedCall, asked: _Asked) -> tuple[ht
         endpoint = _endpoint(call.pool.pool, opening.paced)
         headers = {"content-type": "application/json", **await endpoint.auth_headers()}
         content = orjson.dumps({**asked.body, "model": _wire_model(opening.paced, endpoint)}) if asked.body else b""
-    except BatchLLMError as error:  # nobody is signed in
+    except (asyncio.CancelledError, BatchLLMError) as error:  # nobody is signed in (yet): nothing was sent
         call.refused(error, maybe_paid=False)
         raise
     wire = httpx2.Request(asked.method, endpoint.url(asked.path), content=content, headers=headers)
@@ -118,9 +121,9 @@ async def _attempt(opening: Opening, call: PacedCall, asked: _Asked) -> tuple[ht
         raise
     told = {name.lower(): value for name, value in answer.headers.items()}
     if answer.status_code < 300:
-        call.answered(_usage(answer.content), told)
+        call.answered(usage_in(answer.content), told)
         return answer, None
-    failure = refusal(answer.status_code, told, answer.content)
+    failure = refused(refusal, answer.status_code, told, answer.content)
     if isinstance(failure, ProviderError) and failure.error_class is ErrorClass.RATE_LIMITED:
         call.throttled(failure.retry_after_s, failure.scope)
     else:
@@ -168,40 +171,18 @@ def _check(body: Mapping[str, Any], paced: PacedProvider) -> None:
         )
 
 
-def _text(body: Mapping[str, Any]) -> str:
-    """What becomes input tokens, roughly: the texts of the request."""
-    found: list[str] = []
-    todo: list[Any] = [body.get(name) for name in ("messages", "input", "instructions", "prompt", "tools")]
-    while todo:
-        value = todo.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, Mapping):
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
-    return " ".join(found)
-
-
-def _cap(body: Mapping[str, Any]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens", "max_output_tokens"):
-        if isinstance(body.get(name), int):
-            return int(body[name])
-    return None
-
-
-def _usage(content: bytes) -> Usage | None:
-    """The usage of an answer of the chat or responses API; None when it states none (a streamed one)."""
-    try:
-        usage = orjson.loads(content)["usage"]
-        names = (
-            ("prompt_tokens", "completion_tokens") if "prompt_tokens" in usage else ("input_tokens", "output_tokens")
-        )
-        return Usage(int(usage[names[0]]), int(usage[names[1]]))
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-        return None
+def _asking(body: Mapping[str, Any], model: str) -> Asking:
+    """What the request may be billed as."""
+    return Asking(
+        sdk_request.text(body),
+        sdk_request.cap(body),
+        sdk_request.answers(body),
+        sdk_request.images_tokens(body, model),
+        sdk_request.unbounded(body),
+    )
 
 
 def _plain(answer: httpx2.Response, request: httpx2.Request) -> httpx2.Response:
     headers = [(name, value) for name, value in answer.headers.items() if name.lower() not in DROPPED_HEADERS]
-    return httpx2.Response(answer.status_code, headers=headers, content=answer.content, request=request)
+    content = answer.content if answer.is_success else scrubbed(answer.content)
+    return httpx2.Response(answer.status_code, headers=headers, content=content, request=request)

@@ -41,6 +41,9 @@ class KindRules:
     base_url: str | None = None  # the API's own
     base_url_at: Callable[[str], str] | None = None  # the API's own in a `location`
     base_url_example: str | None = None  # given: the file must name the URL
+    # of a base_url: the account behind it, each of whose deployments has one limit whoever's key asks it; None: a key's
+    # account has one limit for all models
+    resource: Callable[[str], str] | None = None
     own_keys: frozenset[str] = frozenset()  # of OWN_KEYS, those that it has
     headers: str = "none"  # whose rate-limit headers its answers carry, see limiter/headers.py
     price_list: str | None = None  # its id in the price list; None: what the file calls the provider

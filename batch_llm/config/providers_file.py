@@ -290,7 +290,7 @@ def _pool_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> lis
                 Problem((*here, "models"), '"*" needs `limits: unknown`: different models, different limits')
             )
         problems += _limit_rules(pool, here)
-    return [*problems, *_shared_model_rules(provider, path, file)]
+    return [*problems, *_shared_model_rules(provider, path, file), *_deployment_rules(provider, path, file)]
 
 
 def _shared_model_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> Iterator[Problem]:
@@ -305,19 +305,47 @@ def _shared_model_rules(provider: ProviderSpec, path: Place, file: ProvidersFile
             stands = f"the model {mask(model)} stands here and in "
             stands += file.source.where((*path, before[0], "models", before[1]))
             other = provider.pools[before[0]]
-            if other is pool or _asked_at(provider, other) == _asked_at(provider, pool):
+            if other is pool or _asked_at(provider, other, model) == _asked_at(provider, pool, model):
                 yield Problem(here, f"{stands}: one account, one limit; pools of one model need an account each")
             elif structure_of(provider, other) != structure_of(provider, pool):
                 yield Problem(here, f"{stands}: pools of one model need the same structured_output")
 
 
-def _asked_at(provider: ProviderSpec, pool: PoolSpec) -> tuple[object, ...]:
+def _deployment_rules(provider: ProviderSpec, path: Place, file: ProvidersFile) -> Iterator[Problem]:
+    """A deployment is of one model; named for two, its limit would be used twice."""
+    first: dict[tuple[str, str], tuple[str, Place]] = {}
+    for number, pool in enumerate(provider.pools):
+        for position, model in enumerate(pool.models):
+            deployment = _deployment_at(provider, pool, model)
+            if deployment is None or model == ANY_MODEL:
+                continue
+            here: Place = (*path, number, "models", position)
+            other, there = first.setdefault(deployment, (model, here))
+            if other != model:
+                yield Problem(
+                    here,
+                    f"the deployment {mask(deployment[1])} answers for {mask(model)} here and for {mask(other)} in "
+                    f"{file.source.where(there)}: it is of one model and has one limit; give each its `deployment`",
+                )
+
+
+def _asked_at(provider: ProviderSpec, pool: PoolSpec, model: str) -> tuple[object, ...]:
     """Which account a pool is; each pool of a simulator that is started here has one of its own."""
+    deployment = _deployment_at(provider, pool, model)
+    if deployment is not None:
+        return deployment
     where = base_url_of(provider, pool)
     own = pool.name if provider.kind == "simulator" and where is None else None
     key = pool.api_key or provider.api_key
-    named = (deployment_of(provider, pool), project_of(provider, pool), location_of(provider, pool))
-    return (own, where, key, *named)
+    return (own, where, key, project_of(provider, pool), location_of(provider, pool))
+
+
+def _deployment_at(provider: ProviderSpec, pool: PoolSpec, model: str) -> tuple[str, str] | None:
+    """Where limits are a deployment's: whose, and its name. All keys of a resource ask the same ones."""
+    resource, where = kind_named(provider.kind).resource, base_url_of(provider, pool)
+    if resource is None or where is None:
+        return None
+    return resource(where), (deployment_of(provider, pool) or model).lower()
 
 
 def _limit_rules(pool: PoolSpec, path: Place) -> Iterator[Problem]:

@@ -179,7 +179,9 @@ class _Endpoint(_Part):
             return None
         try:
             parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+            host = parts.hostname or ""
+            host.encode("idna").decode("idna")  # as whoever looks it up does: UnicodeError for a name that none can be
+            good = parts.scheme in ("http", "https") and bool(host) and " " not in host and (parts.port or 1) > 0
         except ValueError:
             good = False
         if not good:

@@ -11,6 +11,7 @@ import json
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -118,7 +119,7 @@ def known_secrets() -> frozenset[str]:
 
 
 def scrub(text: str, secrets: Iterable[str] | None = None) -> str:
-    """The text without any of the secrets, plain, URL-quoted or JSON-escaped.
+    """The text without any of the secrets, plain, URL-quoted or JSON-escaped, however often and in whichever way.
 
     Args:
         text: Any message, log line or page.
@@ -130,7 +131,15 @@ def scrub(text: str, secrets: Iterable[str] | None = None) -> str:
             continue
         for form in (value, quote(value, safe=""), json.dumps(value)[1:-1]):
             text = text.replace(form, HIDDEN)
+        if "\\" in text:
+            text = _escaped(value).sub(HIDDEN, text)
     return text
+
+
+@lru_cache(maxsize=64)
+def _escaped(value: str) -> re.Pattern[str]:
+    """The value with any of its characters behind backslashes, or written as its number."""
+    return re.compile("".join(rf"(?:\\*{re.escape(each)}|\\+u(?i:{ord(each):04x}))" for each in value))
 
 
 def looks_secret(text: str) -> bool:

@@ -24,7 +24,7 @@ from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
 from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.base import Budget, Cost, Throttle
-from batch_llm.providers.base import Message, RawAnswer, Request, Usage
+from batch_llm.providers.base import Message, Phase, RawAnswer, Request, Usage
 
 __all__ = ["Calls", "Outcomes"]
 
@@ -115,12 +115,17 @@ class Calls:
             self._unbilled(call)
             self.outcomes.stop_for(call, error)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
+            task, sent = asyncio.current_task(), call.sending.phase is not Phase.SIGN_IN
             if call.expired is not None and task is not None and task.uncancel() == 0:
-                self._failed(call, ProviderError(ErrorClass.TIMEOUT, call.expired, maybe_paid=True))
+                error_class = ErrorClass.TIMEOUT if sent else ErrorClass.CONNECTION
+                self._failed(call, ProviderError(error_class, call.expired, maybe_paid=sent))
                 return
-            call.route.limiter.settle(call.reservation, call.work.cost)
-            self._lost(call)
+            if sent:
+                call.route.limiter.settle(call.reservation, call.work.cost)
+                self._lost(call)
+            else:
+                call.route.limiter.release(call.reservation)
+                self._unbilled(call)
             raise
         except JournalError:
             raise
@@ -180,7 +185,7 @@ class Calls:
         """One row's fault must not be that of the others."""
         halves = halved(work.rows(), error_class) if work.others else []
         for half in halves:
-            self.outcomes.again(Work.together(half), 0.0)
+            self.outcomes.again(Work.together(half, row_is_request=work.row_is_request), 0.0)
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:

@@ -67,7 +67,7 @@ class Feed:
                         self.cut_short = True
                         rows, self.left = work.rows()[: self.left], 0
                         if rows:
-                            yield Work.together(rows)
+                            yield Work.together(rows, row_is_request=work.row_is_request)
                         return
                     if self.left is not None:
                         self.left -= work.count

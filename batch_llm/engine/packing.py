@@ -55,6 +55,7 @@ class CallBounds:
     tokens: int = AS_OPENAI.tokens
     request_bytes: int = CALL_BYTES
     row_tokens: int = AS_OPENAI.text_tokens  # the most one row may have; a longer one goes alone
+    row_is_request: bool = False  # whether each row counts as a request on the limits
 
     @classmethod
     def of(cls, limits: Limits, dimensions: int, *, exact: bool, size: CallSize = AS_OPENAI) -> CallBounds:
@@ -62,16 +63,23 @@ class CallBounds:
 
         A call takes from each limit on tokens at most what comes back in a second, so that the limiter's slack of one
         row stays small; where fewer than one request per second is allowed, what comes back per request, for smaller
-        calls would waste it. Never more than the limit itself, for such a call could never go.
+        calls would waste it. Never more than the limit itself, for such a call could never go. Likewise of the limit on
+        requests, where each text counts as one.
         """
+        seconds = _seconds(limits, by_request=not size.text_is_request)
         tokens = size.tokens if exact else int(size.tokens * ESTIMATED_SHARE)
         for limit in (limits.tokens_per_minute, limits.input_tokens_per_minute):
             if limit is not None:
-                tokens = min(tokens, int(limit / 60 * min(60.0, _seconds(limits))))
+                tokens = min(tokens, int(limit / 60 * min(60.0, seconds)))
         if limits.tokens_per_day is not None:
             tokens = min(tokens, int(limits.tokens_per_day))
         answered = int(CALL_BYTES / (dimensions * BASE64_BYTES_PER_NUMBER))
-        return cls(rows=max(1, min(size.texts, answered)), tokens=max(1, tokens), row_tokens=size.text_tokens)
+        rows = min(size.texts, answered)
+        if size.text_is_request and limits.requests_per_minute is not None:
+            rows = min(rows, int(limits.requests_per_minute / 60 * seconds))
+        if size.text_is_request and limits.requests_per_day is not None:
+            rows = min(rows, int(limits.requests_per_day))
+        return cls(max(1, rows), max(1, tokens), row_tokens=size.text_tokens, row_is_request=size.text_is_request)
 
     @classmethod
     def least(cls, each: Sequence[CallBounds]) -> CallBounds:
@@ -81,6 +89,7 @@ class CallBounds:
             tokens=min(one.tokens for one in each),
             request_bytes=min(one.request_bytes for one in each),
             row_tokens=min(one.row_tokens for one in each),
+            row_is_request=any(one.row_is_request for one in each),
         )
 
     def holds(self, rows: int, tokens: int, size_bytes: int) -> bool:
@@ -88,10 +97,10 @@ class CallBounds:
         return rows <= self.rows and tokens <= self.tokens and size_bytes <= self.request_bytes
 
 
-def _seconds(limits: Limits) -> float:
-    """How many seconds of a limit one call may take."""
+def _seconds(limits: Limits, *, by_request: bool) -> float:
+    """How many seconds of a limit one call may take; ``by_request``: a call counts as one, whatever it holds."""
     seconds = 1.0
-    if limits.requests_per_minute is not None:
+    if by_request and limits.requests_per_minute is not None:
         seconds = max(seconds, 60 / limits.requests_per_minute)
     if limits.window_s is not None:
         seconds = min(seconds, limits.window_s * WINDOW_SHARE)
@@ -109,6 +118,11 @@ class Packer(Generic[Row]):
     def _empty(self) -> None:
         self._rows: list[Row] = []
         self._tokens = self._bytes = 0
+
+    @property
+    def row_is_request(self) -> bool:
+        """See `CallBounds`."""
+        return self._bounds.row_is_request
 
     def add(self, row: Row) -> list[list[Row]]:
         """Take a row; the calls that are full because of it, in order: none, one, or two."""

@@ -165,7 +165,9 @@ class Planner:
         parts, job = self.parts, self.parts.declared.job
         tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn) or [0]
         p99 = tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)]
-        needs = Needs(plan.requests, plan.input_tokens, plan.output_tokens)
+        bounds = parts.call_bounds
+        requests = plan.rows if bounds is not None and bounds.row_is_request else plan.requests
+        needs = Needs(requests, plan.input_tokens, plan.output_tokens)
         minutes, binding = time_needed(parts.limits, needs)
         low, high = plan.cost_low_usd, plan.cost_high_usd
         return Plan(

@@ -239,7 +239,7 @@ class SliceWork:
                     yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
             start += batch.num_rows
         if packer is not None:
-            yield [Work.together(works) for works in packer.rest()]
+            yield [Work.together(works, row_is_request=packer.row_is_request) for works in packer.rest()]
 
     def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
@@ -304,5 +304,5 @@ def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> Prepared:
     calls: Prepared = [each for each in prepared if isinstance(each, Entry)]
     for work in prepared:
         if isinstance(work, Work):
-            calls.extend(Work.together(works) for works in packer.add(work))
+            calls.extend(Work.together(works, row_is_request=packer.row_is_request) for works in packer.add(work))
     return calls

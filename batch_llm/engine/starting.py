@@ -274,7 +274,7 @@ def _rows_per_slice(parts: JobParts, where: str | None) -> int:
 def _limits_of_rows(parts: JobParts, tokens_per_row: float) -> Limits:
     """The limits with the requests counted in rows, where a call asks many."""
     bounds, requests = parts.call_bounds, parts.limits.requests_per_minute
-    if bounds is None or requests is None:
+    if bounds is None or requests is None or bounds.row_is_request:
         return parts.limits
     rows_per_call = max(1.0, min(bounds.rows, bounds.tokens / tokens_per_row))
     return replace(parts.limits, requests_per_minute=requests * rows_per_call)

@@ -58,14 +58,15 @@ class Work:
     own: tuple[Request | EmbeddingRequest, int, Cost] | None = None  # then: what its first row alone would be
 
     @classmethod
-    def together(cls, works: Sequence[Work]) -> Work:
-        """One call for these rows, as it is asked for vectors; at least one."""
+    def together(cls, works: Sequence[Work], *, row_is_request: bool) -> Work:
+        """One call for these rows, as it is asked for vectors; at least one. ``row_is_request``: see `CallBounds`."""
         first = works[0]
         texts = tuple(work.text for work in works)
         request = EmbeddingRequest(first.request.custom_id, first.request.model, texts, first.request.params)
         tokens, size_bytes = sum(work.input_tokens for work in works), sum(work.input_bytes for work in works)
         attempt = max(work.attempt for work in works)
-        call = replace(first, request=request, input_bytes=size_bytes, cost=Cost(tokens, 0), attempt=attempt)
+        cost = Cost(tokens, 0, requests=len(works) if row_is_request else 1)
+        call = replace(first, request=request, input_bytes=size_bytes, cost=cost, attempt=attempt)
         call.others = tuple(works[1:])
         call.own = (first.request, first.input_bytes, first.cost)
         return call
@@ -89,6 +90,11 @@ class Work:
     def input_tokens(self) -> int:
         """Predicted tokens of its input."""
         return self.cost.input_tokens
+
+    @property
+    def row_is_request(self) -> bool:
+        """Whether each of its rows counts as a request; of one row it makes no difference."""
+        return self.cost.requests > 1
 
     @property
     def held_bytes(self) -> int:

@@ -58,6 +58,7 @@ class Request:
 class Phase(StrEnum):
     """What a call waits for."""
 
+    SIGN_IN = "the sign-in"  # nothing is sent yet, so that nothing can be billed
     ANSWER = "the first byte of an answer"
     BODY = "the rest of an answer"
 

@@ -20,6 +20,7 @@ class CallSize:
     texts: int = 2_048
     tokens: int = 300_000  # of all texts together
     text_tokens: int = 8_192  # of one text
+    text_is_request: bool = False  # whether each text counts as a request on the limits
 
 
 AS_OPENAI = CallSize()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Self
 
 import aiohttp
 
-from batch_llm.config.secrets import scrub
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import Phase, RawAnswer, Sending
+from batch_llm.providers.refused import Refusal, refused
 
 __all__ = ["Connected", "Connection", "Refusal", "Signing"]
 
@@ -23,8 +24,6 @@ CONNECT_S = 30.0  # for a connection to stand
 DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
 LARGE_BYTES = 1 << 20  # aiohttp writes larger bodies in one go, which holds everybody up; a file it writes in pieces
 
-Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
-"""The error to raise for a status that is no 2xx, lower-case headers and a body."""
 Signing = Callable[[], Awaitable[Mapping[str, str]]]
 """Headers that say who asks, made for each request, where they change while connections live. Never logged."""
 
@@ -43,10 +42,12 @@ class Connection:
     async def __aenter__(self) -> Connection:
         """Open the connection pool; calls in flight are bounded by the engine, not here.
 
-        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked.
+        Where requests are signed it signs once, so that a sign-in that fails is told before anything is asked; one that
+        does not answer is an outage like any other, which calls meet and probe.
         """
         if self._signing is not None:
-            await self._signing()
+            with suppress(ProviderError):
+                await self._signing()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=DNS_S),
             cookie_jar=aiohttp.DummyCookieJar(),  # an API that sets cookies would have them looked up for every call
@@ -74,7 +75,7 @@ class Connection:
         if self._session is None:
             raise RuntimeError("open the provider with `async with` first")
         if self._signing is not None:
-            headers = {**(headers or {}), **await self._signing()}
+            headers = {**(headers or {}), **await self._signed(self._signing, sending)}
         began = time.monotonic()
         data = body if len(body) < LARGE_BYTES else io.BytesIO(body)
         timeout = self._timeout if total_s is None else aiohttp.ClientTimeout(total=total_s, sock_connect=CONNECT_S)
@@ -99,9 +100,18 @@ class Connection:
             raise ProviderError(ErrorClass.CONNECTION, message, maybe_paid=True) from None
         if response.status >= 300:
             lower = {name.lower(): value for name, value in response.headers.items()}
-            said = scrub(answer.decode("utf-8", "replace")).encode()  # some repeat what they were sent, key and all
-            raise self._refusal(response.status, lower, said)
+            raise refused(self._refusal, response.status, lower, answer)
         return RawAnswer(answer, response.headers, time.monotonic() - began, began_to_answer - began)
+
+    @staticmethod
+    async def _signed(signing: Signing, sending: Sending | None) -> Mapping[str, str]:
+        """The headers that say who asks; a call that ends meanwhile was not sent, as ``sending`` then says."""
+        if sending is None:
+            return await signing()
+        sending.phase = Phase.SIGN_IN
+        headers = await signing()
+        sending.phase = Phase.ANSWER
+        return headers
 
 
 class Connected:

@@ -29,6 +29,7 @@ class Dialect:
     whole: Callable[[Completed], bytes] | None = None  # the answer in a form of its own; None: OpenAI's completion
     count_image: CountImage = count_image
     vectors: Callable[[dict[str, Any]], dict[str, Any]] | None = None  # its form of OpenAI's list of vectors
+    text_is_request: bool = False  # whether each text to embed counts as a request on the limits
 
 
 OPENAI = Dialect(headers=Gate.headers)

@@ -49,7 +49,8 @@ class EmbeddingsEndpoint:
         wanted = read_embeddings(raw, account.config)
         attempt = max(map(account.stats.next_attempt, wanted.prompts))
         fault, variant = account.fate(wanted.whole, attempt)
-        asked = Asked(wanted.model, wanted.prompts, Use(wanted.tokens))
+        requests = len(wanted.prompts) if self._dialect.text_is_request else 1
+        asked = Asked(wanted.model, wanted.prompts, Use(wanted.tokens, requests=float(requests)))
         account.admit(asked, fault)
         answering = self._answer_admitted(request, wanted, (fault, variant, attempt), request_id)
         return await account.in_flight(asked, fault, answering)

@@ -49,6 +49,8 @@ GENERATE, EMBED = "generateContent", "batchEmbedContents"
 ROOTS = ("/v1beta/", "/v1beta1/", "/v1/projects/")  # nobody else's
 # no header says what is left
 GOOGLE = Dialect(headers=lambda _gate, _now_s: {}, whole=generated, vectors=embedded, count_image=count_image)
+# Source: https://github.com/garrytan/gbrain/pull/1922 (a batch of 100 uses up 100 requests a minute; read 2026-11-29).
+GEMINI_VECTORS = replace(GOOGLE, text_is_request=True)
 
 
 def is_googles(path: str) -> bool:
@@ -84,7 +86,7 @@ class GoogleEndpoints:
         """``account``: whose limits, faults and statistics hold."""
         self._account = account
         self._chat = ChatEndpoint(account, GOOGLE)
-        self._embeddings = EmbeddingsEndpoint(account, GOOGLE)
+        self._embeddings = EmbeddingsEndpoint(account, GEMINI_VECTORS)
         self._methods: dict[bool, dict[str, _Answering]] = {  # by whether a project is asked
             False: {GENERATE: self._generate, EMBED: self._embed},
             True: {GENERATE: self._generate, PREDICT: self._predict, EMBED_CONTENT: self._predict},

@@ -6,7 +6,8 @@ Belongs here: its inline part, its addresses, its wordings, its rule of tokens. 
 All models count by tiles, as Gemini 2.5 does. Nothing is fetched: an image behind an address counts as one of 1,024 x
 1,024 pixels.
 Source: google-genai 3.6.1, types.py, Blob (the part); https://ai.google.dev/gemini-api/docs/image-understanding, a
-public copy (formats, tiles) (read 2026-11-29).
+public copy (formats, tiles), https://github.com/BerriAI/litellm/issues/3269 (how small and large a tile is),
+https://github.com/vellum-ai/vellum-assistant/pull/31586 (scaled down to 3,072 pixels before) (read 2026-11-29).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ GS, STORAGE = "gs://", "https://storage.googleapis.com/"
 MOST_OF_THE_WEB = 10
 TYPES = ("image/png", "image/jpeg", "image/webp", "image/heic", "image/heif")
 TILE_TOKENS, SMALL_PIXELS = 258, 384
+LONGEST_SIDE, TILE_LEAST, TILE_MOST = 3_072, 256, 768  # pixels
 
 
 def as_part(data: Any, place: str) -> dict[str, Any]:
@@ -80,7 +82,10 @@ def check_addresses(parts: Sequence[Mapping[str, Any]], model: str, *, is_projec
 
 def count_image(width: int, height: int, _detail: str) -> int:
     """The tokens of an image: small ones are one tile, of larger ones the shape decides."""
-    if max(width, height) <= SMALL_PIXELS:
+    longest = max(width, height)
+    if longest <= SMALL_PIXELS:
         return TILE_TOKENS
-    side = max(1, floor(min(width, height) / 1.5))
+    scale = min(1.0, LONGEST_SIDE / longest)
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    side = min(TILE_MOST, max(TILE_LEAST, floor(min(width, height) / 1.5)))
     return TILE_TOKENS * ceil(width / side) * ceil(height / side)

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, ConfigurationError
+from batch_llm.errors import AuthenticationFailed, ConfigurationError, ErrorClass, ProviderError
 from batch_llm.providers.azure.entra import EntraToken
 from tests.local_server import served
 
@@ -68,6 +68,8 @@ async def test_the_token_is_kept_and_fetched_again_before_it_expires(endpoint: T
     now_s += 3_600 - 301
     assert await token.headers() == {"Authorization": "Bearer token-number-1"}
     now_s += 2
+    while await token.headers() == {"Authorization": "Bearer token-number-1"}:
+        await asyncio.sleep(0.01)
     assert await token.headers() == {"Authorization": "Bearer token-number-2"}
     assert endpoint.asked_for == ["https://cognitiveservices.azure.com"] * 2
 
@@ -89,6 +91,33 @@ async def test_nobody_signed_in_stops_the_run_and_says_what_to_do(endpoint: Toke
     with pytest.raises(AuthenticationFailed, match=r"Entra ID gave no token .*az login") as error:
         await EntraToken(unix_s=lambda: NOW_S).headers()
     assert SECRET not in str(error.value)
+
+
+async def test_whoever_was_let_in_before_is_cut_off_and_not_gone(endpoint: TokenEndpoint) -> None:
+    """An outage stops no run; it is probed."""
+    now_s = float(NOW_S)
+    token = EntraToken(unix_s=lambda: now_s)
+    await token.headers()
+    endpoint.refuses = True
+    now_s += 3_600
+    with pytest.raises(ProviderError, match="gave no new token") as error:
+        await token.headers()
+    assert (error.value.error_class, error.value.maybe_paid) == (ErrorClass.CONNECTION, False)
+    endpoint.refuses = False
+    assert await token.headers() == {"Authorization": "Bearer token-number-2"}
+
+
+async def test_an_unreachable_sign_in_is_the_networks_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the first sign-in, too: `az login` would not help."""
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID"):
+        monkeypatch.setenv(name, "11111111-1111-1111-1111-111111111111")
+    monkeypatch.setenv("AZURE_CLIENT_SECRET", SECRET)
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    monkeypatch.setenv("AZURE_AUTHORITY_HOST", "https://127.0.0.1:9")
+    monkeypatch.setattr("azure.core.pipeline.policies.AsyncRetryPolicy.is_exhausted", lambda *_: True)
+    with pytest.raises(ProviderError, match="did not answer") as error:
+        await EntraToken(unix_s=lambda: NOW_S).headers()
+    assert error.value.error_class is ErrorClass.CONNECTION
 
 
 async def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

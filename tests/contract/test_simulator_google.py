@@ -241,6 +241,18 @@ async def test_a_batch_has_at_most_a_hundred_texts(open_simulator: Open) -> None
     assert error.value.message == "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch\n"
 
 
+async def test_each_text_of_a_batch_counts_as_a_request(open_simulator: Open) -> None:
+    """Not so of a project's predict."""
+    waits = []
+    for token, model in ((None, MODEL), ("a-token", "simulator-text-embedding-005")):
+        _, models = await open_simulator(clock=ManualClock(), token=token, requests_per_minute=100, burst_s=0)
+        await embed(models, *["a"] * 100, model=model, output_dimensionality=4)
+        with pytest.raises(ClientError) as error:
+            await embed(models, "a", model=model, output_dimensionality=4)
+        waits.append(str(error.value.message).rpartition("Please retry in ")[2])
+    assert waits == ["60s.", "0.6s."]
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

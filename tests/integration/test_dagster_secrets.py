@@ -6,6 +6,7 @@ The provider is the worst one: it says in each refusal what it was sent, with th
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from tests.integration.dagster_lab import CodeLocation
 from tests.local_server import served
 
 KEY = "sk-" + "planted-9876543210-abcdefghij"
+ESCAPED_HERE = "and escaped"  # where the key stands once more, as other JSON writers write it
 KINDS: dict[str, dict[str, Any]] = {
     "openai": {},
     "openai_compatible": {},
@@ -40,8 +42,9 @@ def echoing(status: int) -> Iterator[str]:
     async def refuse(request: web.Request) -> web.Response:
         said = f"refused: {request.url} {dict(request.headers)}"
         code = {401: ("authentication_error", "invalid_api_key"), 400: ("invalid_request_error", "bad")}[status]
-        error = {"message": said, "type": code[0], "code": code[1]}
-        return web.json_response({"type": "error", "error": error}, status=status)
+        error = {"message": f"{said} {ESCAPED_HERE}", "type": code[0], "code": code[1]}
+        body = json.dumps({"type": "error", "error": error}).replace(ESCAPED_HERE, KEY.replace("-", "\\u002D"))
+        return web.Response(text=body, content_type="application/json", status=status)
 
     async def live() -> None:
         app = web.Application()

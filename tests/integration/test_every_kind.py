@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from aiohttp import ClientSession, web
 
 from batch_llm import wiring
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, ConfigurationError, JobFileError
+from batch_llm.errors import AuthenticationFailed, BudgetExhausted, ConfigurationError, JobFileError
 from batch_llm.limiter.base import Tenant
 from batch_llm.paced_client import PacedCalls
 from batch_llm.simulator import Simulator, SimulatorConfig
@@ -106,6 +108,17 @@ async def test_a_key_that_is_refused_is_in_no_file_and_no_message(lab: Lab, kind
     assert KEY not in told
     for path in lab.folder.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize("kind", ["google", "openai"])
+async def test_a_job_of_vectors_keeps_to_the_limit_on_requests_as_its_provider_counts_it(lab: Lab, kind: str) -> None:
+    """Google counts each text of a call."""
+    lab.table(300)
+    async with Simulator(SimulatorConfig(requests_per_minute=6_000)) as simulator:
+        summary = await lab.run(lab.job(**{**VECTORS, "model": declared(lab, simulator, kind)}))
+        stats = simulator.stats()
+    assert (summary.ok, stats["rejected"]) == (300, {})
+    assert summary.requests == {"google": 3, "openai": 1}[kind]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("anthropic", "google")])
@@ -253,6 +266,35 @@ async def test_the_openai_sdk_is_not_for_anthropic(lab: Lab) -> None:
         messages: Any = [{"role": "user", "content": "hello"}]
         with pytest.raises(ConfigurationError, match="does not speak as OpenAI does"):
             await calls.openai_client().chat.completions.create(model="simulator/small", messages=messages)
+
+
+async def test_a_schema_that_is_refused_before_it_is_sent_holds_no_money(lab: Lab) -> None:
+    async with Simulator(SimulatorConfig()) as simulator:
+        calls = budgeted(lab, declared(lab, simulator, "anthropic"), Decimal("0.03"))
+        async with calls.opened():
+            with pytest.raises(ConfigurationError, match="no object of free keys"):
+                await calls.complete("hello", max_output_tokens=10_000, json_schema={"type": "object"})
+            assert (await calls.complete("hello", max_output_tokens=10_000)).text
+
+
+async def test_a_budget_covers_all_answers_that_the_sdk_asks_for_at_once_and_nothing_uncounted(lab: Lab) -> None:
+    async with Simulator(SimulatorConfig()) as simulator:
+        calls = budgeted(lab, declared(lab, simulator, "openai"), Decimal("0.001"))
+        ask = partial(calls.openai_client().chat.completions.create, model="simulator/small", max_completion_tokens=100)
+        text: Any = [{"role": "user", "content": "hello"}]
+        file: Any = [{"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]}]
+        with pytest.raises(BudgetExhausted):
+            await ask(messages=text, n=8)
+        with pytest.raises(ConfigurationError, match="a part of type file: what it costs is not known"):
+            await ask(messages=file)
+        assert (await ask(messages=text)).choices
+        assert simulator.stats()["accepted"] == 1
+
+
+def budgeted(lab: Lab, model: str, budget_usd: Decimal) -> PacedCalls:
+    """Calls of a user's own, with a budget."""
+    opener = partial(wiring.paced_provider, lab.settings, model, budget_usd=budget_usd)
+    return PacedCalls(opener, Tenant("me", "notebook"))
 
 
 @pytest.mark.parametrize(

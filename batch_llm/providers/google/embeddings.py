@@ -20,8 +20,9 @@ from batch_llm.providers.transport import Connected
 __all__ = ["CALL_SIZE", "GoogleEmbeddingProvider"]
 
 METHOD = "batchEmbedContents"
-# Source: https://github.com/geldata/gel/issues/9032 (read 2026-11-29).
-CALL_SIZE = CallSize(texts=100)
+# Source: https://github.com/geldata/gel/issues/9032 (at most 100), https://github.com/garrytan/gbrain/pull/1922 (each
+# counts: a call of 100 uses up 100 requests a minute; read 2026-11-29).
+CALL_SIZE = CallSize(texts=100, text_is_request=True)
 
 
 class GoogleEmbeddingProvider(Connected):

@@ -1,8 +1,13 @@
 """How Google counts an image: by tiles, or as one number, by the model.
 
 Belongs here: its limits and its rules of tokens. Not here: the request's JSON (chat.py).
+For the models before Gemini 3 two rules are documented, and what they are billed by is not known: tiles of the shorter
+side divided by 1.5, or of 768 pixels. We count the dearer, of an image that was scaled down to 3,072 pixels.
 Source: https://ai.google.dev/gemini-api/docs/image-understanding ("Token calculation", formats, how many, 20 MB of a
-request inline), https://ai.google.dev/gemini-api/docs/media-resolution (1,120 tokens of an image in Gemini 3 where
+request inline), https://github.com/BerriAI/litellm/issues/3269 (a tile is no smaller than 256 pixels and no larger than
+768), https://geminibyexample.com/027-calculate-input-tokens/ (tiles of 768),
+https://github.com/vellum-ai/vellum-assistant/pull/31586 (3,072 pixels, the shape kept; all read 2026-11-29),
+https://ai.google.dev/gemini-api/docs/media-resolution (1,120 tokens of an image in Gemini 3 where
 nothing else is asked for), https://docs.cloud.google.com/vertex-ai/docs/generative-ai/image/image-captioning (7 MB of
 an image inline) (public copies, read 2026-11-29).
 
@@ -26,12 +31,12 @@ from batch_llm.providers.images import Image, ImageRules
 __all__ = ["image_rules", "image_tokens"]
 
 TILE_TOKENS, SMALL_PIXELS = 258, 384
+LONGEST_SIDE, TILE_LEAST, TILE_MOST = 3_072, 256, 768  # pixels
+MOST_TILES = 24  # of the dearest image: 3,072 x 419, in tiles of 279
 RESOLUTION_TOKENS = 1_120
 _BY_TILES = re.compile(r"gemini-[12][.-]")
 _BY_RESOLUTION = re.compile(r"gemini-3(?:[.-]|$)")
 _UNFETCHED = re.compile(r"gemini-(?:1\.5|2\.0)")
-# Of an image behind an address, whose shape is not known: one five times as long as wide.
-ADDRESS_TILES = 16
 
 
 def image_tokens(model: str, image: Image) -> int:
@@ -42,14 +47,16 @@ def image_tokens(model: str, image: Image) -> int:
 
 
 def _tiles(image: Image) -> int:
-    """Above a small image's size, the shape decides and not the size."""
-    width, height = image.width, image.height
-    if width is None or height is None:
-        return ADDRESS_TILES
-    if max(width, height) <= SMALL_PIXELS:
+    """The more of the two rules; of an image whose shape is not known, the most that there can be."""
+    if image.width is None or image.height is None:
+        return MOST_TILES
+    longest = max(image.width, image.height)
+    if longest <= SMALL_PIXELS:
         return 1
-    side = max(1, floor(min(width, height) / 1.5))
-    return ceil(width / side) * ceil(height / side)
+    scale = min(1.0, LONGEST_SIDE / longest)
+    width, height = (max(1, round(side * scale)) for side in (image.width, image.height))
+    by_shape = min(TILE_MOST, max(TILE_LEAST, floor(min(width, height) / 1.5)))
+    return max(ceil(width / side) * ceil(height / side) for side in (by_shape, TILE_MOST))
 
 
 _FETCHED = frozenset({"https"})

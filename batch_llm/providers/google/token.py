@@ -14,6 +14,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC
+from functools import partial
 from typing import Any
 
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError
@@ -22,6 +23,7 @@ from batch_llm.providers.kept_token import BearerToken, KeptToken
 __all__ = ["GoogleToken"]
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+ANSWER_S = 10.0  # for one answer of the sign-in: a thread cannot be cancelled, so it must end by itself
 
 
 class GoogleToken:
@@ -48,7 +50,7 @@ class GoogleToken:
         try:
             if self._credentials is None:
                 self._credentials, _ = google.auth.default(scopes=[SCOPE])
-            self._credentials.refresh(Request())
+            self._credentials.refresh(partial(Request(), timeout=ANSWER_S))
         except GoogleAuthError as error:
             # A machine's own account wraps what the network did; a server's error is retryable.
             # Source: google-auth 2.62, compute_engine/credentials.py, oauth2/_client.py (read 2026-11-29).

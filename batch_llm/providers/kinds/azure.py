@@ -11,7 +11,7 @@ Source: https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycl
 from __future__ import annotations
 
 from functools import partial
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from batch_llm.providers.account import Account
 from batch_llm.providers.azure.entra import EntraToken
@@ -25,13 +25,28 @@ from batch_llm.providers.openai.models import why_not
 __all__ = ["KIND"]
 
 V1 = "/openai/v1"
+# One resource has an address in each of these, as base_urls in public repositories show; no page was found that lists
+# them (looked for 2026-11-29).
+DOMAINS = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
 # 2024-08-01-preview refuses the argument max_completion_tokens, newer models take no other name.
 # Source: https://github.com/openai/openai-python/issues/1724 (read 2026-11-28).
 CAP_RENAMED = "2024-09-01"
 
 
+def _bare(base_url: str) -> str:
+    return base_url.rstrip("/").removesuffix(V1).removesuffix("/openai")
+
+
+def _resource(base_url: str) -> str:
+    """Azure's own name for it; behind a gateway, host and path."""
+    parts = urlsplit(_bare(base_url))
+    host = (parts.hostname or "").rstrip(".")
+    named = next((host.removesuffix(domain) for domain in DOMAINS if host.endswith(domain)), None)
+    return named or f"{parts.netloc.lower()}{parts.path}"
+
+
 def _endpoint(account: Account) -> OpenAIEndpoint:
-    resource = account.base_url.rstrip("/").removesuffix(V1).removesuffix("/openai")
+    resource = _bare(account.base_url)
     endpoint = partial(
         OpenAIEndpoint,
         api_key=account.api_key,
@@ -56,6 +71,7 @@ KIND = ProviderKind(
     price_list="azure",
     without_key="signs in with Entra ID",
     base_url_example="https://NAME.openai.azure.com",
+    resource=_resource,
     own_keys=frozenset({"deployment", "api_version"}),
     headers="azure",
     debit="input_plus_max_tokens",

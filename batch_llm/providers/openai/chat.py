@@ -8,14 +8,15 @@ Source: https://platform.openai.com/docs/api-reference/chat (read 2026-11-21).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 import orjson
 
 from batch_llm.errors import ErrorClass, ProviderError
-from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending, Usage
-from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.base import Completion, Message, RawAnswer, Request, Sending
+from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.openai.images import DETAIL
+from batch_llm.providers.openai.usage import read_usage
 from batch_llm.providers.structured_output import instructed, response_format
 from batch_llm.providers.transport import Connected
 
@@ -67,7 +68,7 @@ class OpenAIChatProvider(Connected):
         return Completion(
             text=text if isinstance(text, str) else "",
             finish_reason=reason,
-            usage=_usage(data.get("usage")),
+            usage=read_usage(data.get("usage")),
             model=str(data.get("model") or ""),
         )
 
@@ -98,40 +99,3 @@ def _content(message: Message) -> str | list[dict[str, Any]]:
     text = [{"type": "text", "text": message.content}] if message.content else []
     images = ({"url": image.data_url, "detail": DETAIL} for image in message.images)
     return [*text, *({"type": "image_url", "image_url": image} for image in images)]
-
-
-def _usage(data: object) -> Usage | None:
-    """The usage an answer states; None when it is absent or cannot be true.
-
-    Some servers leave a model's thoughts out of the completion and count them in the total only; they are billed as
-    output. Source: https://docs.x.ai/docs/key-information/consumption-and-rate-limits (xAI: reasoning tokens are no
-    part of completion_tokens, but of total_tokens), https://github.com/Clarifai/clarifai-python/pull/978 (Gemini's
-    endpoint for OpenAI's formats, which gives no details; both read 2026-11-29).
-    """
-    if not isinstance(data, dict):
-        return None
-    given, made = data.get("prompt_tokens"), data.get("completion_tokens")
-    if not (_is_count(given) and _is_count(made)):
-        return None
-    reasoning = _detail(data, "completion_tokens_details", "reasoning_tokens")
-    total = data.get("total_tokens")
-    apart = total - given - made if isinstance(total, int) else 0
-    if not _is_count(apart) or (apart and reasoning not in (0, apart)):
-        return None
-    return Usage(
-        input_tokens=given,
-        output_tokens=made + apart,
-        cached_input_tokens=_detail(data, "prompt_tokens_details", "cached_tokens"),
-        reasoning_tokens=reasoning or apart,
-    )
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and 0 <= value < ABSURD_TOKENS
-
-
-def _detail(usage: dict[str, Any], part: str, name: str) -> int:
-    """A number inside a part of the usage; 0 where it is absent or nonsense, for the total is what is billed."""
-    details = usage.get(part)
-    value = details.get(name) if isinstance(details, dict) else None
-    return value if _is_count(value) else 0

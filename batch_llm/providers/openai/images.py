@@ -3,7 +3,9 @@
 Belongs here: the rules of `detail: high`, which is what we ask for. Not here: the request's JSON (chat.py).
 Source: https://developers.openai.com/api/docs/guides/images-vision, "Model sizing behavior" and "Calculating costs"
 (a public copy, read 2026-11-29). The patch budgets of gpt-5-mini, gpt-5-nano, gpt-4.1-nano and o4-mini, which it no
-longer lists, are those of its older versions.
+longer lists, are those of its older versions. Where two copies give gpt-5-mini and gpt-5-nano different tokens per
+patch, the dearer count until a bill was seen: https://github.com/xn1cklas/tokenlens/issues/7 (1.62 and 2.46; read
+2026-11-29).
 """
 
 from __future__ import annotations
@@ -70,8 +72,8 @@ _RULES: dict[str, Patches | Tiles] = {
     **dict.fromkeys(("gpt-5.6-sol", "gpt-5.6-terra", "gpt-5.6-luna", "gpt-5.5"), _HIGH),
     **dict.fromkeys(("gpt-5.4", "gpt-5.4-mini", "gpt-5.4-nano"), _HIGH),
     "gpt-5.2": Patches(1.2, 6_144),
-    "gpt-5-mini": Patches(1.2, 1_536),
-    "gpt-5-nano": Patches(1.5, 1_536),
+    "gpt-5-mini": Patches(1.62, 1_536),
+    "gpt-5-nano": Patches(2.46, 1_536),
     "gpt-4.1-mini": Patches(1.62, 6_144),
     "gpt-4.1-nano": Patches(2.46, 1_536),
     "o4-mini": Patches(1.72, 1_536),

@@ -68,6 +68,55 @@ def test_what_azure_does_not_take_is_told(old: str, new: str, said: str) -> None
     assert said in refused(AZURE.replace(old, new))
 
 
+def azure(*pools: str) -> str:
+    """Two pools of one resource, unless they say otherwise."""
+    listed = "".join(f"      - {{{pool}, limits: unknown}}\n" for pool in pools)
+    return f"providers:\n  x:\n    kind: azure\n    base_url: https://x.openai.azure.com\n    pools:\n{listed}"
+
+
+WEST = "models: [m], name: a"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "models: [m], name: b, deployment: m",
+        "models: [m], name: b, deployment: M",
+        "models: [m], name: b, api_key: '${env:SECOND_KEY}'",
+        "models: [m], name: b, base_url: 'https://X.openai.azure.com/openai/v1/'",
+        "models: [m], name: b, base_url: 'https://x.services.ai.azure.com'",
+    ],
+)
+def test_an_azure_deployment_in_two_pools_has_one_limit_whatever_it_is_called(other: str) -> None:
+    assert "one account, one limit" in refused(azure(WEST, other))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "models: [m], name: b, deployment: second",
+        "models: [m], name: b, base_url: 'https://y.openai.azure.com'",
+        "models: [k], name: b",
+    ],
+)
+def test_azure_deployments_beside_one_another(other: str) -> None:
+    assert len(parse_providers(azure(WEST, other), "p.yaml").providers["x"].pools) == 2
+
+
+def test_one_azure_deployment_for_two_models_is_told_with_both_places() -> None:
+    text = refused(azure("models: [m], name: a, deployment: d", "models: [k], name: b, deployment: d"))
+    assert text == (
+        "p.yaml:7: providers.x.pools[1].models[0]: the deployment 'd' answers for 'k' here and for 'm' in "
+        "p.yaml:6: providers.x.pools[0].models[0]: it is of one model and has one limit; give each its `deployment`"
+    )
+    assert "answers for 'm' here" in refused(azure("models: [k], name: a", "models: [m], name: b, deployment: k"))
+
+
+def test_two_resources_behind_one_gateway_are_two() -> None:
+    pools = [f"models: [m], name: {name}, base_url: 'https://gateway/{name}/openai'" for name in "ab"]
+    assert len(parse_providers(azure(*pools), "p.yaml").providers["x"].pools) == 2
+
+
 GOOGLE = """\
 providers:
   google:

@@ -141,3 +141,23 @@ def test_a_provider_that_takes_fewer_texts_gets_fewer() -> None:
 def test_a_call_that_may_go_to_several_pools_fits_each() -> None:
     few, short = CallBounds(rows=1, tokens=900), CallBounds(rows=100, tokens=500, row_tokens=20)
     assert CallBounds.least([few, short]) == CallBounds(rows=1, tokens=500, row_tokens=20)
+
+
+@pytest.mark.parametrize(
+    ("limits", "rows", "tokens"),
+    [
+        ({}, 100, 300_000),
+        ({"requests_per_minute": 100}, 1, 300_000),
+        ({"requests_per_minute": 1_500, "tokens_per_minute": 600_000}, 25, 10_000),
+        ({"requests_per_minute": 6_000_000, "requests_per_day": 40}, 40, 300_000),
+        ({"requests_per_minute": 6_000, "window_s": 10}, 50, 300_000),
+        ({"requests_per_minute": 3, "tokens_per_minute": 60_000}, 1, 1_000),  # not a call for every twenty seconds
+    ],
+)
+def test_where_each_text_is_a_request_a_call_takes_no_more_than_a_second_of_those(
+    limits: dict[str, Any], rows: int, tokens: int
+) -> None:
+    size = CallSize(texts=100, text_is_request=True)
+    bounds = CallBounds.of(Limits("p", **limits), 8, exact=True, size=size)
+    assert bounds == CallBounds(rows, tokens, row_is_request=True)
+    assert CallBounds.least([bounds, CallBounds()]).row_is_request

@@ -36,7 +36,7 @@ from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant, Throttle
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
-from batch_llm.providers.base import Message, RawAnswer, Request, Sending
+from batch_llm.providers.base import Message, Phase, RawAnswer, Request, Sending
 
 UNTIL = datetime(2026, 5, 6, 7, 0, tzinfo=UTC)
 
@@ -47,6 +47,7 @@ class Provider:
     def __init__(self, clock: ManualClock, *endings: ProviderError | None, takes_s: float = 0.0) -> None:
         self.clock, self.endings, self.takes_s = clock, list(endings), takes_s
         self.hangs = 0  # so many of the first calls never end
+        self.hangs_in = Phase.ANSWER
         self.rows: list[int] = []
         self.at_s: list[float] = []
 
@@ -54,6 +55,7 @@ class Provider:
         self.rows.append(int(request.custom_id))
         self.at_s.append(self.clock.monotonic())
         if len(self.rows) <= self.hangs:
+            sending.phase = self.hangs_in
             await asyncio.Event().wait()
         ending = self.endings.pop(0) if self.endings else None
         await self.clock.sleep(self.takes_s)
@@ -217,6 +219,24 @@ async def test_a_hung_call_is_ended_and_its_row_asked_again() -> None:
     first, second = bench.provider.at_s
     assert FIRST_S <= second - first <= FIRST_S + 60
     assert bench.rows.kinds(0) == [EntryKind.LOST, EntryKind.ANSWER]
+
+
+async def test_a_call_that_is_ended_while_it_signs_in_was_not_sent_and_costs_nothing() -> None:
+    bench = Bench(None, None)
+    bench.provider.hangs, bench.provider.hangs_in = 1, Phase.SIGN_IN
+    await bench.run(cap_usd=Decimal(1))
+    assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.UNBILLED, EntryKind.SENT, EntryKind.ANSWER]
+
+
+async def test_a_run_that_is_given_up_while_it_signs_in_has_spent_nothing() -> None:
+    bench = Bench(None)
+    bench.provider.hangs, bench.provider.hangs_in = 1, Phase.SIGN_IN
+    asked = asyncio.create_task(bench._ask(Decimal(1)))
+    await bench.clock.advance(5)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.UNBILLED]
 
 
 async def test_a_provider_that_is_away_costs_no_row_its_attempts() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from anthropic import transform_schema
 
+from batch_llm.errors import ConfigurationError
 from batch_llm.providers.anthropic.schema import wire_schema
 
 
@@ -53,3 +54,34 @@ def test_of_several_types_each_is_a_choice_of_its_own() -> None:
             {"type": "null"},
         ]
     }
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (
+            {"type": "object", "properties": {"a": True}},
+            "json_schema: properties.a: Anthropic takes no schema that is T",
+        ),
+        ({"anyOf": [False]}, "json_schema: anyOf: Anthropic takes no schema that is False: say its type"),
+        ({"type": "object"}, "json_schema: Anthropic takes no object of free keys"),
+        ({"type": ["object", "null"]}, "json_schema: Anthropic takes no object of free keys"),
+        (
+            {"type": "object", "properties": {"m": {"type": "object", "additionalProperties": {"type": "string"}}}},
+            "json_schema: properties.m: Anthropic takes no object of free keys: name each in `properties`",
+        ),
+        (
+            {"type": "array", "items": {"type": "object", "patternProperties": {"^a": {"type": "string"}}}},
+            "json_schema: items: Anthropic takes no object of free keys",
+        ),
+    ],
+)
+def test_what_no_words_can_mend_is_refused_with_its_place(schema: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError) as error:
+        wire_schema(schema)
+    assert str(error.value).startswith(said)
+
+
+def test_an_object_without_keys_is_one() -> None:
+    schema = {"type": "object", "additionalProperties": False}
+    assert wire_schema(schema) == schema

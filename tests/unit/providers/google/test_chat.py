@@ -107,6 +107,7 @@ def test_a_cap_that_was_thought_away_leaves_an_answer_without_parts() -> None:
 def test_every_reason_that_google_names_has_a_meaning(reason: FinishReason) -> None:
     """Nothing but STOP is a good answer."""
     filtered = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "MODEL_ARMOR", "ESCALATION"}
+    filtered |= {"LANGUAGE", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "IMAGE_OTHER"}
     expected = {"STOP": "stop", "MAX_TOKENS": "length"} | dict.fromkeys(filtered, "content_filter")
     assert read(answered(reason.value)).finish_reason == expected.get(reason.value, "other")
 

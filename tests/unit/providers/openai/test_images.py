@@ -27,6 +27,10 @@ def image(width: int, height: int) -> Image:
         ("gpt-4o", 1_024, 1_024, 765),
         ("gpt-4o", 2_048, 4_096, 1_105),
         ("gpt-4.1-nano", 1_800, 2_400, 3_572),  # 1,452 patches
+        # other copies of them: https://github.com/xn1cklas/tokenlens/issues/7 (read 2026-11-29)
+        ("gpt-5-mini", 1_024, 1_024, 1_659),
+        ("gpt-5-nano", 1_024, 1_024, 2_520),
+        ("gpt-5-mini", 1_800, 2_400, 2_353),
         # small ones are not enlarged
         ("gpt-5.1", 10, 10, 210),
         ("gpt-4o-mini", 512, 512, 8_500),
