@@ -76,8 +76,8 @@ def run_interruptible(body: Callable[[Interrupts], Coroutine[Any, Any, Result]])
     interrupts = Interrupts()
     try:
         result = asyncio.run(_with_signals(interrupts, body))
-    except (asyncio.CancelledError, dg.DagsterExecutionInterruptedError) as error:
-        raise _cancelled() from error
+    except (asyncio.CancelledError, dg.DagsterExecutionInterruptedError):
+        raise _cancelled() from None  # where it was interrupted is nobody's fault: no stack of it
     if interrupts.received:
         raise _cancelled()
     return result

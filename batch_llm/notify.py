@@ -67,7 +67,7 @@ def notice_of_error(job: str, error: BaseException) -> Notice | None:
         return None
     # The text of a foreign error may quote a row: only ours, which never do, are passed on
     reason = scrub(str(error), known_secrets()) if isinstance(error, BatchLLMError) else type(error).__name__
-    return Notice(f"{job} failed", f"{reason}\nWhat was paid for is kept; the same command goes on.", good=False)
+    return Notice(f"{job} failed", f"{reason}\nWhat was paid for is kept; run again, it goes on.", good=False)
 
 
 def deliver(references: Sequence[str], notice: Notice, environ: Mapping[str, str] | None = None) -> list[Delivery]:

@@ -74,6 +74,11 @@ class Target:
         return self.provider.kind == "simulator" and base_url_of(self.provider, self.pool) is None
 
     @property
+    def counted_as(self) -> str:
+        """The model by whose encoding prompts are counted. Of the simulator none: it bills bytes, whatever the name."""
+        return "" if self.provider.kind == "simulator" else self.model_name
+
+    @property
     def limits(self) -> Limits:
         """What the pool allows."""
         return limits_of(self.provider_name, self.provider, self.pool)

@@ -22,6 +22,7 @@ from batch_llm.config.providers_file import (
 )
 from batch_llm.config.settings import IN_PROCESS, Settings
 from batch_llm.engine.call_answers import judge_for
+from batch_llm.engine.collector import rarely_collected
 from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.expected import first_length
@@ -175,9 +176,11 @@ async def engine(
     *,
     listener: Listener | None = None,
     clock: Clock | None = None,
+    is_guest: bool = False,
 ) -> AsyncIterator[Engine]:
     """An engine that may spend: every pool of the job's model, and of those in `fallback`, is open.
 
+    ``is_guest``: the process is somebody else's, whose garbage is collected as ever; one of our own is slowed by that.
     Raises `SecretError` when a pool's key is not set, before anything else happens.
     """
     tell: Listener = listener or _nobody
@@ -201,11 +204,11 @@ async def engine(
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
             return LedgerBudget(called[0].ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
 
-        try:
-            yield Engine(parts, Calling(pools, budget_of, tell, tuple(fallbacks)))
-        finally:
-            if parts.answers is not None:
-                parts.answers.close()
+        if parts.answers is not None:
+            stack.callback(parts.answers.close)
+        if not is_guest:
+            stack.enter_context(rarely_collected())
+        yield Engine(parts, Calling(pools, budget_of, tell, tuple(fallbacks)))
 
 
 @asynccontextmanager
@@ -227,7 +230,7 @@ async def paced_provider(
             return LedgerBudget(called[0].ledger, Account(name, user, budget_usd), read_spent, time)
 
         model_name, structure = targets[0].model_name, targets[0].structure
-        length, tokens = OutputLength(), Tokens(model_name)
+        length, tokens = OutputLength(), Tokens(targets[0].counted_as)
         yield PacedProvider(
             tuple(pools), budget_of, budget_usd, dearest(priced), tokens, length, model_name, structure, time
         )
@@ -248,7 +251,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         raise ConfigurationError("this job watches tables and names none itself; give `input.table` to run it by hand")
     learning = Learning(store.learned, question_of(declared), clock)
     known = learning.known.both
-    tokens = Tokens(target.model_name, known.prompts)
+    tokens = Tokens(target.counted_as, known.prompts)
     most = job.params.declared_cap
     output_length = OutputLength(most, first_tokens=first_length(declared, tokens), known=known.answers)
     learning.listen(tokens, output_length)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from batch_llm.cli.exits import Exit, exit_for_summary
 from batch_llm.cli.forget import forget_runs
 from batch_llm.cli.run import Spend, spend
-from batch_llm.cli.speech import print_json, say, table, tell
+from batch_llm.cli.speech import print_json, program, say, table, tell
 from batch_llm.cli.spending import Consent
 from batch_llm.cli.summary import summary_as_json, summary_in_words
 
@@ -108,14 +108,19 @@ def _some_rows(settings: Settings, summary: RunSummary, declared: DeclaredJob) -
 def _next_steps(summary: RunSummary) -> str:
     from batch_llm.demo import JOB_FILE
 
+    typed = program()
+    steps = {
+        "status": "where the jobs of this home stand",
+        f"show {summary.job} Europe/Paris": "one row: prompt, raw answer, cost",
+        f"export {summary.job} --to places.csv": "the output table as a file",
+        "demo": "again: nothing has changed, so nothing is asked",
+        "demo --fresh": "ask every row again",
+        "dev": "the Dagster UI (in a checkout: make dev)",
+    }
+    width = max(map(len, steps))
+    shown = "\n".join(f"  {typed} {step.ljust(width)}  {what}" for step, what in steps.items())
     return f"""
 Try next:
-  batch-llm status                           where the jobs of this home stand
-  batch-llm show {summary.job} Europe/Paris
-                                             one row: prompt, raw answer, cost
-  batch-llm export {summary.job} --to places.csv
-  batch-llm demo                             again: nothing has changed, so nothing is asked
-  batch-llm demo --fresh                     ask every row again
-  batch-llm dev                              the Dagster UI (in a checkout: make dev)
+{shown}
 The job file is {JOB_FILE}
-With a real key: copy it, change `model:` to openai/gpt-4.1-mini, set OPENAI_API_KEY, and `batch-llm plan` your copy."""
+With a real key: copy it, change `model:` to openai/gpt-4.1-mini, set OPENAI_API_KEY, and `{typed} plan` your copy."""

@@ -13,7 +13,13 @@ from batch_llm.errors import NotYetAvailable
 
 __all__ = ["LATER", "register"]
 
-LATER = ("submit", "watch", "cancel", "report")
+LATER = {  # name: what to use instead
+    "submit": "`batch-llm run`, or the Dagster job `submit_job`",
+    "watch": "the lines of `batch-llm run` where it runs, or `batch-llm status`",
+    "cancel": "Ctrl-C where it runs, or Terminate in the Dagster UI",
+    "report": "`batch-llm status` (rows, cost), `batch-llm failed`, and `batch-llm export`: the llm_ columns of the "
+    "output table hold tokens, cost and time of every row",
+}
 
 
 def register(app: typer.Typer) -> None:
@@ -24,4 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _refuse(context: typer.Context) -> NoReturn:
-    raise NotYetAvailable(f"`batch-llm {context.info_name}` is not yet available. `batch-llm --help` lists what is")
+    instead = LATER[str(context.info_name)]
+    raise NotYetAvailable(
+        f"`batch-llm {context.info_name}` is not yet available. Use {instead}; `batch-llm --help` lists what there is"
+    )

@@ -40,7 +40,7 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         "",
         f"rows      {plan.rows:,}: {_rows(plan)}",
         f"input     {_input(plan)}",
-        f"output    {_output(plan)}",
+        *_output(plan),
         f"cost      {_cost(plan)}{_of_budget(budget_usd)}",
         *_lanes(plan),
         *(f"          {_of_fallback(fallback)}" for fallback in plan.fallbacks),
@@ -75,9 +75,14 @@ def _input(plan: Plan) -> str:
     )
 
 
-def _output(plan: Plan) -> str:
+def _output(plan: Plan) -> list[str]:
+    """One line; none of vectors."""
+    from batch_llm.engine.expected import OF_VECTORS
+
+    if plan.output_from == OF_VECTORS:
+        return []
     low, high = number(plan.output_tokens_low), number(plan.output_tokens_high)
-    return f"about {number(plan.output_tokens_total)} tokens, {low} to {high} (by: {plan.output_from})"
+    return [f"output    about {number(plan.output_tokens_total)} tokens, {low} to {high} (by: {plan.output_from})"]
 
 
 def _cost(plan: Plan) -> str:
@@ -115,8 +120,14 @@ def _warehouse(plan: Plan) -> list[str]:
     """Some lines where the warehouse bills what it reads."""
     lines = [_statement(each) for each in plan.warehouse]
     if plan.freeze_bytes is not None:
-        lines.insert(0, f"freeze {megabytes(plan.freeze_bytes)} of the input (by a dry run), once for plan and run")
+        lines.insert(0, f"freeze {megabytes(plan.freeze_bytes)} of the input (by a dry run), {_how_often(plan)}")
     return [f"{'' if place else 'warehouse':<10}{line}" for place, line in enumerate(lines)]
+
+
+def _how_often(plan: Plan) -> str:
+    if plan.freeze_kept_minutes is None:
+        return "by the plan and again by the run: such rows are not kept (a view, or rows that not all see alike)"
+    return f"once for plan and run, if the run begins within {duration(plan.freeze_kept_minutes * 60)}"
 
 
 def _statement(each: ExpectedStatement) -> str:

@@ -68,7 +68,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         wanted = ", ".join(f"{name}={value}" for name, value in zip(run.record.key, key, strict=True))
         raise ConfigurationError(
             f"no row with {wanted} among the {sum(run.record.slice_rows):,} input rows of {run.record.run_id}; "
-            "values are compared as text"
+            f"values are compared as text{_of_partition(run.record)}"
         )
     stored = _published(run, place, key)
     asked_in, asked_at = _asked(run, stored, place, key)
@@ -87,6 +87,12 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         columns=columns,
         result=result,
     )
+
+
+def _of_partition(record: RunRecord) -> str:
+    if record.partition is None:
+        return ""
+    return f". That run is of the partition {record.partition} only: name another one with --partition"
 
 
 def rows_answered(run: KnownRun, limit: int) -> Iterator[tuple[str, ...]]:

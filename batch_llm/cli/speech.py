@@ -25,6 +25,7 @@ __all__ = [
     "one_line",
     "print_json",
     "printable",
+    "program",
     "say",
     "scrubbed",
     "table",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 NARROWEST_COLUMN = 8
+PROGRAM = "batch-llm"
 
 
 def say(text: str = "") -> None:
@@ -68,6 +70,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return str(value)
+
+
+def program() -> str:
+    """What the user's shell calls this program: by its name where that is found, else as it was typed."""
+    typed = Path(sys.argv[0])
+    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else str(typed)
 
 
 def arguments(job: str, partition: str | None) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,10 +19,21 @@ from batch_llm.errors import Cancelled, ConfigurationError
 if TYPE_CHECKING:
     from batch_llm.engine.planning import Plan
 
-__all__ = ["CONFIRM_ABOVE_USD", "NO_PRICE", "Consent", "Estimate", "estimate_of_plan", "make_sure", "parse_usd"]
+__all__ = [
+    "CONFIRM_ABOVE_USD",
+    "NO_CAP",
+    "NO_PRICE",
+    "Consent",
+    "Estimate",
+    "estimate_of_plan",
+    "make_sure",
+    "parse_usd",
+]
 
 CONFIRM_ABOVE_USD = Decimal(1)
+CENT = Decimal("0.01")
 NO_PRICE = "the model's price is unknown"
+NO_CAP = "params.max_output_tokens gives no number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +72,7 @@ def estimate_of_plan(plan: Plan, limit: int | None = None) -> Estimate:
     if len(known) == len(each):
         return Estimate(rows, max(known) * rows / asked)
     if None not in (plan.cost_low_usd, *(model.cost_low_usd for model in plan.fallbacks)):
-        return Estimate(rows, None, "params.max_output_tokens gives no number")
+        return Estimate(rows, None, NO_CAP)
     return Estimate(rows, None)
 
 
@@ -89,8 +100,17 @@ def make_sure(estimate: Estimate, consent: Consent) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError(
             f"{estimate.text}. Without a terminal to ask in, nothing above {usd(consent.above_usd)} (or of unknown "
-            "cost) is spent. Add --yes, or --confirm-above USD, or a price for the model in the providers file. "
-            "Nothing was spent."
+            f"cost) is spent. {_what_helps(estimate, consent)}. Nothing was spent."
         )
     if not typer.confirm(f"{estimate.text}. Go on?", err=True):
         raise Cancelled("not started; nothing was spent")
+
+
+def _what_helps(estimate: Estimate, consent: Consent) -> str:
+    if estimate.upper_usd is not None:
+        enough = estimate.upper_usd.quantize(CENT, ROUND_CEILING)
+        return f"Add --yes, or --confirm-above {enough:f}"
+    budget = f"set budget_usd to {usd(consent.above_usd)} or less (to more, with --confirm-above of as much)"
+    if estimate.reason == NO_CAP:
+        return f"Set params.max_output_tokens to a number, or {budget}, or add --yes"
+    return f"Add --yes, or give the model a price in the providers file (`prices` of its pool) and {budget}"

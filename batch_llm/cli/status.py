@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.jobs import known_run, open_home
-from batch_llm.cli.speech import bill_in_words, print_json, say, table, usd
+from batch_llm.cli.speech import arguments, bill_in_words, print_json, say, table, usd
 
 if TYPE_CHECKING:
     from batch_llm.journal.base import RunRecord, RunStore
@@ -28,7 +28,7 @@ class RunStatus:
 
     job: str
     run_id: str
-    state: str  # running | planned | finished | superseded
+    state: str  # running | planned | stopped | finished | superseded
     rows: int
     queued: int  # pending rows that nobody has asked yet
     in_flight: int | None  # sent and not answered; None while a run without a budget is going: it notes no intent
@@ -43,6 +43,7 @@ class RunStatus:
     parked_until: datetime | None  # nothing parks a run yet
     warehouse: WarehouseBill | None  # what the run's statements cost so far; None: the warehouse bills nothing
     reason: str | None  # why rows are pending, an error class
+    partition: str | None  # the date partition that it is over; None: all of the input
     rows_by_model: dict[str, int]  # of a job with `fallback`: provider/model: ok rows that are published
 
 
@@ -54,6 +55,11 @@ class _Unpublished:
     failed: int = 0
     sent: int = 0
     notes_intent: bool = False
+
+    @property
+    def noted(self) -> int:
+        """Rows that something was done for."""
+        return self.answered + self.failed + self.sent
 
 
 def print_status(reference: str | None, partition: str | None, *, json: bool) -> None:
@@ -71,6 +77,8 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
         for one in found:
             if one.warehouse is not None:
                 say(f"{one.run_id}: warehouse {bill_in_words(one.warehouse)}")
+            if one.state == "stopped":
+                say(f"{one.run_id}: {_how_it_goes_on(one)}")
             if one.rows_by_model:
                 shown = ", ".join(f"{model} {rows:,}" for model, rows in one.rows_by_model.items())
                 say(f"{one.run_id}: answered by {shown}")
@@ -80,7 +88,7 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
 
 def status_of(store: Store, record: RunRecord) -> RunStatus:
     """Count a run's rows: stored rows first, journals for the slices that are not published."""
-    from batch_llm.engine.summary import rows_by_model, total
+    from batch_llm.engine.summary import cost_so_far, rows_by_model, total
     from batch_llm.statement_costs import bill_of
 
     published = store.warehouse.published(record.run_id)
@@ -95,7 +103,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
     return RunStatus(
         job=record.job["name"],
         run_id=record.run_id,
-        state="running" if going else record.state.value,
+        state="running" if going else "stopped" if reason is not None else record.state.value,
         rows=sum(record.slice_rows),
         queued=pending - journal.answered - in_flight,
         in_flight=None if going and not journal.notes_intent else in_flight,
@@ -106,10 +114,11 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         pending=pending,
         slices=len(record.slice_rows),
         slices_published=len(published),
-        cost_usd=stored.cost_usd,
+        cost_usd=stored.cost_usd if journal.noted else cost_so_far(stored),
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
+        partition=record.partition,
         rows_by_model=rows_by_model(store.warehouse, record),
     )
 
@@ -143,6 +152,14 @@ def _reason(store: Store, record: RunRecord) -> str | None:
         for value in batch.column(0).to_pylist():
             return None if value is None else str(value)
     return None
+
+
+def _how_it_goes_on(one: RunStatus) -> str:
+    from batch_llm.engine.retry import RULES
+
+    advice = next((rule.advice for name, rule in RULES.items() if name.value == one.reason), "run it again")
+    named = arguments(one.job, one.partition)
+    return f"stopped with {one.pending:,} rows pending; {advice}: batch-llm run {named} (what is paid is kept)"
 
 
 def _in_words(found: list[RunStatus]) -> str:

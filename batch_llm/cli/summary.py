@@ -12,6 +12,7 @@ from typing import Any
 from batch_llm.cli.exits import SAMPLE
 from batch_llm.cli.speech import arguments, bill_in_words, duration, number, usd
 from batch_llm.engine.events import RunSummary
+from batch_llm.errors import ErrorClass
 from batch_llm.watching.board import counted
 
 __all__ = ["summary_as_json", "summary_in_words"]
@@ -33,7 +34,11 @@ def summary_as_json(summary: RunSummary) -> dict[str, Any]:
 def summary_in_words(summary: RunSummary) -> str:
     """What the user reads at the end, with what to do next."""
     failed = f"{summary.failed:,} failed{counted(summary.failed_by_class)}"
-    asked = f"requests {summary.requests:,} now, attempts {summary.attempts:,} in the whole run"
+    # a call that a rate limit refused uses up no attempt
+    refused = (
+        " (those a limit refused and that were sent again included)" if summary.requests > summary.attempts else ""
+    )
+    asked = f"requests {summary.requests:,} now{refused}, attempts {summary.attempts:,} in the whole run"
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
         f"  {asked}, {summary.cached:,} rows from earlier answers",
@@ -43,8 +48,13 @@ def summary_in_words(summary: RunSummary) -> str:
         f"  output {summary.output}   run {summary.run_id}",
     ]
     if summary.nothing_to_do:
-        lines.insert(0, f"{summary.job}: nothing to do, every row was answered before and nothing has changed.")
+        lines.insert(0, f"{summary.job}: nothing to do, {_why_nothing(summary)}.")
     return "\n".join([*lines, *_advice(summary)])
+
+
+def _why_nothing(summary: RunSummary) -> str:
+    failed = f"{summary.failed:,} rows failed before" if summary.failed else "no row failed"
+    return f"every row was asked before, {failed}, and nothing has changed"
 
 
 def _by_model(summary: RunSummary) -> list[str]:
@@ -92,9 +102,20 @@ def _advice(summary: RunSummary) -> list[str]:
     if summary.stopped == SAMPLE:
         lines.append("This was a sample; run without --limit to go on. What is answered is not paid again.")
     elif summary.stopped is not None:
-        lines.append(f"Stopped early: {summary.stopped}. The same command goes on; nothing is paid twice.")
+        lines.append(f"Stopped early: {summary.stopped}. {_how_it_goes_on(summary)}; nothing is paid twice.")
     if summary.blocked is not None:
         lines.append(f"Not promoted: {summary.blocked}")
     if summary.failed:
         lines.append(f"Look at the failed rows: batch-llm failed {named}   ask them again: batch-llm retry {named}")
     return lines
+
+
+def _how_it_goes_on(summary: RunSummary) -> str:
+    """The same command, unless it would stop at once again."""
+    if summary.stopped != ErrorClass.BUDGET:
+        return "The same command goes on"
+    # a changed cap asks answered rows anew
+    lower = ", or set params.max_output_tokens lower: less is set aside for a row" if not summary.ok else ""
+    return (
+        f"The next row may cost more than is left: raise budget_usd (or the cap named above){lower}, then run it again"
+    )

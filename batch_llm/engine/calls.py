@@ -292,9 +292,11 @@ class Calls:
     # -- learning --------------------------------------------------------------------------------------------------
 
     def _learn(self, call: Call, usage: Usage, *, good: bool) -> None:
+        expected = call.work.cost.input_tokens + call.work.cost.output_tokens
         for meter in call.route.meters:
             meter.input_tokens += usage.input_tokens
             meter.output_tokens += usage.output_tokens
+            meter.corrected(usage.input_tokens + usage.output_tokens - expected)
         self._learn_prompt(call, usage)
         call.route.parts.output_length.learn(usage.output_tokens, good=good)
 

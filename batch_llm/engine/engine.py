@@ -7,6 +7,7 @@ looks like in the output (publish.py), what is frozen (starting.py).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -15,7 +16,6 @@ from decimal import Decimal
 from functools import partial
 
 from batch_llm.engine.call_answers import judge_for
-from batch_llm.engine.collector import rarely_collected
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
@@ -24,7 +24,7 @@ from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.planned import keep_learned
 from batch_llm.engine.progress import Ticker
-from batch_llm.engine.promotion import promote
+from batch_llm.engine.promotion import has_grown, promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.rows import Rows
@@ -32,7 +32,7 @@ from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
 from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import EntryKind, RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
 
@@ -41,6 +41,7 @@ __all__ = ["Engine"]
 SAMPLE = "sample"
 SHOWN_SLICES = 5
 POLL_S = 0.5  # between two looks at what another process works on
+WAITING_EVERY_S = 30.0  # says again whom it waits for
 
 
 class Engine:
@@ -54,6 +55,7 @@ class Engine:
         self._pipeline: Pipeline | None = None
         self._stop: tuple[ErrorClass, str] | None = None
         self._waited_for: set[int] = set()  # slices it said it waits for
+        self._waiting_at_s = -math.inf  # when it said so last
         self._loop = asyncio.get_running_loop()
 
     async def start(self) -> Started:
@@ -91,7 +93,8 @@ class Engine:
                 if not stands:  # between the start and now another process began a newer run
                     continue
                 counts = await self._published(record)
-                self._begin(record, resumed=started.resumed)
+                asked_before = bool(counts) or await asyncio.to_thread(self._was_asked, record)
+                self._begin(record, resumed=started.resumed and asked_before)
                 numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
                 async with self._kept(record, meter):
                     stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
@@ -107,11 +110,14 @@ class Engine:
         async with self._at_work(record) as stands:
             if not stands:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
-            job = self.parts.declared.job_data()
-            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
             counts = await self._published(record)
             meter = Meter(self.parts.clock)
             with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
+            if not with_failures and record.state is RunState.FINISHED and not has_grown(self.parts, record):
+                found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
+                return self._told(replace(found, nothing_to_do=True))
+            job = self.parts.declared.job_data()
+            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
             asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
@@ -242,8 +248,7 @@ class Engine:
         ticker.begin(record, rows, [c for n, c in counts.items() if n not in known], publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
-                with rarely_collected():
-                    await pipeline.run(works, publisher)
+                await pipeline.run(works, publisher)
                 await feed.settle()
             if pipeline.stopped is None and publisher.failed:
                 again = partial(self.open_slice, record, reopen_below=None)
@@ -261,13 +266,29 @@ class Engine:
         return (SAMPLE if pipeline.stopped is None else pipeline.stopped.value), asking
 
     async def _until_free(self, record: RunRecord, numbers: list[int]) -> None:
-        """Until another process has left one of these slices, or this one is to stop; says once whom it waits for."""
-        runs = self.parts.runs
+        """Until another process has left one of these slices, or this one is to stop.
+
+        Says whom it waits for, and every 30 s again how far the other is.
+        """
+        runs, clock = self.parts.runs, self.parts.clock
         while self._stop is None and all(runs.is_busy(record.run_id, number) for number in numbers):
-            if not self._waited_for.issuperset(numbers):
-                self.calling.tell(Waiting(_busy(numbers, {runs.worker(record.run_id, number) for number in numbers})))
+            is_news = not self._waited_for.issuperset(numbers)
+            if is_news or clock.monotonic() - self._waiting_at_s >= WAITING_EVERY_S:
+                whom = _busy(numbers, {runs.worker(record.run_id, number) for number in numbers})
+                so_far = "" if is_news else await asyncio.to_thread(self._so_far, record, numbers)
+                self.calling.tell(Waiting(f"{whom}{so_far}; waiting for the end of that"))
+                self._waiting_at_s = clock.monotonic()
             self._waited_for.update(numbers)
-            await self.parts.clock.sleep(POLL_S)
+            await clock.sleep(POLL_S)
+
+    def _so_far(self, record: RunRecord, numbers: list[int]) -> str:
+        """How many rows of these slices have an answer or have failed, by their journals."""
+        ended = (EntryKind.ANSWER, EntryKind.CACHED, EntryKind.FAILED)
+        done = 0
+        for number in numbers:
+            last = {entry.row: entry.kind for entry in self.parts.runs.entries(record.run_id, number)}
+            done += sum(kind in ended for kind in last.values())
+        return f", {done:,} of {sum(record.slice_rows[number] for number in numbers):,} rows so far"
 
     def open_slice(self, record: RunRecord, number: int, reopen_below: int | None) -> SliceWork | StatusCounts:
         """Open one slice, or say how its stored rows stand when nothing of it is left; blocking.
@@ -300,6 +321,10 @@ class Engine:
     def _sizes(self, record: RunRecord, numbers: list[int]) -> dict[int, int]:
         """The journals as they stand: failures noted later are not this command's to ask again."""
         return {number: self.parts.runs.size(record.run_id, number) for number in numbers}
+
+    def _was_asked(self, record: RunRecord) -> bool:
+        """Whether anything is noted of its rows; a run that was only planned has none."""
+        return any(self.parts.runs.size(record.run_id, number) for number in range(len(record.slice_rows)))
 
     def _same_job(self, record: RunRecord) -> None:
         """All rows of a run are asked in one way."""
@@ -336,4 +361,4 @@ def _busy(numbers: list[int], workers: set[int | None]) -> str:
     which = f"slice {shown} is" if len(numbers) == 1 else f"slices {shown} are"
     known = [str(pid) for pid in sorted(pid for pid in workers if pid is not None)]
     who = f"process {' and '.join(known)}" if known else "another process"
-    return f"{which} being worked on by {who}; waiting for the end of that"
+    return f"{which} being worked on by {who}"

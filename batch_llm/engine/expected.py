@@ -17,7 +17,7 @@ from batch_llm.job.load import DeclaredJob
 from batch_llm.learned import Known
 from batch_llm.tokens import Tokens
 
-__all__ = ["Origin", "OutputEstimate", "expected_output", "first_length"]
+__all__ = ["OF_VECTORS", "Origin", "OutputEstimate", "expected_output", "first_length"]
 
 Origin = Literal["answers", "older answers", "schema", "vectors", "nothing"]
 
@@ -27,7 +27,8 @@ DOUBT_ANSWERS = 5  # as if so many answers ..
 DOUBT = 0.5  # .. had spread so far around the mean: a few that look alike prove little
 ERRORS = 3.0  # standard errors on either side
 LEAST_MARGIN = 0.05  # the rows that were answered first are not all rows
-OLDER_MARGIN = 0.5  # another wording may be answered otherwise
+OLDER_MARGIN = 0.5  # another question may be answered otherwise
+OF_VECTORS = "vectors, which are no tokens"
 NOTHING_KNOWN = (8, 256, 4_096)  # tokens: shortest, guess, longest usual answer
 THOUGHT = 1_000  # tokens that a reasoning model spends before it answers; from 0 to many times that
 REASONING = ("o1", "o3", "o4", "gpt-5", "gpt-6")  # whose hidden thoughts are billed as output
@@ -52,11 +53,11 @@ class OutputEstimate:
             case "answers":
                 return f"{self.answers:,} answer{'' if self.answers == 1 else 's'} of this job"
             case "older answers":
-                return "answers to an older wording of the prompt"
+                return "answers to an earlier question of this job"
             case "schema":
                 return "the schema"
             case "vectors":
-                return "vectors, which are no tokens"
+                return OF_VECTORS
             case _:
                 return "nothing known: widest range"
 

@@ -77,6 +77,11 @@ An answer with finish_reason `length` is never kept as good. What follows depend
 | `auto` | at the automatic cap | asked once more without a cap, whatever `retries.re_asks` says: the cap was ours |
 | `auto` or absent | without a cap | asked once more (not with `re_asks: 0`), then the row fails |
 
+A number in `params.max_output_tokens` is part of the question: a job whose number was raised, or replaced by `auto`,
+asks every row again, those with good answers too, and `batch-llm plan` shows that beforehand. Cheapest is `auto` from
+the first run on: the learned cap is no part of the question. With many good answers paid, ask the rows that were cut
+in a job of their own (another `name` and output, `input.where`, the larger number).
+
 ## Answers that are not quite JSON
 
 Before a row counts as `schema_mismatch`, what only surrounds or punctuates the JSON is read over, without a call: text

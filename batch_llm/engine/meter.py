@@ -61,6 +61,12 @@ class Meter:
             while self._recent[0][0] < now_s - RATE_SPAN_S:
                 self._recent.popleft()
 
+    def corrected(self, tokens: int) -> None:
+        """A call that was sent used so many tokens more than expected, or fewer: the limit was charged with those."""
+        if self._recent:
+            at, requests, total = self._recent[-1]
+            self._recent[-1] = (at, requests, total + tokens)
+
     def ended(self, now_s: float) -> None:
         """A call came back, one way or the other."""
         self.in_flight -= 1
@@ -88,12 +94,12 @@ class Meter:
         return self.input_tokens / answers, self.output_tokens / answers
 
     def rates_per_minute(self) -> tuple[float, float]:
-        """Requests and tokens per minute over the last seconds."""
+        """Requests and tokens per minute over the last seconds; tokens as used where that is known, else expected."""
         now = self.clock.monotonic()
         recent = [entry for entry in self._recent if entry[0] >= now - RATE_SPAN_S]
         span_s = min(RATE_SPAN_S, max(1.0, now - self.began_s))
         requests = sum(entry[1] for entry in recent)
-        tokens = sum(entry[2] for entry in recent)
+        tokens = max(0, sum(entry[2] for entry in recent))
         return requests * 60 / span_s, tokens * 60 / span_s
 
     def elapsed_s(self) -> float:

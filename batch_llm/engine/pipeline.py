@@ -22,7 +22,7 @@ from batch_llm.engine.events import PoolClosed, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.money import Money
 from batch_llm.engine.parts import Calling, JobParts
-from batch_llm.engine.route import Route, routes_of
+from batch_llm.engine.route import Route, of_use, routes_of
 from batch_llm.engine.row_queue import Claim, RowQueue
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.tiers import LOOK_S, Tiers
@@ -230,7 +230,7 @@ class Pipeline:
             alarm_s = route.opens_in_s(now_s)
             alarm = self._clock.call_later(alarm_s, self._queue.wake) if alarm_s < math.inf else None
         elif outage is not None and not route.meter.in_flight:
-            if now_s - max(each.window.good_at_s for each in self.routes) > AWAY_PATIENCE_S:
+            if route.is_silent and all(each.is_silent for each in of_use(self.routes, self._queue.waiting, now_s)):
                 minutes = AWAY_PATIENCE_S / 60
                 self.stop(
                     ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {outage.why}"

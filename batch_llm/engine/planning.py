@@ -18,7 +18,7 @@ from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
-from batch_llm.engine.starting import Started, check, freeze_spec, same_run, signatures, start
+from batch_llm.engine.starting import Started, check, check_budget, freeze_spec, same_run, signatures, start
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
@@ -91,8 +91,9 @@ class Plan:
     days: list[DayNeed]  # of each declared limit per day
     prompts: list[str]  # two rendered prompts
     warnings: list[str]
-    # of the input, to freeze it; None: that is not billed. A plan reads them, the run that follows takes its rows over
+    # of the input, to freeze it; None: that is not billed. A plan reads them, a run soon after takes its rows over
     freeze_bytes: int | None = None
+    freeze_kept_minutes: float | None = None  # for a run within so long; None: that run reads, and is billed, again
     warehouse: tuple[ExpectedStatement, ...] = ()  # what the run's further statements will bill; empty: nothing is
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
     image_tokens: int = 0  # of the input tokens, of the rows to ask
@@ -132,14 +133,20 @@ class Planner:
         _, version = check(parts)
         signature, shape = signatures(parts)
         latest = latest_run(parts)
-        if latest is not None and same_run(latest, signature, shape, version) and latest.state is RunState.PLANNED:
-            return self._looked_at(frozen_input(latest), latest)
+        same = latest if latest is not None and same_run(latest, signature, shape, version) else None
+        if same is None or same.state is not RunState.FINISHED:
+            check_budget(parts)
+        if same is not None and same.state is RunState.PLANNED:
+            return self._looked_at(frozen_input(same), same)
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
-        billed_bytes = parts.warehouse.freeze_bytes(spec)
+        freeze = parts.warehouse.freeze_bill(spec)
         try:
             plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), latest)
-            return replace(plan, freeze_bytes=billed_bytes, billed=bill_of(parts.runs.statements(run_id)))
+            plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)))
+            if freeze is None:
+                return plan
+            return replace(plan, freeze_bytes=freeze.bytes, freeze_kept_minutes=freeze.kept_minutes)
         finally:
             parts.warehouse.forget(run_id)
             parts.runs.delete(run_id)

@@ -116,7 +116,9 @@ RULES: dict[ErrorClass, Rule] = {
     ErrorClass.TRUNCATED: Rule(
         Action.RE_ASK,  # unless the cap is the job's own: engine/caps.py
         "the answer was cut short, and half an answer is none",
-        "raise params.max_output_tokens, or set it to auto",
+        "longer than params.max_output_tokens, or than the model writes. A changed number, or auto, is another "
+        "question: every row is asked again, the good ones too (`plan` shows it). To ask only these, give them a job "
+        "of their own (input.where)",
     ),
     ErrorClass.SCHEMA_MISMATCH: Rule(
         Action.RE_ASK,

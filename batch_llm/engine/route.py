@@ -17,10 +17,11 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pools import OpenPool, Pool
 from batch_llm.engine.row_queue import Claim
-from batch_llm.engine.window import Window
+from batch_llm.engine.window import AWAY_PATIENCE_S, Window
+from batch_llm.engine.work import Work
 from batch_llm.errors import QuotaExhausted, StopRun
 
-__all__ = ["Route", "Tier", "routes_of"]
+__all__ = ["Route", "Tier", "of_use", "routes_of"]
 
 
 CLOSED_LEAST_S = 1.0  # however soon a provider says that its quota is there again
@@ -66,6 +67,11 @@ class Route:
         self.closed = error
         self._closed_until_s = math.inf if until is None else clock.monotonic() + _seconds_until(until, clock)
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has been away for longer than a run waits. Who is asked seldom answers seldom: that is no sign."""
+        return self.window.away_s() > AWAY_PATIENCE_S
+
     def is_held_up(self, now_s: float, pause_least_s: float = 0.0) -> bool:
         """Whether a row would wait here for longer than for its turn: closed, away, or paused by the provider.
 
@@ -100,6 +106,12 @@ class Tier:
         return noted if self.fallback is None else {**noted, FALLBACK: self.fallback}
 
 
+def of_use(routes: Sequence[Route], waiting: Sequence[Work], now_s: float) -> list[Route]:
+    """Those that are open and could take any of the rows that wait; all that are open while no row waits."""
+    fit_none = frozenset[str].intersection(*(work.fits_not for work in waiting)) if waiting else frozenset()
+    return [route for route in routes if route.is_open(now_s) and route.name not in fit_none]
+
+
 def _seconds_until(moment: datetime, clock: Clock) -> float:
     return max(CLOSED_LEAST_S, (moment - clock.now()).total_seconds())
 
@@ -115,6 +127,6 @@ def routes_of(parts: JobParts, calling: Calling, meter: Meter) -> list[Route]:
     for tier, pools in tiers:
         for to in pools:
             meters = (meter,) if count == 1 else (meter, Meter(clock))
-            window = Window(to.pool.limits, meters[-1], clock, share=count)
+            window = Window(to.pool.limits, meters[-1], clock, state=to.limiter.state, share=count)
             routes.append(Route(to, tier, meters, window))
     return routes

@@ -128,13 +128,9 @@ class Rows:
             return None
         if entry.kind in _GIVE_WAY and self._status[entry.row] == _OK:
             return None  # noted while the answer was judged otherwise: a good one stands
-        state = self._touched(entry.row)
-        state.attempts = max(state.attempts, entry.attempt)
-        if entry.request_hash:
-            state.request_hash = entry.request_hash
         if entry.kind is EntryKind.ANSWER:
-            return self._answer(state, entry, place)
-        self._note(state, entry, place)
+            return self._answer(entry, place)
+        self._note(self._asked(entry), entry, place)
         return None
 
     def _note(self, state: RowState, entry: Entry, place: int) -> None:
@@ -165,6 +161,14 @@ class Rows:
                 state.error_class = state.error = None
                 self._set(row, state, RowStatus.PENDING)
 
+    def _asked(self, entry: Entry) -> RowState:
+        """The state of the entry's row, with what every entry says of it."""
+        state = self._touched(entry.row)
+        state.attempts = max(state.attempts, entry.attempt)
+        if entry.request_hash:
+            state.request_hash = entry.request_hash
+        return state
+
     def _touched(self, row: int) -> RowState:
         state = self._states.get(row)
         if state is None:
@@ -178,17 +182,28 @@ class Rows:
         # a plain row about which more is noted, as no run does today: from here on it is not plain
         return self.judged(row, self._entry_at(self._places[row]))[0]
 
-    def _answer(self, state: RowState, entry: Entry, place: int) -> Verdict:
+    def _answer(self, entry: Entry, place: int) -> Verdict:
         who = self._who(entry)
         verdict = who.judge.judge(entry.body)
         cost = who.cost_nano(verdict.usage, entry.detail.get(POOL))
         self._settle(entry, cost)
+        if self._is_plain(entry, verdict):  # no state is made for what would be dropped at once
+            self._status[entry.row] = _OK
+            self.ok += 1
+            self._places[entry.row] = place
+            return verdict
+        state = self._asked(entry)
         self._fold(state, entry, verdict.usage, cost)
         if verdict.error_class is not None:
             state.bad_answers += 1
             return verdict
         self._end_well(entry.row, state, place)
         return verdict
+
+    def _is_plain(self, entry: Entry, verdict: Verdict) -> bool:
+        """Whether this is a good answer, of known usage, to a row's first call: as `RowState.is_plain`."""
+        is_first = entry.attempt == 1 and entry.row not in self._states and self._status[entry.row] == _PENDING
+        return is_first and verdict.error_class is None and verdict.usage is not None
 
     def _settle(self, entry: Entry, cost_nano: int | None) -> None:
         """The call's hold ends; what it cost is spent, in full where that is unknown."""

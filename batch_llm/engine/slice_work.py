@@ -35,6 +35,9 @@ PREPARED_BYTES = 16 * 1024 * 1024  # of prompts and images that are handed on to
 ELSEWHERE_MAX = 1_000  # rows that wait for others; then no more are read
 ELSEWHERE_BYTES = 32 * 1024 * 1024  # of their prompts and images, likewise
 
+Prepared = list[Work | Entry | Twin | Elsewhere]
+"""A batch of open rows: to be asked, known, or waiting for the answer of another row."""
+
 
 class SliceWork:
     """One slice of one run, with its journal open and locked."""
@@ -135,21 +138,29 @@ class SliceWork:
         return self.rows.apply(entry, self.journal.append(entry))
 
     async def works(self) -> AsyncGenerator[Work]:
-        """The rows that are still to be asked, in order; prepares one batch ahead in a thread."""
+        """The rows that are still to be asked, in order; prepares one batch ahead in a thread.
+
+        While others are waited for, none is ahead: its rows would be claimed and not asked, and the others, or rows of
+        this very slice, might wait for them.
+        """
         batches = self._prepared()
-        ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
+        ahead = self._begun(batches)
         try:
             while True:
                 await asyncio.wait({ahead})  # not the task itself: cancelled, it would leave its thread behind
                 prepared = ahead.result()
                 if prepared is None:
                     break
-                ahead = asyncio.ensure_future(asyncio.to_thread(next, batches, None))
+                is_full = self._waits_for_enough()
+                if not is_full:
+                    ahead = self._begun(batches)
                 for work in self._to_ask(prepared):
                     yield work
-                while self._waits_for_enough():
+                while is_full and self._waits_for_enough():
                     for work in await self._looked_again():
                         yield work
+                if is_full:
+                    ahead = self._begun(batches)
         finally:
             await asyncio.wait({ahead})
             ahead.exception()
@@ -158,6 +169,11 @@ class SliceWork:
             for work in await self._looked_again():
                 yield work
         self.fed = True
+
+    @staticmethod
+    def _begun(batches: Generator[Prepared]) -> asyncio.Future[Prepared | None]:
+        """The next batch on its way; None at the end."""
+        return asyncio.ensure_future(asyncio.to_thread(next, batches, None))
 
     def _waits_for_enough(self) -> bool:
         held_bytes = sum(work.held_bytes for work in self._elsewhere)
@@ -208,12 +224,12 @@ class SliceWork:
             self.outstanding -= 1
             self.note(entry._replace(at=self.parts.clock.now()))
 
-    def _reused(self, works: list[Work]) -> list[Work | Entry | Twin | Elsewhere]:
+    def _reused(self, works: list[Work]) -> Prepared:
         if self._reuse is None:
             return list(works)
         return list(self._reuse.look(works, self.parts.clock.now()))
 
-    def _prepared(self) -> Generator[list[Work | Entry | Twin | Elsewhere]]:
+    def _prepared(self) -> Generator[Prepared]:
         """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
         start, bounds = 0, self.parts.call_bounds
         packer: Packer[Work] | None = None if bounds is None else Packer(bounds)
@@ -225,7 +241,7 @@ class SliceWork:
         if packer is not None:
             yield [Work.together(works, row_is_request=packer.row_is_request) for works in packer.rest()]
 
-    def _claimed(self, prepared: list[Work | Entry]) -> list[Work | Entry | Twin | Elsewhere]:
+    def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
         return [*known, *self._reused([each for each in prepared if isinstance(each, Work)])]
 
@@ -283,9 +299,9 @@ class SliceWork:
         )
 
 
-def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> list[Work | Entry | Twin | Elsewhere]:
+def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> Prepared:
     """The calls that these rows complete; what fails without a call stays as it is."""
-    calls: list[Work | Entry | Twin | Elsewhere] = [each for each in prepared if isinstance(each, Entry)]
+    calls: Prepared = [each for each in prepared if isinstance(each, Entry)]
     for work in prepared:
         if isinstance(work, Work):
             calls.extend(Work.together(works, row_is_request=packer.row_is_request) for works in packer.add(work))

@@ -17,6 +17,7 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.context import longest_answer
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
@@ -32,10 +33,10 @@ from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
-from batch_llm.limiter.base import Limits
+from batch_llm.limiter.base import Cost, Limits
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
-__all__ = ["Started", "check", "check_money", "freeze_spec", "same_run", "signatures", "start"]
+__all__ = ["Started", "check", "check_budget", "check_money", "freeze_spec", "same_run", "signatures", "start"]
 
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
@@ -76,12 +77,14 @@ def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: 
     if unfinished is None and finished is not None and has_grown(parts, finished):
         unfinished = finished
     if unfinished is not None:
+        check_budget(parts)
         changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
         return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
     if finished is not None and not may_have_changed:
         if _output_stands(parts):
             return Started(finished, nothing_to_do=True)
         return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
+    check_budget(parts)
     ended = _unfinished(parts)
     with ExitStack() as alone:
         for old in ended:
@@ -115,6 +118,23 @@ def check_money(parts: JobParts) -> None:
                 f"budget_usd: the price of {each.declared.job.model} is unknown, so a budget cannot be kept; "
                 "give `prices` to its pool in the providers file, or drop the budget"
             )
+
+
+def check_budget(parts: JobParts) -> None:
+    """Refuse a budget that pays for no row, however short: such a run asks nothing however often it is started."""
+    job = parts.declared.job
+    if job.budget_usd is None or parts.price is None:
+        return
+    cap = parts.output_length.cap() if job.params.learns_cap else job.params.declared_cap
+    longest = longest_answer(parts, Cost(0, 0, cap))
+    held_usd = parts.price.cost(0, longest, 0)
+    if job.budget_usd < held_usd:
+        raise ConfigurationError(
+            f"budget_usd {job.budget_usd} pays for no row: before each call the dearest answer is set aside, here "
+            f"{longest:,} tokens or {held_usd:.4f} USD, with the prompt on top. Raise budget_usd above {held_usd:.4f}, "
+            f"or set params.max_output_tokens {'lower' if job.params.declared_cap else 'to a number'}. "
+            "Nothing was spent"
+        )
 
 
 def signatures(parts: JobParts) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from batch_llm.journal.base import RunRecord
 from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts, Warehouse
 
-__all__ = ["fingerprint", "plan_figures", "rows_by_model", "summarise", "total"]
+__all__ = ["cost_so_far", "fingerprint", "plan_figures", "rows_by_model", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -42,6 +42,13 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         cost_unknown_rows=sum(one.cost_unknown_rows for one in seen),
     )
+
+
+def cost_so_far(stored: StatusCounts) -> Decimal | None:
+    """What these rows cost: nothing where nothing was asked, whatever the price; None where nobody knows."""
+    if stored.cost_usd is None and not stored.attempts and not stored.cost_unknown_rows:
+        return Decimal(0)
+    return stored.cost_usd
 
 
 def fingerprint(counts: Mapping[int, StatusCounts]) -> str:
@@ -73,7 +80,7 @@ def summarise(
         attempts=stored.attempts,
         input_tokens=stored.input_tokens,
         output_tokens=stored.output_tokens,
-        cost_usd=stored.cost_usd,
+        cost_usd=cost_so_far(stored),
         cost_unknown_rows=stored.cost_unknown_rows,
         wall_s=round(meter.elapsed_s(), 3),
         output=parts.output,

@@ -1,8 +1,8 @@
 """How many calls may be in flight at a pool.
 
-Belongs here: the size of the window: from the limits and what was measured, from memory and open files, and smaller
-while the provider is overloaded or away. Not here: filling it (pipeline.py), the rate itself (limiter), what counts as
-overload (retry.py).
+Belongs here: the size of the window: from the limits in force and what was measured, from memory and open files, and
+smaller while the provider is overloaded or away. Not here: filling it (pipeline.py), the rate itself (limiter), what
+counts as overload (retry.py).
 
 An overload says nothing about the rate: it halves nobody's limit. It shrinks the number of calls in flight, once per
 round trip, and each round trip without one lets one more in (AIMD). When nothing comes back at all, the provider is
@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batch_llm.clock import Clock
 from batch_llm.engine.meter import Meter
-from batch_llm.limiter.base import Limits
+from batch_llm.limiter.base import Limits, PoolState
 
 __all__ = ["Outage", "Window", "rows_per_s"]
 
@@ -32,6 +33,8 @@ MEMORY_BYTES = 192 * 1024 * 1024  # what calls in flight and rows read ahead of 
 CALL_BYTES = 24 * 1024  # a call in flight with its connection and buffers, beside its text (measured: 20 to 25 kB)
 TEXT_COPIES = 4  # of a prompt: the row, the request, the bytes sent, the answer
 SPARE_FILES = 128  # for everything that is no call
+
+LOOK_EVERY_S = 0.25  # at the rates in force: the size is asked for with every row
 
 AWAY_AFTER_S = 1.0  # without any answer, when calls failed meanwhile
 AWAY_FAILURES = 8  # so many in a row
@@ -56,9 +59,23 @@ class Outage:
 class Window:
     """The window of one pool of a pipeline."""
 
-    def __init__(self, limits: Limits, meter: Meter, clock: Clock, *, share: int = 1) -> None:
-        """``meter``: what is measured of this pool. ``share``: so many windows share memory and open files."""
-        self._limits = limits
+    def __init__(
+        self,
+        limits: Limits,
+        meter: Meter,
+        clock: Clock,
+        *,
+        state: Callable[[], PoolState] | None = None,
+        share: int = 1,
+    ) -> None:
+        """``meter``: what is measured of this pool. ``share``: so many windows share memory and open files.
+
+        ``state``: the limiter's, whose rates are in force; None: those of ``limits`` are, whatever happens.
+        """
+        self._max_concurrency = limits.max_concurrency
+        self._state = state
+        self._rates: Limits | PoolState = limits
+        self._looked_at_s = -math.inf  # at the rates
         self._meter = meter
         self._clock = clock
         self._cap: float | None = None  # calls in flight at most, while the provider is overloaded
@@ -79,13 +96,20 @@ class Window:
     def wanted(self) -> int:
         """The size without any overload."""
         meter = self._meter
-        rate_per_s = rows_per_s(self._limits, *meter.tokens_per_answer)
+        rate_per_s = rows_per_s(self._in_force(), *meter.tokens_per_answer)
         if rate_per_s is None:
-            wanted = self._limits.max_concurrency or WINDOW_UNLIMITED
+            wanted = self._max_concurrency or WINDOW_UNLIMITED
         else:
             wanted = WINDOW_MIN + math.ceil(rate_per_s * meter.latency_s * WINDOW_HEADROOM)
         fits = int(self._memory_bytes / (CALL_BYTES + TEXT_COPIES * meter.request_bytes))
         return max(1, min(wanted, fits, self._files))
+
+    def _in_force(self) -> Limits | PoolState:
+        """The rates, as of the last look: what is declared may be a guess, or changed by now."""
+        now_s = self._clock.monotonic()
+        if self._state is not None and now_s - self._looked_at_s >= LOOK_EVERY_S:
+            self._rates, self._looked_at_s = self._state(), now_s
+        return self._rates
 
     @property
     def is_shrunk(self) -> bool:
@@ -144,13 +168,17 @@ class Window:
         now_s = self._clock.monotonic()
         self.outage = Outage(self.good_at_s, why, now_s, now_s + PROBE_FIRST_S)
 
+    def away_s(self) -> float:
+        """Seconds since the provider was found away; 0 while it is there."""
+        return 0.0 if self.outage is None else self._clock.monotonic() - self.outage.opened_at_s
+
     def silent_s(self) -> float:
         """Seconds since the provider last answered anything, while it is away; 0 while it is there."""
         return 0.0 if self.outage is None else self._clock.monotonic() - self.outage.since_s
 
 
-def rows_per_s(limits: Limits, input_tokens: float, output_tokens: float) -> float | None:
-    """Rows per second the declared limits allow, for rows of this size; None without a rate."""
+def rows_per_s(limits: Limits | PoolState, input_tokens: float, output_tokens: float) -> float | None:
+    """Rows per second these limits allow, for rows of this size; None without a rate."""
     each = (
         (limits.requests_per_minute, 1.0),
         (limits.tokens_per_minute, input_tokens + output_tokens),

@@ -242,6 +242,6 @@ def _journal_error(error: OSError, path: Path) -> JournalError:
     if error.errno in DISK_FULL:
         return JournalFull(
             f"the disk of {path.parent} is full; every answer before this one is stored. "
-            "Free some space and give the same command again: it goes on where it stopped"
+            "Free some space and run the job again: it goes on where it stopped"
         )
     return JournalError(f"cannot write {path}: {error.strerror}")

@@ -142,7 +142,7 @@ class ShippedJournal:
     def _told(self, what: str) -> str:
         return (
             f"the journal's store {what} of {self._objects.path.parent.parent.name}, slice {self._objects.path.stem}. "
-            "Every answer is stored on this machine; give the same command again here: it ships them and goes on"
+            "Every answer is stored on this machine; run the job again here: it ships them and goes on"
         )
 
     def _wait_until_shipped(self, *, patient: bool = False) -> bool:

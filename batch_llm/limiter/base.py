@@ -104,7 +104,7 @@ class PoolState:
     """What one process knows of a pool without asking; cheap."""
 
     pool: str
-    requests_per_minute: float | None  # the limit in force now
+    requests_per_minute: float | None  # the limit in force now: changed by people, learned, slowed down or probed
     tokens_per_minute: float | None
     waiting: int  # requests of this process waiting in `reserve`
     paused_for_s: float  # 0 when not paused
@@ -112,6 +112,8 @@ class PoolState:
     # limits_per_day (one that the pool does not declare) | concurrency | pause | unreachable; None: nobody waits
     binding: str | None
     why: str = ""  # one sentence for people, when paused or unreachable
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -338,9 +338,9 @@ def _exhausted(account: Account, denial: Denial, nano: int) -> str:
         "user": (f"what user {account.user} may spend in total", "raise that cap"),
         "user_day": (f"what user {account.user} may spend per day (UTC)", "wait for the next day or raise that cap"),
         "day": ("what everybody together may spend per day (UTC)", "wait for the next day or raise that cap"),
-    }.get(denial.kind, ("the budget", "raise budget_usd"))
+    }.get(denial.kind, ("the budget", f"raise budget_usd above {usd_of(denial.spent_nano + nano):f}"))
     return (
         f"the next request could cost {usd_of(nano):f} USD, but of {of}, {usd_of(denial.cap_nano):f} USD, "
         f"{usd_of(denial.spent_nano):f} are spent and {usd_of(denial.reserved_nano):f} held for requests in flight. "
-        f"What is paid is kept; {advice} and run the same command to go on."
+        f"What is paid is kept; {advice}, then run it again."
     )

@@ -99,7 +99,7 @@ def quota_exhausted(pool: LeasedPool, place: int, wait_s: float) -> QuotaExhaust
         advice = ". The pool declares none: name them under `limits` in the providers file, and it keeps to them."
     return QuotaExhausted(
         f"pool {pool.limits.pool} has used up its {name}; the next request may go at {until:%Y-%m-%d %H:%M} UTC. "
-        f"What is paid is kept: run the same command then{advice}",
+        f"What is paid is kept: run it again then{advice}",
         until=until,
     )
 

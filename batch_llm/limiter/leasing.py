@@ -156,6 +156,8 @@ class LeasingRateLimiter:
             paused_for_s=paused_for_s,
             binding=self._binding(paused_for_s) if waiting else None,
             why=pool.outage.why or (self._why_paused(paused_for_s) if paused_for_s else ""),
+            input_tokens_per_minute=per_minute.get("input_tokens"),
+            output_tokens_per_minute=per_minute.get("output_tokens"),
         )
 
     # -- waiting ------------------------------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ async def _summary(settings: Settings, call: _Call, interrupts: Interrupts) -> R
     declared = await asyncio.to_thread(declared_over, settings, call.job, call.table)
     with watching(declared.job, show=call.progress) as watch:
         listener = watch if call.listener is None else _both(watch, call.listener)
-        async with wiring.engine(settings, declared, listener=listener) as engine:
+        async with wiring.engine(settings, declared, listener=listener, is_guest=True) as engine:
             interrupts.opened(engine)
             return await engine.run(limit=call.limit)
 

@@ -20,6 +20,7 @@ __all__ = [
     "LLM_SCHEMA",
     "DateRange",
     "ExpectedStatement",
+    "FreezeBill",
     "FreezeSpec",
     "FrozenInput",
     "Loaded",
@@ -93,6 +94,14 @@ class FreezeSpec:
     columns: tuple[str, ...]  # key, kept and prompted columns, without repeats
     where: str | None
     rows_per_slice: int
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeBill:
+    """What freezing an input bills."""
+
+    bytes: int
+    kept_minutes: float | None  # so long a plan's draft is kept for the run; None: the run reads, and is billed, again
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +238,8 @@ class Warehouse(Protocol):
         """Drop the drafts that plans over this input have left."""
         ...
 
-    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
-        """The bytes of the input that freezing it would be billed for, without doing it; None: nothing is billed."""
+    def freeze_bill(self, spec: FreezeSpec) -> FreezeBill | None:
+        """What freezing it would be billed for, without doing it; None: nothing is billed."""
         ...
 
     def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:

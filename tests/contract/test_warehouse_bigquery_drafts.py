@@ -55,6 +55,13 @@ class PlanLab(BigQueryLab):
         return {name for name in found if name.startswith("batch_llm_")}
 
 
+def test_how_long_a_run_may_take_the_rows_over_is_known_before(lab: PlanLab) -> None:
+    """A day for a whole table, 15 minutes with a filter (it may look at the clock); never where each sees its own."""
+    for where, minutes in ((None, 24 * 60), ("id != 'x'", 15), ("id != SESSION_USER()", None)):
+        bill = lab.warehouse.freeze_bill(spec("r1", "texts", where=where))
+        assert bill is not None and bill.kept_minutes == (None if minutes is None else pytest.approx(minutes))
+
+
 @pytest.fixture
 def lab(bigquery: BigQueryServer, tmp_path: Path) -> PlanLab:
     return PlanLab(tmp_path / "home")

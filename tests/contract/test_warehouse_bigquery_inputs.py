@@ -163,7 +163,8 @@ def test_a_table_with_row_access_policies_is_read_as_it_is_now(bigquery: BigQuer
     bigquery.configure(secured_tables=["raw.texts"])
     asked = spec("r1", "raw.texts")
     assert lab.warehouse.head("raw.texts", ("id",), None, 2).num_rows == 2
-    assert lab.warehouse.freeze_bytes(asked)
+    bill = lab.warehouse.freeze_bill(asked)
+    assert bill is not None and bill.bytes > 0 and bill.kept_minutes is None, "a run cannot take a plan's rows over"
     assert lab.warehouse.freeze(asked).rows == 3
     bigquery.configure(missing_permissions=["bigquery.tables.getData on raw"])
     for refused in (

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from batch_llm.errors import InputError, OutputError, WarehouseError
-from batch_llm.warehouse.base import LLM_SCHEMA, DateRange, Warehouse
+from batch_llm.warehouse.base import LLM_SCHEMA, DateRange, FreezeBill, Warehouse
 from batch_llm.warehouse.bigquery import Options, open_client
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 from tests.bigquery_server.process import BigQueryServer, Fault
@@ -52,7 +52,7 @@ def test_a_range_of_dates_reads_only_its_partitions_of_the_input(lab: BigQueryLa
     warehouse = lab.warehouse
     picked = warehouse.within("raw.texts", DateRange("day", date(2026, 1, 3), date(2026, 1, 4)), "id != 'x'")
     asked = spec("r1", "raw.texts", where=picked)
-    assert warehouse.freeze_bytes(asked) == row_bytes * (31 if "MONTH" in cut else 1)
+    assert warehouse.freeze_bill(asked) == FreezeBill(row_bytes * (31 if "MONTH" in cut else 1), 15.0)
     assert warehouse.freeze(asked).rows == 1
 
 

@@ -147,7 +147,7 @@ async def test_a_quota_that_is_used_up_stops_no_asking(lab: BigQueryRunLab, serv
     job = lab.job(slices={"rows": 10})
     server.faults(LOADS_REFUSED)
     async with lab.simulator() as simulator:
-        with pytest.raises(WarehouseError, match=r"quotaExceeded.*run the same command again"):
+        with pytest.raises(WarehouseError, match=r"quotaExceeded.*run the job again"):
             await lab.run(job)
         assert simulator.stats()["answered"] == ROWS
         assert [event for event in lab.events if isinstance(event, Progress)][-1].ok == ROWS

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from batch_llm import wiring
 from tests.integration.cli_lab import CommandLine
 from tests.integration.engine_lab import write_input
 from tests.integration.lab import Lab
@@ -35,8 +36,9 @@ async def test_a_job_from_plan_to_forget(lab: Lab, cli: CommandLine) -> None:
         assert (plan.code, plan.json["rows"], plan.json["new"], len(plan.json["prompts"])) == (0, 30, 30, 2)
         assert simulator.stats()["accepted"] == 0
 
-        for _ in range(2):  # the second one asks nothing
+        for words in ("started", None):  # the second one asks nothing
             preview = await cli.run("preview", job, "-n", "4", "--json")
+            assert words is None or f": {words}, 30 rows" in preview.err
             assert (preview.code, len(preview.json["rows"])) == (0, 4)
             assert all(row["columns"]["tone"] in ("calm", "tense") for row in preview.json["rows"])
             assert simulator.stats()["accepted"] == 4
@@ -75,6 +77,18 @@ async def test_a_job_from_plan_to_forget(lab: Lab, cli: CommandLine) -> None:
     assert len(lab.rows()) == 30
 
 
+async def test_what_nobody_was_asked_cost_nothing(lab: Lab, cli: CommandLine) -> None:
+    """A run that is only planned, and one over an empty table."""
+    lab.table(0)
+    async with lab.simulator():
+        run = await cli.run("run", cli.job_file())
+        assert (run.code, "cost $0.00" in run.out) == (0, True)
+        lab.table(3)
+        wiring.planner(lab.settings, lab.job(output={"table": "later"})).start()
+        status = await cli.run("status", "lab", "--json")
+        assert (status.json["state"], status.json["cost_usd"]) == ("planned", 0)
+
+
 async def test_failed_rows_are_told_by_class_and_asked_again_only_by_retry(lab: Lab, cli: CommandLine) -> None:
     lab.table(20)
     job = cli.job_file(retries={"attempts": 1, "re_asks": 0})
@@ -96,6 +110,9 @@ async def test_failed_rows_are_told_by_class_and_asked_again_only_by_retry(lab: 
         retry = await cli.run("retry", job, "--json")
         assert (retry.code, retry.json["ok"], retry.json["failed"]) == (0, 20, 0)
         assert (await cli.run("retry", "lab", "--json")).json["requests"] == 0
+        nothing = await cli.run("retry", "lab")
+        assert "nothing to do, every row was asked before, no row failed" in nothing.out
+        assert "resumed" not in nothing.err
     show = await cli.run("show", "lab", "3")
     assert "server_error" in show.out
     assert "raw answer 1 of 1" in show.out
@@ -151,6 +168,9 @@ async def test_a_budget_ends_a_run_early_and_resumably(lab: Lab, cli: CommandLin
         assert run.json["cost_usd"] <= 0.003
         status = await cli.run("status", "lab", "--json")
         assert (status.json["reason"], status.json["pending"]) == ("budget", run.json["pending"])
+        assert status.json["state"] == "stopped"
+        told = (await cli.run("status")).out
+        assert f"stopped with {run.json['pending']} rows pending; raise budget_usd, then run it again: " in told
         more = await cli.run("run", cli.job_file(budget_usd="1", params={"max_output_tokens": 50}), "--json")
         assert (more.code, more.json["ok"], more.json["run_id"]) == (0, 200, run.json["run_id"])
 

@@ -158,6 +158,17 @@ def test_a_refused_job_fails_with_the_sentence_of_the_command_line(
     assert "tetx" in failure_text(result)
 
 
+def test_a_budget_that_pays_for_no_row_fails_the_planning(
+    location: CodeLocation, instance: dg.DagsterInstance, account: Account
+) -> None:
+    location.job(budget_usd=0.00001)
+    result = location.execute(instance, "tone_run")
+    assert not result.success and instance.get_dynamic_partitions("tone_slices") == []
+    told = failure_text(result)
+    assert "budget_usd 0.00001 pays for no row" in told and "command" not in told
+    assert account.stats()["accepted"] == 0
+
+
 def test_a_forgotten_run_is_refused_clearly(location: CodeLocation, instance: dg.DagsterInstance) -> None:
     location.job()
     key = plan(location, instance)[0]

@@ -181,6 +181,8 @@ async def test_the_commands_take_a_partition(lab: Lab) -> None:
     status = await cli.run("status", job, *day, "--json")
     assert status.json["run_id"] == run.json["run_id"]
     assert (await cli.run("show", job, "id=7", *day)).code == 0
+    absent = await cli.run("show", job, "id=700000")
+    assert absent.code == 2 and "of the partition 2026-01-03 only: name another one with --partition" in absent.err
     assert (await cli.run("failed", job, *day)).code == 0
     nowhere = await cli.run("status", job, "--partition", "2026-01-04")
     assert "has not run over the partition 2026-01-04; it has over: 2026-01-02, 2026-01-03" in nowhere.err

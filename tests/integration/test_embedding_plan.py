@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -63,6 +64,15 @@ def test_a_price_without_output_is_a_price(lab: Lab) -> None:
     assert plan.cost_expected_usd == Decimal("0.02") * plan.input_tokens_total / 1_000_000
     assert plan.counted != "estimated"
     assert job.answer.arrow_fields[0].type.list_size == 1536
+
+
+def test_the_simulator_bills_by_bytes_whatever_its_model_is_called(lab: Lab) -> None:
+    """So nothing is counted with the encoding of the real model, and the range holds what is billed."""
+    lab.table(20, text="числа и слова {:04}")
+    plan = planned(lab, {"requests_per_minute": 600}, model="simulator/text-embedding-3-small")
+    billed = 20 * math.ceil(len("числа и слова 0000".encode()) / 4)
+    assert plan.counted == "estimated"
+    assert plan.input_tokens_low <= billed <= plan.input_tokens_high
 
 
 def test_an_empty_text_is_told_before_it_is_asked(lab: Lab) -> None:

@@ -44,7 +44,7 @@ async def test_every_row_is_asked_once_and_lands_in_the_output(lab: Lab) -> None
 
 
 async def test_the_events_tell_the_story_in_order(lab: Lab) -> None:
-    """Started first, finished last, one publication per slice, progress that ends at the total."""
+    """Started first, finished last, one publication per slice, progress that ends at the total; tokens as used."""
     lab.table(60)
     async with lab.simulator():
         await lab.run(lab.job(slices={"rows": 25}))
@@ -52,6 +52,8 @@ async def test_the_events_tell_the_story_in_order(lab: Lab) -> None:
     assert sorted(event.slice_number for event in lab.events if isinstance(event, SlicePublished)) == [0, 1, 2]
     last = [event for event in lab.events if isinstance(event, Progress)][-1]
     assert (last.rows, last.ok, last.failed, last.pending, last.in_flight) == (60, 60, 0, 0, 0)
+    used = (last.input_tokens + last.output_tokens) / 60
+    assert last.tokens_per_minute / last.requests_per_minute == pytest.approx(used)
 
 
 async def test_a_finished_run_with_nothing_changed_asks_nothing(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from batch_llm import wiring
+from batch_llm.clock import ScaledClock
 from batch_llm.engine.events import RunFinished, Waiting
-from batch_llm.journal.base import RunState
+from batch_llm.journal.base import Entry, EntryKind, RunState
 from batch_llm.simulator import Simulator
 from tests.integration.cli_lab import CommandLine, ended
 from tests.integration.lab import SCHEMA, Lab
@@ -255,6 +257,28 @@ async def test_a_wait_for_the_other_can_be_given_up(lab: Lab, crew: Crew) -> Non
         stopped = await ended(second)
         assert (stopped.code, stopped.json["stopped"], stopped.json["requests"]) == (3, "cancelled", 0), stopped.err
         assert first.returncode is None
+
+
+async def test_a_wait_is_told_again_with_how_far_the_other_is(lab: Lab) -> None:
+    """Every 30 s (of a clock that is faster here), as in a log of a run that moves."""
+    lab.table(3)
+    async with lab.simulator():
+        record = wiring.planner(lab.settings, lab.job()).start().record
+        journal = wiring.open_store(lab.settings).runs.journal(record.run_id, 0)  # as another process would
+        async with lab.engine(clock=ScaledClock(100)) as engine:
+            running = asyncio.create_task(engine.run())
+            await told(lab, "waiting for the end of that")
+            journal.append(Entry(EntryKind.FAILED, 1, 1, detail={"error_class": "refused", "message": "no"}))
+            await told(lab, f"slice 0 is being worked on by process {os.getpid()}, 1 of 3 rows so far; waiting")
+            journal.close()
+            summary = await running
+    assert (summary.ok, summary.failed) == (2, 1)
+
+
+async def told(lab: Lab, words: str) -> None:
+    """Until it said so."""
+    while not any(isinstance(event, Waiting) and words in event.reason for event in lab.events):
+        await asyncio.sleep(0.01)
 
 
 async def test_a_slice_by_itself_waits_for_who_works_on_it(table: Lab, crew: Crew) -> None:

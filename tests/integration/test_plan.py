@@ -16,6 +16,7 @@ from batch_llm import wiring
 from batch_llm.cli.forget import forget_runs
 from batch_llm.engine.planned import Planned
 from batch_llm.engine.planning import Plan
+from batch_llm.errors import ConfigurationError
 from tests.integration.lab import FAST, Lab
 
 FREE: dict[str, Any] = {"output": {"table": "out"}}
@@ -84,9 +85,19 @@ async def test_a_new_process_and_a_changed_prompt_begin_with_what_was_learned(la
         lab.table(40, start=500)
         assert plan_of(lab, **FREE).output_from.endswith("answers of this job")
         changed = plan_of(lab, **FREE, prompt={"user": "Rate: {{ text }}"})
-        assert changed.output_from == "answers to an older wording of the prompt"
+        assert changed.output_from == "answers to an earlier question of this job"
         summary = await lab.run(lab.job(**FREE, prompt={"user": "Rate: {{ text }}"}))
     assert summary.input_tokens == pytest.approx(changed.input_tokens_total, rel=0.1)
+
+
+@pytest.mark.parametrize("params", [{"max_output_tokens": 300}, {"max_output_tokens": "auto"}, {}])
+async def test_a_changed_cap_is_another_question_and_the_plan_says_so(lab: Lab, params: dict[str, Any]) -> None:
+    lab.table(5)
+    async with lab.simulator():
+        await lab.run(lab.job(**FREE))
+        plan = plan_of(lab, **FREE, params=params)
+    assert (plan.changed, plan.done) == (5, 0)
+    assert plan.output_from == "answers to an earlier question of this job"
 
 
 async def test_only_rows_to_ask_are_planned(lab: Lab) -> None:
@@ -113,7 +124,7 @@ async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("budget", "words"),
-    [("0.0001", "less than the least this will cost"), ("5", None)],
+    [("0.0005", "less than the least this will cost"), ("5", None)],
 )
 async def test_a_budget_that_is_too_small_is_told_beforehand(lab: Lab, budget: str, words: str | None) -> None:
     lab.table(200)
@@ -122,10 +133,34 @@ async def test_a_budget_that_is_too_small_is_told_beforehand(lab: Lab, budget: s
     assert any(words in warning for warning in found) if words else not any("budget" in warning for warning in found)
 
 
-async def test_a_budget_below_one_call_is_told_beforehand(lab: Lab) -> None:
+async def test_a_budget_below_any_row_is_refused_before_anything(lab: Lab) -> None:
+    """By plan and run alike: the same run would ask nothing however often it is started."""
+    lab.table(2)
+    poor: dict[str, Any] = {"budget_usd": "0.05", "params": {}, **FREE}
+    helps = r"budget_usd 0.05 pays for no row.*Raise budget_usd above 0.2621, or set params.max_output_tokens"
+    async with lab.simulator() as simulator:
+        with pytest.raises(ConfigurationError, match=helps):
+            plan_of(lab, **poor)
+        with pytest.raises(ConfigurationError, match=helps):
+            await lab.run(lab.job(**poor))
+        assert simulator.stats()["accepted"] == 0 and wiring.open_store(lab.settings).runs.all() == []
+        summary = await lab.run(lab.job(**{**poor, "params": {"max_output_tokens": 50}}))
+        assert (summary.ok, summary.stopped) == (2, None)
+
+
+async def test_a_finished_run_minds_no_budget(lab: Lab) -> None:
     lab.table(2)
     async with lab.simulator():
-        found = plan_of(lab, budget_usd="0.05", params={}, **FREE).warnings
+        await lab.run(lab.job(**FREE, params={}))
+        poor = lab.job(**FREE, params={}, budget_usd="0.05")
+        assert (await lab.run(poor)).nothing_to_do
+        assert wiring.planner(lab.settings, poor).plan().new == 0
+
+
+async def test_a_budget_below_one_long_row_is_told_beforehand(lab: Lab) -> None:
+    texts(lab, [20_000] * 3)
+    async with lab.simulator():
+        found = plan_of(lab, budget_usd="0.001", params={"max_output_tokens": 50}).warnings
     assert any("set aside while a long row is asked" in warning for warning in found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_llm
+from batch_llm.engine.collector import THRESHOLDS
 from batch_llm.engine.events import Event, RunFinished
 from batch_llm.errors import ConfigurationError, InputError, JobFileError, OutputError
 from batch_llm.python import RunResult
@@ -66,6 +68,20 @@ def test_a_job_from_python_gives_a_frame(lab: Lab, job: Job) -> None:
     found = batch_llm.output(batch_llm.declare(own, lab.folder))
     assert isinstance(found, pd.DataFrame) and len(found) == 25
     assert found["score"].isna().sum() == 5 and found["llm_cost_usd"].isna().all()
+
+
+def test_the_collector_of_the_callers_process_is_left_alone(lab: Lab, job: Job) -> None:
+    """A notebook runs for hours: what it drops meanwhile is freed as ever. Our own processes collect rarely."""
+    before, seen = (gc.get_threshold(), gc.get_freeze_count()), set()
+    quiet(job(), frame(20), listener=lambda _: seen.add((gc.get_threshold(), gc.get_freeze_count())))
+    assert seen == {before}
+
+    async def own() -> None:
+        async with lab.simulator(), lab.engine():
+            assert gc.get_threshold() == THRESHOLDS
+
+    asyncio.run(own())
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before
 
 
 def test_importing_the_package_is_light(root: Path) -> None:

@@ -6,6 +6,8 @@ Belongs here: what a user sees of reused answers. Not here: the index (test_answ
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,10 @@ from typing import Any
 import pytest
 
 from batch_llm import wiring
+from batch_llm.engine import slice_work
 from batch_llm.engine.events import Progress, RunSummary
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.journal.answer_index import AnswerIndex, Slice
 from batch_llm.journal.base import EntryKind
 from tests.integration.engine_lab import answered_body, child, compatible_server, journalled, write_input
 from tests.integration.lab import Lab
@@ -145,6 +150,39 @@ async def test_who_waits_for_another_runs_answers_says_whose(lab: Lab) -> None:
         asking = (await first).run_id
     waits = [event.holding_back for event in lab.events if isinstance(event, Progress)]
     assert f"answers to 3 equal rows, which are asked by run {asking}" in waits
+
+
+async def test_rows_claimed_ahead_are_handed_out_before_others_are_waited_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else rows wait for one that this slice has claimed and keeps back until they wait no more: for ever.
+
+    Slice 1 asks what all rows of slice 0 ask, and gives it up just before slice 0 prepares its third row.
+    """
+    monkeypatch.setattr(slice_work, "ELSEWHERE_MAX", 2)
+    monkeypatch.setattr(slice_work, "PREPARED_BYTES", 1)  # each row is prepared by itself
+    monkeypatch.setattr(slice_work, "LOOK_AGAIN_S", 0.01)
+    repeated(lab, 8, 1)
+    async with lab.simulator(), lab.engine(lab.job(slices={"rows": 4})) as engine:
+        record = (await engine.start()).record
+        first, second = (engine.open_slice(record, number, None) for number in range(2))
+        assert isinstance(first, SliceWork) and isinstance(second, SliceWork)
+        claim, claims = AnswerIndex.claim, 0
+
+        def given_up_in_time(index: AnswerIndex, hashes: Sequence[str], owner: Slice) -> list[Any]:
+            nonlocal claims
+            claims += owner.number == 0
+            if claims == 3:
+                second.close()
+            return claim(index, hashes, owner)
+
+        async with aclosing(second.works()) as theirs, aclosing(first.works()) as ours:
+            assert (await anext(theirs)).row == 0
+            monkeypatch.setattr(AnswerIndex, "claim", given_up_in_time)
+            async with asyncio.timeout(10):
+                assert [work.row async for work in ours] == [2]
+        assert first.outstanding == 4 and first.asked_elsewhere == 0
+        first.close()
 
 
 async def test_a_twins_answer_is_told_in_the_journal_without_a_copy(lab: Lab) -> None:

@@ -28,7 +28,7 @@ from batch_llm.warehouse.bigquery.names import TableName
 from batch_llm.warehouse.bigquery.run_tables import expires_at
 from batch_llm.warehouse.bigquery.table_freeze import Making, TableFreeze
 
-__all__ = ["PLAN_DAYS", "complete", "drafted", "drop_drafts", "frozen_in", "taken_over"]
+__all__ = ["PLAN_DAYS", "complete", "drafted", "drop_drafts", "frozen_in", "kept_minutes", "taken_over"]
 
 PLAN_DAYS = 1.0  # what a plan leaves when it is killed, and a draft of a whole table
 UNSETTLED_DAYS = 15 / (24 * 60)  # to read a plan and say yes; the run then has the rows that the plan has shown
@@ -56,6 +56,15 @@ def complete(connection: Connection, work: TableName, manifest: Manifest, expire
             return
 
 
+def kept_minutes(freeze: TableFreeze) -> float | None:
+    """How long a draft is kept for whoever freezes the same; None: none is made."""
+    return _kept_days(freeze) * 24 * 60 if freeze.can_be_shared else None
+
+
+def _kept_days(freeze: TableFreeze) -> float:
+    return PLAN_DAYS if freeze.is_settled else UNSETTLED_DAYS
+
+
 def taken_over(jobs: Jobs, freeze: TableFreeze) -> FrozenInput | None:
     """The run's input out of a plan's draft, which keeps it; None when there is none that counts."""
     draft = jobs.connection.table(_name(jobs.connection, freeze))
@@ -79,7 +88,7 @@ def drafted(jobs: Jobs, freeze: TableFreeze) -> FrozenInput:
 def _draft(jobs: Jobs, freeze: TableFreeze) -> bigquery.Table:
     connection, name = jobs.connection, _name(jobs.connection, freeze)
     if connection.table(name) is None:
-        days = PLAN_DAYS if freeze.is_settled else UNSETTLED_DAYS
+        days = _kept_days(freeze)
         freeze.make(jobs, Making(name, mark(draft=freeze.spec.source), days, name.table))
     draft = _there(connection, name)
     if Manifest.read(draft) is None:

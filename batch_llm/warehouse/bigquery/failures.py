@@ -68,7 +68,7 @@ _ADVICE = {
     "it, or read less (input.where, fewer columns)",
     "notFound": "it was dropped or never made, or lies in another location (BATCH_LLM_BIGQUERY_LOCATION)",
     "quotaExceeded": "a quota of the project or the table is used up: wait (most are of a day, the shortest of ten "
-    "minutes), then run the same command again",
+    "minutes), then run the job again",
     "responseTooLarge": "read fewer columns or rows",
     "resourcesExceeded": "the statement needs more than BigQuery gives to one: fewer columns, or input.where",
     "stopped": "somebody cancelled the job",

@@ -17,20 +17,19 @@ import pyarrow.parquet as pq
 from google.cloud import bigquery
 
 from batch_llm.errors import InputError, WarehouseError
-from batch_llm.warehouse.base import FreezeSpec, FrozenInput, Warehouse
-from batch_llm.warehouse.bigquery.drafts import PLAN_DAYS, complete, drafted, frozen_in, taken_over
+from batch_llm.warehouse.base import FreezeBill, FreezeSpec, FrozenInput, Warehouse
+from batch_llm.warehouse.bigquery.drafts import PLAN_DAYS, complete, drafted, frozen_in, kept_minutes, taken_over
 from batch_llm.warehouse.bigquery.frozen_table import MOST_SLICES, ROW, SLICE, Manifest, column_name
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.loading import Load
 from batch_llm.warehouse.bigquery.run_tables import expires_at, sliced_table
 from batch_llm.warehouse.bigquery.schema import Unstorable, cut_key, field_of
-from batch_llm.warehouse.bigquery.sources import check_where, opened, with_open_history
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
 from batch_llm.warehouse.bigquery.table_freeze import Making, TableFreeze
 from batch_llm.warehouse.frozen_files import slice_path
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["PART_FIELDS", "freeze", "freeze_bytes", "freeze_for_plan"]
+__all__ = ["PART_FIELDS", "freeze", "freeze_bill", "freeze_for_plan"]
 
 PART_BYTES = 2 << 20  # of a slice's file in one row: small beside a page, large beside a row's overhead
 PART_FIELDS = (
@@ -85,15 +84,13 @@ def _made(jobs: Jobs, freeze: TableFreeze, kept_days: float) -> FrozenInput:
     return frozen
 
 
-def freeze_bytes(jobs: Jobs, spec: FreezeSpec) -> int | None:
-    """See `Warehouse.freeze_bytes`; a column that is read twice in the statement is billed once."""
-    source = opened(jobs, spec.source)
-    check_where(jobs, source.sql, spec.where, InputError)
-    source = with_open_history(jobs, source, spec.where)
+def freeze_bill(jobs: Jobs, spec: FreezeSpec) -> FreezeBill:
+    """See `Warehouse.freeze_bill`; a column that is read twice in the statement is billed once."""
+    freeze = TableFreeze.of(jobs, spec)
+    source = freeze.source
     columns = ", ".join(source.selected(spec.columns).values())
     sql = statement("rows", columns=columns, source=f"{source.sql} {source.pinned}", where=enclosed(spec.where))
-    found: int | None = jobs.dry_run(Query("freeze", sql)).total_bytes_processed
-    return found
+    return FreezeBill(jobs.dry_run(Query("freeze", sql)).total_bytes_processed, kept_minutes(freeze))
 
 
 # ---- files

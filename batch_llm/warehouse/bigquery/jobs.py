@@ -39,7 +39,7 @@ _LONGEST_LOOK_S = 5.0
 # Source: https://cloud.google.com/bigquery/docs/managing-jobs#view-job (read 2026-11-29)
 _ANOTHERS = (
     "an account may always see its own jobs, this one is another account's: ask for bigquery.jobs.get on the project "
-    "that pays (roles/bigquery.resourceAdmin, or a custom role with this right alone); the same command then goes on"
+    "that pays (roles/bigquery.resourceAdmin, or a custom role with this right alone); the job run again then goes on"
 )
 _NO_RETRY: dict[str, Any] = {"retry": None, "job_retry": None}  # what became of a job, its id tells
 TIB = 1 << 40  # bytes, as BigQuery bills them

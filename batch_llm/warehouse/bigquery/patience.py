@@ -85,5 +85,5 @@ class Wait:
         if not self.pause():
             raise WarehouseError(
                 f"{what}: still failing after {self._patience.limit_s:.0f} s: {failure}. "
-                "Nothing that was paid is lost: run the same command again later"
+                "Nothing that was paid is lost: run the job again later"
             )

@@ -71,7 +71,7 @@ def _merge(jobs: Jobs, query: Query) -> None:
 
 
 def _dropped(name: TableName) -> WarehouseError:
-    return WarehouseError(f"output {name.path} was dropped while it was written; run the same command again")
+    return WarehouseError(f"output {name.path} was dropped while it was written; run the job again")
 
 
 def _new_output(name: TableName, incoming: bigquery.Table, key: Sequence[str]) -> bigquery.Table:

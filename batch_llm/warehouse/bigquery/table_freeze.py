@@ -116,7 +116,7 @@ class TableFreeze:
             if came[column_name(place)] != wanted[column]:
                 raise InputError(
                     f"input {self.source.ref!r}: its column {column!r} is {wanted[column]}, but was read as "
-                    f"{came[column_name(place)]}; was the input changed meanwhile? Run the same command again"
+                    f"{came[column_name(place)]}; was the input changed meanwhile? Run the job again"
                 )
 
     def _check_rows(self, jobs: Jobs, work: TableName) -> None:

@@ -16,6 +16,7 @@ from batch_llm.errors import InputError
 from batch_llm.warehouse.base import (
     DateRange,
     ExpectedStatement,
+    FreezeBill,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -130,9 +131,9 @@ class BigQueryWarehouse:
         if not is_file(source):
             drop_drafts(self._connection, self._connection.dataset.named(source, InputError))
 
-    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
-        """See `Warehouse.freeze_bytes`; by a dry run, which is free. Files are not read by BigQuery."""
-        return None if is_file(spec.source) else freezing.freeze_bytes(self._jobs, spec)
+    def freeze_bill(self, spec: FreezeSpec) -> FreezeBill | None:
+        """See `Warehouse.freeze_bill`; by a dry run, which is free. Files are not read by BigQuery."""
+        return None if is_file(spec.source) else freezing.freeze_bill(self._jobs, spec)
 
     def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
         """See `Warehouse.expected`; by dry runs, which are free."""

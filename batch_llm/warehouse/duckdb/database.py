@@ -215,7 +215,7 @@ class Database:
         return (
             f"the warehouse {self.path} is held by another process ({holder}); waited {waited_s:.0f} s. "
             "A DuckDB file belongs to one process at a time: end that program (or close its connection) and run the "
-            "same command again; nothing that was paid is lost"
+            "job again; nothing that was paid is lost"
         )
 
 

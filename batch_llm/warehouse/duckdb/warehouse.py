@@ -14,6 +14,7 @@ import pyarrow as pa
 from batch_llm.warehouse.base import (
     DateRange,
     ExpectedStatement,
+    FreezeBill,
     FreezeSpec,
     FrozenInput,
     Loaded,
@@ -89,8 +90,8 @@ class DuckDBWarehouse:
     def forget_drafts(self, source: str) -> None:
         """See `Warehouse.forget_drafts`; there are none."""
 
-    def freeze_bytes(self, spec: FreezeSpec) -> int | None:
-        """See `Warehouse.freeze_bytes`."""
+    def freeze_bill(self, spec: FreezeSpec) -> FreezeBill | None:
+        """See `Warehouse.freeze_bill`."""
         return None
 
     def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:

@@ -46,9 +46,10 @@ def test_a_signal_before_there_is_anything_to_stop_cancels() -> None:
         finally:
             cleaned.append("closed")
 
-    with pytest.raises(dg.Failure):
+    with pytest.raises(dg.Failure) as caught:
         run_interruptible(body)
     assert cleaned == ["closed"]
+    assert caught.value.__cause__ is None and caught.value.__suppress_context__, "no stack of the event loop is shown"
 
 
 def test_the_second_signal_does_not_wait() -> None:

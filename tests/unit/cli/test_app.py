@@ -34,7 +34,7 @@ def test_a_promised_command_that_has_not_landed_says_so(cli: Cli, name: str, res
     said = cli(name, *rest)
     assert said.code == 2
     assert said.out == ""
-    assert f"`batch-llm {name}` is not yet available" in said.err
+    assert f"`batch-llm {name}` is not yet available. Use {LATER[name]}" in said.err
 
 
 @pytest.mark.parametrize("name", [name for name in PROMISED if name not in LATER])

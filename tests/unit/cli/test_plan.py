@@ -4,6 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from batch_llm.cli.plan import plan_in_words
+from batch_llm.engine.expected import OF_VECTORS
 from batch_llm.engine.planning import DayNeed, FallbackCost, Plan
 from batch_llm.statement_costs import WarehouseBill
 from batch_llm.warehouse.base import ExpectedStatement
@@ -47,6 +48,11 @@ def test_the_page_says_all_that_is_known_before_a_cent_is_spent() -> None:
         assert part in text
 
 
+def test_vectors_have_no_output_tokens_to_tell_of() -> None:
+    assert "\noutput  " in plan_in_words(make_plan())
+    assert "\noutput  " not in plan_in_words(make_plan(output_from=OF_VECTORS))
+
+
 def test_what_is_not_known_is_said_and_never_zero() -> None:
     text = plan_in_words(
         make_plan(
@@ -69,8 +75,10 @@ def test_what_the_warehouse_bills_is_told_where_it_bills() -> None:
     """As far as it is known; what cannot be known before is not called nothing."""
     later = (ExpectedStatement("prior", 1, 20_971_520, 20_971_520), ExpectedStatement("published", 9, None, 10_485_760))
     bill = WarehouseBill(2, 31_457_280, 1_500, None)
-    text = plan_in_words(make_plan(freeze_bytes=1_234_500_000, warehouse=later, billed=bill))
-    assert "warehouse freeze 1,234.5 MB of the input (by a dry run), once for plan and run" in text
+    text = plan_in_words(make_plan(freeze_bytes=1_234_500_000, freeze_kept_minutes=15.0, warehouse=later, billed=bill))
+    freeze = "warehouse freeze 1,234.5 MB of the input (by a dry run), "
+    assert f"{freeze}once for plan and run, if the run begins within 15 min" in text
+    assert f"{freeze}by the plan and again by the run" in plan_in_words(make_plan(freeze_bytes=1_234_500_000))
     assert "prior 21.0 MB (by a dry run)\n" in text
     assert "published cannot be known before; 10.5 MB at least, 9 times" in text
     assert "No model was asked. The warehouse, for this plan: 31.5 MB billed in 2 statements, slot time 1.5 s, " in text

@@ -11,6 +11,14 @@ from batch_llm.cli import speech
 from batch_llm.config.secrets import register_secret
 
 
+def test_the_program_is_called_as_the_shell_finds_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.argv", [".venv/bin/batch-llm", "demo"])
+    assert speech.program() == ".venv/bin/batch-llm"
+    monkeypatch.setattr("sys.argv", ["/x/batch_llm/cli/__main__.py"])
+    assert speech.program() == "batch-llm"
+
+
 def test_json_is_one_line_with_money_as_a_number(capsys: pytest.CaptureFixture[str]) -> None:
     at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     value = {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batch_llm.cli.run import retry_estimate
-from batch_llm.cli.spending import Consent, Estimate, estimate_of_plan, make_sure, parse_usd
+from batch_llm.cli.spending import NO_CAP, Consent, Estimate, estimate_of_plan, make_sure, parse_usd
 from batch_llm.engine.planning import FallbackCost, Plan
 from batch_llm.errors import Cancelled, ConfigurationError
 from batch_llm.warehouse.base import StatusCounts
@@ -95,6 +95,22 @@ def test_little_money_or_consent_given_beforehand_needs_no_question(estimate: Es
 def test_without_a_terminal_it_is_refused(estimate: Estimate) -> None:
     with pytest.raises(ConfigurationError, match=r"40 rows.*--yes.*Nothing was spent"):
         make_sure(estimate, Consent())
+
+
+@pytest.mark.parametrize(
+    ("estimate", "helps", "does_not"),
+    [
+        (Estimate(40, Decimal("1.011")), ["--yes", "--confirm-above 1.02"], ["price", "max_output_tokens"]),
+        (Estimate(40, None), ["--yes", "price", "budget_usd"], ["max_output_tokens"]),
+        (Estimate(40, None, NO_CAP), ["--yes", "max_output_tokens to a number", "budget_usd to $1.00 or"], ["price"]),
+    ],
+)
+@pytest.mark.usefixtures("no_terminal")
+def test_the_refusal_names_what_helps_in_this_case(estimate: Estimate, helps: list[str], does_not: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        make_sure(estimate, Consent())
+    advice = str(refused.value).partition("is spent. ")[2]
+    assert all(words in advice for words in helps) and not any(words in advice for words in does_not)
 
 
 @pytest.mark.parametrize("text", ["n\n", "\n"])

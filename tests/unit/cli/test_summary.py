@@ -39,6 +39,12 @@ def test_an_unknown_cost_is_null(summary: Callable[..., RunSummary]) -> None:
     assert "cost unknown" in summary_in_words(summary(cost_usd=None))
 
 
+def test_more_requests_than_attempts_are_explained(summary: Callable[..., RunSummary]) -> None:
+    text = summary_in_words(summary(requests=572, attempts=526))
+    assert "requests 572 now (those a limit refused and that were sent again included), attempts 526 in the" in text
+    assert "included" not in summary_in_words(summary(requests=5, attempts=526))
+
+
 def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) -> None:
     text = summary_in_words(summary(ok=93, failed=7, failed_by_class={"timeout": 2, "refused": 5}))
     assert "93 ok, 7 failed (refused 5, timeout 2), 0 pending" in text
@@ -51,7 +57,9 @@ def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) ->
     [
         ({"nothing_to_do": True}, "nothing to do"),
         ({"stopped": "sample", "ok": 5, "pending": 95}, "This was a sample"),
-        ({"stopped": "budget", "ok": 5, "pending": 95}, "Stopped early: budget. The same command goes on"),
+        ({"stopped": "cancelled", "ok": 5, "pending": 95}, "Stopped early: cancelled. The same command goes on"),
+        ({"stopped": "budget", "ok": 5, "pending": 95}, "raise budget_usd (or the cap named above), then run it again"),
+        ({"stopped": "budget", "ok": 0, "pending": 100}, "or set params.max_output_tokens lower"),
         ({"cost_unknown_rows": 20}, "and 20 rows of unknown cost"),
         ({"blocked": "7 of 100 rows failed"}, "Not promoted: 7 of 100 rows failed"),
     ],

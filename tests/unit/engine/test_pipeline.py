@@ -33,7 +33,7 @@ from batch_llm.errors import (
     QuotaExhausted,
 )
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant, Throttle
+from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant, Throttle
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import Message, Phase, RawAnswer, Request, Sending
@@ -84,6 +84,9 @@ class Gate:
 
     def _end(self, reservation: Reservation) -> None:
         self.open.remove(reservation)
+
+    def state(self) -> PoolState:
+        return PoolState("p", None, None, 0, 0.0, None)
 
     def settle(self, reservation: Reservation, actual: Cost) -> None:
         self._end(reservation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -26,7 +27,7 @@ from batch_llm.errors import (
     QuotaExhausted,
 )
 from batch_llm.journal.base import EntryKind
-from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
+from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import RawAnswer, Request, Sending
@@ -47,8 +48,8 @@ class Turnstile(Gate):
             await self.clock.sleep(1.0)
         return await super().reserve_next(tenant, costs, more=more)
 
-    def state(self) -> Any:
-        return SimpleNamespace(paused_for_s=1.0 if self.shut else 0.0)
+    def state(self) -> PoolState:
+        return replace(super().state(), paused_for_s=1.0 if self.shut else 0.0)
 
 
 class Dead(Provider):
@@ -214,6 +215,41 @@ async def test_only_when_all_are_away_for_long_the_run_stops() -> None:
     pipeline = await bench.run()
     assert pipeline.stopped is ErrorClass.CANCELLED and "has not answered for 30 minutes" in pipeline.stop_message
     assert bench.clock.monotonic() - began_s > AWAY_PATIENCE_S
+
+
+async def test_a_pool_that_is_there_but_seldom_used_keeps_the_run_going() -> None:
+    """Its limit lets a row out each 40 minutes, and the other pool has been away for longer than that."""
+    bench = TwoPools(4)
+    bench.providers["a"] = Dead(bench.clock)
+    bench.gates["b"].every_s = AWAY_PATIENCE_S + 600
+    pipeline = await bench.run()
+    assert pipeline.stopped is None and bench.answered() == list(range(4))
+
+
+async def test_a_pool_that_nobody_asked_for_an_hour_is_not_silent_when_it_fails() -> None:
+    """Its limiter paused it; its half hour begins when it is found away."""
+    bench = TwoPools(4)
+    bench.gates["b"].errors = {0: QuotaExhausted("its credit is used up")}
+    bench.gates["a"].shut = True
+    dead = bench.providers["a"] = Dead(bench.clock)
+    dead.back_at_s = bench.clock.monotonic() + 2 * AWAY_PATIENCE_S + 300
+    asked = asyncio.create_task(bench._ask(None))
+    for _ in range(int(2 * AWAY_PATIENCE_S / 20)):
+        await bench.clock.advance(20.0)
+    bench.gates["a"].shut = False
+    while not asked.done():
+        await bench.clock.advance(0.5)
+    assert asked.result().stopped is None and bench.answered() == list(range(4))
+
+
+async def test_rows_that_only_fit_a_pool_that_is_away_stop_the_run() -> None:
+    """The other one answers, but can do nothing for them."""
+    bench = TwoPools(10)
+    bench.providers["a"] = Dead(bench.clock)
+    bench.gates["b"].errors = dict.fromkeys(range(999), NeverFits("too large"))
+    pipeline = await bench.run()
+    assert pipeline.stopped is ErrorClass.CANCELLED and "has not answered for 30 minutes" in pipeline.stop_message
+    assert bench.answered() == [] and not any(entry.kind is EntryKind.FAILED for entry in bench.rows.noted)
 
 
 async def test_a_pool_whose_day_is_used_up_is_left_to_the_others() -> None:

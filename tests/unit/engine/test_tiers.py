@@ -27,7 +27,7 @@ from batch_llm.engine.window import AWAY_PATIENCE_S, PROBE_LONGEST_S
 from batch_llm.engine.work import Work
 from batch_llm.errors import AuthenticationFailed, ErrorClass, NeverFits, ProviderError, QuotaExhausted
 from batch_llm.journal.base import EntryKind
-from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
+from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import Message, RawAnswer, Request, Sending
@@ -61,9 +61,8 @@ class Paused(Turnstile):
             await self.clock.sleep(self.until_s - self.clock.monotonic())
         return await super().reserve_next(tenant, costs, more=more)
 
-    def state(self) -> Any:
-        left_s = max(0.0, self.until_s - self.clock.monotonic())
-        return SimpleNamespace(paused_for_s=left_s, why="")
+    def state(self) -> PoolState:
+        return replace(super().state(), paused_for_s=max(0.0, self.until_s - self.clock.monotonic()))
 
 
 class Models(Bench):

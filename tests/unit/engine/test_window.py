@@ -9,6 +9,7 @@ from batch_llm.engine.meter import FIRST_LATENCY_S, Meter
 from batch_llm.engine.window import (
     AWAY_AFTER_S,
     AWAY_FAILURES,
+    LOOK_EVERY_S,
     MEMORY_BYTES,
     PROBE_FIRST_S,
     PROBE_LONGEST_S,
@@ -20,7 +21,7 @@ from batch_llm.engine.window import (
     Window,
     rows_per_s,
 )
-from batch_llm.limiter.base import Limits
+from batch_llm.limiter.base import Limits, PoolState
 
 
 class Bench:
@@ -53,6 +54,34 @@ def test_the_limit_that_binds_decides_for_rows_of_this_size() -> None:
     assert rows_per_s(limits, 1_000, 5) == 1
     assert rows_per_s(limits, 100, 200) == 0.5
     assert rows_per_s(Limits("p:main", max_concurrency=3), 1, 1) is None
+
+
+async def test_the_rate_in_force_decides_not_the_one_declared() -> None:
+    """What is declared may be a guess (`limits: unknown`), or changed with `limits set`."""
+    bench, looks = Bench(requests_per_minute=60), 0
+    requests_per_minute = 12_000.0
+
+    def state() -> PoolState:
+        nonlocal looks
+        looks += 1
+        return PoolState("p:main", requests_per_minute, None, 0, 0.0, None)
+
+    bench.window = Window(Limits("p:main", requests_per_minute=60), bench.meter, bench.clock, state=state)
+    bench.answer(2.0)
+    assert bench.window.size() == WINDOW_MIN + 800
+    requests_per_minute = 600.0
+    assert bench.window.size() == WINDOW_MIN + 800 and looks == 1
+    await bench.clock.advance(LOOK_EVERY_S)
+    assert bench.window.size() == WINDOW_MIN + 40 and looks == 2
+
+
+async def test_the_tokens_in_force_decide_too() -> None:
+    """Each kind of limit counts, as the limiter knows it."""
+    state = PoolState(
+        "p:main", None, None, 0, 0.0, None, input_tokens_per_minute=60_000, output_tokens_per_minute=6_000
+    )
+    assert rows_per_s(state, 100, 5) == 10
+    assert rows_per_s(state, 10, 100) == 1
 
 
 def test_without_a_rate_the_pools_own_concurrency_decides() -> None:

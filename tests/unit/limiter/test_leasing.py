@@ -305,6 +305,22 @@ def test_an_unknown_limit_refuses_no_row_until_it_is_learned() -> None:
     assert len(lab.times) == 1
 
 
+def test_the_state_tells_the_rates_in_force_of_every_kind_of_token() -> None:
+    """What the schedule answered last, not what was declared."""
+
+    async def scenario(lab: Lab) -> None:
+        assert lab.limiter.state().input_tokens_per_minute == 60_000
+        lab.schedule.rates = [100.0, 10.0]
+        lab.ask(ROW)
+        await lab.clock.advance(0.1)
+        state = lab.limiter.state()
+        assert (state.input_tokens_per_minute, state.output_tokens_per_minute) == (6_000, 600)
+        assert state.requests_per_minute is None and state.tokens_per_minute is None
+
+    limits = Limits("p", input_tokens_per_minute=60_000, output_tokens_per_minute=600)
+    run(lambda: Lab(limits, [1_000.0, 10.0]), scenario)
+
+
 def test_a_reservation_of_another_limiter_is_refused() -> None:
     async def scenario(lab: Lab) -> None:
         lab.ask(ROW)

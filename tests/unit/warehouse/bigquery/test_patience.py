@@ -69,7 +69,7 @@ def test_a_wait_that_is_over_says_so() -> None:
     failure = Failure.of(api.BadGateway("b"))
     while time.now_s < 105.0:
         wait.pause_or_raise("publish", failure)
-    with pytest.raises(WarehouseError, match=r"publish: still failing after 5 s: HTTP 502 .*the same command again"):
+    with pytest.raises(WarehouseError, match=r"publish: still failing after 5 s: HTTP 502 .*run the job again"):
         wait.pause_or_raise("publish", failure)
 
 
