@@ -47,7 +47,7 @@ class OpenCallPool:
         """``share``: so many pools share memory and open files."""
         self.pool = pool
         self.meter = Meter(clock)
-        self.window = Window(pool.limits, self.meter, clock, share=share)
+        self.window = Window(pool.limits, self.meter, clock, state=pool.limiter.state, share=share)
         self.claim: list[_Waiting] = []  # what it waits for and no other one does
         self.closed: StopRun | None = None
         self._clock = clock

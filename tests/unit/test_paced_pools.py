@@ -20,7 +20,7 @@ from batch_llm.errors import (
     ProviderError,
     QuotaExhausted,
 )
-from batch_llm.limiter.base import Cost, Limits, Reservation, Tenant
+from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant
 from batch_llm.paced_pools import CallPools
 
 TENANT = Tenant("me", "notebook")
@@ -46,8 +46,8 @@ class Gate:
         self.open.remove(reservation)
         self.released += 1
 
-    def state(self) -> Any:
-        return SimpleNamespace(paused_for_s=self.paused_for_s)
+    def state(self) -> PoolState:
+        return PoolState("p", None, None, 0, self.paused_for_s, None)
 
 
 class Bench:
