@@ -83,7 +83,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         key={name: place.values[name] for name in run.record.key},
         prompt=_prompt(run, place.values),
         attempts=[_attempt(entry) for entry in entries],
-        answers=[shortened(body.decode("utf-8", "replace")) for body in _bodies(run, asked_in, asked_at, entries)],
+        answers=[shortened(entry.body.decode("utf-8", "replace")) for entry in entries if entry.body],
         columns=columns,
         result=result,
     )
@@ -117,18 +117,6 @@ def _locate(run: KnownRun, record: RunRecord, key: tuple[str, ...]) -> _RowPlace
                 return _RowPlace(info.number, start + at, batch.slice(at, 1).to_pylist()[0])
             start += batch.num_rows
     return None
-
-
-def _bodies(run: KnownRun, run_id: str, place: _RowPlace, entries: list[Entry]) -> Iterator[bytes]:
-    """The raw answers, also where an equal row's stands for this one."""
-    from batch_llm.journal.base import POINTER
-
-    for entry in entries:
-        if POINTER in entry.detail:
-            (other,) = run.store.runs.entries_at(run_id, place.slice_number, [entry.detail[POINTER]])
-            yield b"" if other is None else other.body
-        elif entry.body:
-            yield entry.body
 
 
 def _is_about(entry: Entry, row: int) -> bool:

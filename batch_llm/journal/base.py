@@ -60,14 +60,18 @@ class Journal(Protocol):
         ...
 
     def replay(self) -> Iterator[Entry]:
-        """All whole entries in order; a torn or damaged one is skipped."""
+        """All whole entries in order; a torn or damaged one is skipped.
+
+        An entry that points to an answer carries its body, and is skipped when no whole answer to its own request is
+        there: its row is as if it had never been noted.
+        """
         ...
 
     def entries_at(self, places: Sequence[int]) -> list[Entry]:
         """The entries at these places, in this order; few reads where the places lie close together.
 
-        An entry that points to another one's body carries that body. Raises `JournalError` for a place without a whole
-        entry.
+        An entry that points to an answer carries its body. Raises `JournalError` for a place without a whole entry, or
+        with one that points to anything but an answer to its own request.
         """
         ...
 
@@ -190,7 +194,7 @@ class RunStore(Protocol):
         ...
 
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
-        """A slice's entries, read only; nothing when the slice has no journal yet."""
+        """A slice's entries, read only, as `Journal.replay` has them; nothing when the slice has no journal yet."""
         ...
 
     def entries_at(self, run_id: str, slice_number: int, places: Sequence[int]) -> list[Entry | None]:

@@ -7,7 +7,11 @@ One entry is written with one unbuffered write:
     <crc32 of the rest, 8 hex digits> <length of head> <length of body> <head: JSON><body: as it came>\\n
 
 A process killed in the middle of a write leaves a torn tail; the next writer starts on a new line after it, and
-readers skip it. An entry damaged later is skipped as well and costs nothing but itself.
+readers skip it. An entry damaged later is skipped as well and costs nothing but itself and those that point to it.
+
+An entry that points to an answer (`POINTER`) is believed only where a whole answer to its own request stands, and
+skipped like a damaged one otherwise. It says where it was written, too: when a machine's entries are put behind those
+of others (slice_objects.py), both of them move as far.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
 LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
+WRITTEN_AT = "written_at"  # in the detail of an entry that points: its own place then
 WORKER = ".worker"  # beside the journal: the process that writes it, for messages
 READ_BYTES = 262_144
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -61,6 +66,8 @@ class LocalJournal:
     def append(self, entry: Entry) -> int:
         """See `Journal.append`."""
         place = self._size
+        if POINTER in entry.detail:
+            entry = entry._replace(detail={**entry.detail, WRITTEN_AT: place})
         self._write(_encode(entry))
         return place
 
@@ -70,18 +77,11 @@ class LocalJournal:
 
     def entries_at(self, places: Sequence[int]) -> list[Entry]:
         """See `Journal.entries_at`."""
-        reader = _Reader(self._file)
-        found = {place: self._whole(reader, place) for place in sorted(set(places))}
-        pointed = {place: entry.detail[POINTER] for place, entry in found.items() if POINTER in entry.detail}
-        for place, other in sorted(pointed.items(), key=lambda pair: pair[1]):
-            found[place] = found[place]._replace(body=self._whole(reader, other).body)
-        return [found[place] for place in places]
-
-    def _whole(self, reader: _Reader, place: int) -> Entry:
-        found = reader.entry(place)
-        if found is None:
-            raise JournalError(f"{self.path.name}: no whole entry at byte {place}")
-        return found[0]
+        found = _whole_entries(self._file, places)
+        missing = next((place for place in places if found[place] is None), None)
+        if missing is not None:
+            raise JournalError(f"{self.path.name}: no whole entry at byte {missing}")
+        return [entry for place in places if (entry := found[place]) is not None]
 
     def size(self) -> int:
         """See `Journal.size`."""
@@ -137,14 +137,17 @@ def read_journal(path: Path) -> Iterator[Entry]:
         return
     file = os.open(path, os.O_RDONLY)
     try:
-        reader, place, end = _Reader(file), 0, os.fstat(file).st_size
+        reader, others, place, end = _Reader(file), _Reader(file), 0, os.fstat(file).st_size
         while place < end:
             found = reader.entry(place)
             if found is None:
                 place = _next_line(file, place, end)
-            else:
-                entry, place = found
+                continue
+            entry, place = found
+            if POINTER not in entry.detail:
                 yield entry
+            elif (pointing := _with_body(entry, others)) is not None:
+                yield pointing
     finally:
         os.close(file)
 
@@ -156,11 +159,34 @@ def read_entries(path: Path, places: Sequence[int]) -> list[Entry | None]:
     except FileNotFoundError:
         return [None] * len(places)
     try:
-        reader = _Reader(file)
-        found = {place: reader.entry(place) for place in sorted(set(places))}
+        found = _whole_entries(file, places)
     finally:
         os.close(file)
-    return [None if (entry := found[place]) is None else entry[0] for place in places]
+    return [found[place] for place in places]
+
+
+def _whole_entries(file: int, places: Sequence[int]) -> dict[int, Entry | None]:
+    """The entries at these places, in the file's order; those that point with the body that they point to."""
+    reader = _Reader(file)
+    found = {place: None if (read := reader.entry(place)) is None else read[0] for place in sorted(set(places))}
+    pointing = [entry for entry in found.values() if entry is not None and POINTER in entry.detail]
+    for entry in sorted(pointing, key=lambda entry: entry.detail[POINTER]):
+        found[entry.place] = _with_body(entry, reader)
+    return found
+
+
+def _with_body(entry: Entry, reader: _Reader) -> Entry | None:
+    """An entry that points, with the body of the answer; None when no answer to its request is where it points."""
+    place = entry.detail[POINTER]
+    moved_bytes = entry.place - entry.detail.get(WRITTEN_AT, entry.place)
+    for each in dict.fromkeys((place, place + moved_bytes)):
+        found = reader.entry(each)
+        if found is None:
+            continue
+        answer = found[0]
+        if answer.kind is EntryKind.ANSWER and answer.request_hash == entry.request_hash:
+            return entry._replace(body=answer.body)
+    return None
 
 
 class _Reader:

@@ -20,7 +20,14 @@ from batch_llm.engine.events import Progress, RunSummary
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.journal.answer_index import AnswerIndex, Slice
 from batch_llm.journal.base import EntryKind
-from tests.integration.engine_lab import answered_body, child, compatible_server, journalled, write_input
+from tests.integration.engine_lab import (
+    answered_body,
+    child,
+    compatible_server,
+    journalled,
+    killed_before_publishing,
+    write_input,
+)
 from tests.integration.lab import Lab
 
 RUN = """
@@ -189,6 +196,30 @@ async def test_a_twins_answer_is_told_in_the_journal_without_a_copy(lab: Lab) ->
     repeated(lab, 6, 2)
     async with lab.simulator():
         await lab.run()
-    kinds = [entry.kind for entry in journalled(lab, 0)]
+    entries = journalled(lab, 0)
+    kinds = [entry.kind for entry in entries]
     assert (kinds.count(EntryKind.ANSWER), kinds.count(EntryKind.CACHED)) == (2, 4)
-    assert all(not entry.body for entry in journalled(lab, 0) if entry.kind is EntryKind.CACHED)
+    stored = journal_file(lab).read_bytes()
+    assert {stored.count(entry.body) for entry in entries} == {1}
+
+
+async def test_a_damaged_answer_costs_itself_and_no_equal_row(lab: Lab) -> None:
+    """It is asked once more; those that had it get that answer, and the run ends."""
+    repeated(lab, 10, 2)
+    async with lab.simulator() as simulator:
+        await killed_before_publishing(lab, "run")
+        damaged = next(entry for entry in journalled(lab, 0) if entry.kind is EntryKind.ANSWER)
+        content = bytearray(journal_file(lab).read_bytes())
+        content[content.index(b"choices", damaged.place)] ^= 1
+        journal_file(lab).write_bytes(bytes(content))
+        summary = await lab.run()
+        stats = simulator.stats()
+    assert (summary.ok, summary.failed, summary.pending, stats["answered"]) == (10, 0, 0, 3)
+    assert len({(row["tone"], row["score"]) for row in lab.rows() if row["id"] % 2 == 0}) == 1
+
+
+def journal_file(lab: Lab) -> Path:
+    """Of the first slice of the latest run."""
+    record = wiring.open_store(lab.settings).runs.latest("lab")
+    assert record is not None
+    return lab.settings.home / "runs" / record.run_id / "journal" / "0000.jsonl"

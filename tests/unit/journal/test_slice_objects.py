@@ -4,68 +4,20 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import uuid
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.journal.local import LocalJournal, read_journal
-from batch_llm.journal.object_store import ObjectStore
-from batch_llm.journal.segments import chain_end, newest_epoch
+from batch_llm.journal.local import read_journal
+from batch_llm.journal.segments import chain_end
 from batch_llm.journal.slice_objects import SliceObjects
-
-
-def memory() -> ObjectStore:
-    return ObjectStore(f"memory://{uuid.uuid4().hex}")
-
-
-def answer(row: int, body: bytes = b"{}\n") -> Entry:
-    return Entry(EntryKind.ANSWER, row, 1, body=body)
+from tests.unit.journal.slice_lab import Writer, answer, memory, writer
 
 
 def rows(path: Path) -> list[int]:
     return [entry.row for entry in read_journal(path)]
-
-
-@dataclass
-class Writer:
-    """One machine's writer, without leases: a test says when it has lost its own."""
-
-    objects: SliceObjects
-    epoch: int = 0
-    journal: LocalJournal | None = None
-    shipped: int = 0
-    appended: list[int] = field(default_factory=list)
-
-    def open(self) -> None:
-        segments = self.objects.listing().segments
-        self.epoch = newest_epoch(segments) + 1
-        self.shipped = self.objects.catch_up(segments).size
-        self.journal = LocalJournal(self.objects.path)
-
-    def append(self, *answers: int) -> None:
-        """Answers to these rows."""
-        assert self.journal is not None
-        for row in answers:
-            self.journal.append(answer(row))
-
-    def ship(self) -> None:
-        assert self.journal is not None
-        while self.shipped < self.journal.size():
-            self.shipped = self.objects.upload(self.shipped, self.journal.size(), self.epoch)
-
-    def close(self) -> None:
-        assert self.journal is not None
-        self.journal.close()
-        self.journal = None
-
-
-def writer(store: ObjectStore, folder: Path) -> Writer:
-    return Writer(SliceObjects(store, "r1/journal/0000", folder / "0000.jsonl"))
 
 
 def test_another_machine_goes_on_where_the_first_was(tmp_path: Path) -> None:
