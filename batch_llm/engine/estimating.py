@@ -112,7 +112,7 @@ class _Pass:
         start = 0
         for batch in self.parts.warehouse.read(frozen, number):
             sizes = _text_sizes(batch, sorted(self.parts.declared.prompt.columns))
-            if self.own.ok or self.own.failed_count or self.prior.keys:
+            if self.own.ok or self.own.failed_count or self.prior.any():
                 self._row_by_row(batch, sizes, start)
             else:
                 self._all_new(batch, sizes)
@@ -128,7 +128,7 @@ class _Pass:
         for place, values in enumerate(columns):
             if self.own.is_done(start + place):
                 self._count_done(self.own.status(start + place), 1)
-            elif key_of(values) in self.prior.keys:
+            elif self.prior.has_key(key_of(values)):
                 self._compare(batch, place, sizes[place])
             else:
                 self.found.new += 1

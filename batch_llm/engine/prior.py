@@ -1,13 +1,15 @@
 """Answers of earlier runs that this run need not pay for again.
 
-Belongs here: finding a row's earlier result by key and request hash. Not here: reading them (warehouse), writing
-them out (publish.py).
+Belongs here: finding a row's earlier result by key and request hash, place by place. Not here: reading them
+(warehouse), which places there are (starting.py), writing them out (publish.py).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,12 +18,20 @@ from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import FrozenInput
 
-__all__ = ["PriorAnswers", "key_of", "prior_answers"]
+__all__ = ["Place", "PriorAnswers", "key_of", "prior_answers"]
 
 
 def key_of(values: Iterable[Any]) -> tuple[Any, ...]:
     """A row's key as something that equals itself: NaN does not."""
     return tuple("NaN" if value != value else value for value in values)  # noqa: PLR0124  that is the test for NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where earlier rows may be."""
+
+    read: Callable[[], Iterable[pa.RecordBatch]]  # those with the keys of the slice; blocking
+    any_question: bool = False  # an ok row there is its key's answer, whatever it was asked
 
 
 def prior_answers(
@@ -30,47 +40,63 @@ def prior_answers(
     """The earlier answers for one slice of a run, or of an input that was only frozen; blocking."""
     frozen = frozen_input(of) if isinstance(of, RunRecord) else of
     looked_in = of.supersedes if isinstance(of, RunRecord) else runs
-    batches = parts.warehouse.prior(frozen, number, parts.output, looked_in)
-    any_question = parts.declared.job.output.mode == "append_missing"  # a key that is there stays as it is
-    return PriorAnswers(parts.key, batches, with_failed=with_failed, any_question=any_question)
+    keeps_keys = parts.declared.job.output.mode == "append_missing"  # a key that is in the output stays as it is
+    places = [
+        Place(partial(parts.warehouse.prior, frozen, number, parts.output), any_question=keeps_keys),
+        *(Place(partial(parts.warehouse.prior, frozen, number, f"run:{run_id}")) for run_id in looked_in),
+    ]
+    return PriorAnswers(parts.key, places, with_failed=with_failed)
 
 
 class PriorAnswers:
-    """The finished rows of earlier runs with the keys of one slice; ok rows win over failed ones."""
+    """The finished rows of earlier runs with the keys of one slice; ok rows win over failed ones.
 
-    def __init__(
-        self,
-        key: Sequence[str],
-        batches: Iterable[pa.RecordBatch],
-        *,
-        with_failed: bool = True,
-        any_question: bool = False,
-    ) -> None:
-        """``with_failed``: a failed row counts as done. ``any_question``: an ok row does whatever it was asked."""
+    A place is read when what was found before it does not answer a row. Of a row that a place before it had as well
+    nothing more is kept.
+    """
+
+    def __init__(self, key: Sequence[str], places: Iterable[Place], *, with_failed: bool = True) -> None:
+        """``places``: in the order to look. ``with_failed``: a failed row counts as done."""
         self._key = tuple(key)
-        self._any_question = any_question
-        self._index: dict[tuple[Any, ...], int] = {}
+        self._places = list(places)  # not read yet
+        self._with_failed = with_failed
+        self._index: dict[tuple[Any, ...], int] = {}  # by request and key
+        self._of_key: dict[tuple[Any, ...], int] = {}  # where any question counts
         self._failed: set[int] = set()
         self._batches: list[pa.RecordBatch] = []
         self._starts: list[int] = []  # each batch's first number
-        self.keys: set[tuple[Any, ...]] = set()  # all keys that have an earlier row, whatever was asked
-        start = 0
-        for batch in batches:
-            self._add(batch, start, with_failed)
-            self._batches.append(batch)
-            self._starts.append(start)
-            start += batch.num_rows
+        self._count = 0
+        self._keys: set[tuple[Any, ...]] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self._index)
+    def any(self) -> bool:
+        """Whether there is an earlier row at all; blocking."""
+        while not self._keys:
+            if not self._read_next():
+                return False
+        return True
+
+    def has_key(self, key: tuple[Any, ...]) -> bool:
+        """Whether an earlier row has this key (`key_of`), whatever was asked; blocking."""
+        while key not in self._keys:
+            if not self._read_next():
+                return False
+        return True
 
     def find(self, row: Mapping[str, Any], request_hash: str) -> int | None:
-        """Where the earlier result of this very request for this very key is, if any; a number for `values`."""
-        if not self._index:
+        """Where the earlier result of this very request for this very key is, if any; a number for `values`. Blocking.
+
+        Where any question counts, also that of another request.
+        """
+        if not self._index and not self._of_key and not self._places:
             return None
         key = key_of(row[name] for name in self._key)
-        found = self._index.get(("", *key)) if self._any_question else None
-        return found if found is not None else self._index.get((request_hash, *key))
+        while True:
+            found = self._of_key.get(key) if self._of_key else None
+            if found is None:
+                found = self._index.get((request_hash, *key))
+            if (found is None or found in self._failed) and self._read_next():
+                continue
+            return found
 
     def is_failed(self, found: int) -> bool:
         """Whether the earlier result is a failure."""
@@ -82,17 +108,43 @@ class PriorAnswers:
         row: dict[str, Any] = self._batches[batch].slice(found - self._starts[batch], 1).to_pylist()[0]
         return row
 
-    def _add(self, batch: pa.RecordBatch, start: int, with_failed: bool) -> None:
+    def _read_next(self) -> bool:
+        """Read the next place; False when there is none."""
+        if not self._places:
+            return False
+        place = self._places[0]
+        for batch in place.read():
+            if self._add(batch, place.any_question):
+                self._batches.append(batch)
+                self._starts.append(self._count)
+                self._count += batch.num_rows
+        del self._places[0]  # only now: a place that cannot be read is tried again
+        return True
+
+    def _add(self, batch: pa.RecordBatch, any_question: bool) -> bool:
+        """Whether one of these rows is of use."""
         hashes = batch.column("llm_request_hash").to_pylist()
         statuses = batch.column("llm_status").to_pylist()
         keys = zip(*(batch.column(name).to_pylist() for name in self._key), strict=True)
-        for number, (request_hash, status, values) in enumerate(zip(hashes, statuses, keys, strict=True), start):
+        rows = zip(hashes, statuses, keys, strict=True)
+        is_of_use = False
+        for number, (request_hash, status, values) in enumerate(rows, self._count):
+            if status not in ("ok", "failed"):
+                continue
             key = key_of(values)
-            self.keys.add(key)
-            if status == "ok" and self._any_question:
-                self._index["", *key] = number
-            if status == "ok" and request_hash:
+            self._keys.add(key)
+            if status == "ok" and any_question and self._of_key.setdefault(key, number) == number:
+                is_of_use = True
+            if request_hash and self._is_better(status, (request_hash, *key)):
                 self._index[request_hash, *key] = number
-            elif status == "failed" and request_hash and with_failed:
-                self._failed.add(number)
-                self._index.setdefault((request_hash, *key), number)
+                is_of_use = True
+                if status == "failed":
+                    self._failed.add(number)
+        return is_of_use
+
+    def _is_better(self, status: str, question: tuple[Any, ...]) -> bool:
+        """Than what is known of this question for this key."""
+        known = self._index.get(question)
+        if status == "ok":
+            return known is None or known in self._failed
+        return known is None and self._with_failed

@@ -138,7 +138,8 @@ class _Made:
 def _made(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) -> _Made:
     made, rows, count = _Made(work, batch.num_rows), work.rows, batch.num_rows
     good = _good_entries(work, start, count)
-    inputs = python_rows(batch, work.parts.asked_columns) if work.prior else None
+    may_be_carried = not rows.all_done(start, count) and work.prior.any()
+    inputs = python_rows(batch, work.parts.asked_columns) if may_be_carried else None
     for at in range(count):
         row = start + at
         if inputs is not None and rows.status(row) == RowStatus.PENDING:

@@ -245,7 +245,7 @@ class Warehouse(Protocol):
     def expected(self, frozen: FrozenInput, table: str, runs: Sequence[str]) -> tuple[ExpectedStatement, ...]:
         """What a run over this frozen input would bill from here on, found out at no cost; empty: nothing.
 
-        ``table``, ``runs``: as for `prior`.
+        ``table``: the output; ``runs``: others with earlier answers.
         """
         ...
 
@@ -261,8 +261,8 @@ class Warehouse(Protocol):
         """
         ...
 
-    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Earlier rows with the keys of this slice, from ``table`` and from the published slices of ``runs``.
+    def prior(self, frozen: FrozenInput, number: int, place: str) -> Iterator[pa.RecordBatch]:
+        """Earlier rows with the keys of this slice, from one place, as of `rows`; nothing where there is none.
 
         Only finished rows (ok, failed). Key columns, answer columns, LLM_COLUMNS; a key may come more than once.
         """

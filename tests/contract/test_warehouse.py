@@ -328,17 +328,15 @@ def test_earlier_rows_of_a_slice_are_found_wherever_they_are(warehouse: Warehous
     frozen = warehouse.freeze(spec("r3", source))
     publish(warehouse, "r1", 0, {"k00000": "ok", "k00001": "failed", "k00002": "pending", "k00005": "ok"}, answer="1")
     publish(warehouse, "r2", 0, {"k00000": "ok", "k00003": "ok", "other": "ok"}, answer="2")
-    assert list(warehouse.prior(frozen, 0, output, [])) == []
+    assert [list(warehouse.prior(frozen, 0, place)) for place in (output, "run:absent")] == [[], []]
     warehouse.promote("r1", output, KEY, "upsert")
-    rows = [row for batch in warehouse.prior(frozen, 0, output, ["r2", "absent"]) for row in batch.to_pylist()]
-    found = sorted((row["id"], row["llm_status"], row["answer"]) for row in rows)
-    assert found == [
-        ("k00000", "ok", "1"),
-        ("k00000", "ok", "2"),
-        ("k00001", "failed", None),
-        ("k00003", "ok", "2"),
-    ]
-    assert set(LLM_COLUMNS) <= set(rows[0])
+    for place, expected in {
+        output: [("k00000", "ok", "1"), ("k00001", "failed", None)],
+        "run:r2": [("k00000", "ok", "2"), ("k00003", "ok", "2")],
+    }.items():
+        rows = [row for batch in warehouse.prior(frozen, 0, place) for row in batch.to_pylist()]
+        assert sorted((row["id"], row["llm_status"], row["answer"]) for row in rows) == expected
+        assert set(LLM_COLUMNS) <= set(rows[0])
 
 
 def test_a_forgotten_run_is_gone_and_its_output_stays(lab: Lab, output: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def whole_way(lab: BigQueryLab) -> None:
     warehouse.promote("r1", "tone", KEY, "upsert")
     warehouse.ensure("tone", OUTPUT_SCHEMA.append(pa.field("added", pa.string())), KEY)
     found = [
-        row["id"] for info in frozen.slices for batch in warehouse.prior(frozen, info.number, "tone", [])
+        row["id"] for info in frozen.slices for batch in warehouse.prior(frozen, info.number, "tone")
         for row in batch.to_pylist()
     ]  # fmt: skip
     assert sorted(found) == ["k00000", "k00001"]

@@ -77,6 +77,6 @@ def test_reading_whole_tables_and_slices_runs_no_statement(bigquery: BigQuerySer
     list(lab.warehouse.rows("run:r1", columns=["llm_status"], limit=1))
     assert sum(batch.num_rows for batch in lab.warehouse.rows("run:r1", slice_number=0)) == 1
     lab.warehouse.published_version("r1")
-    assert list(lab.warehouse.prior(frozen, 0, "absent", ["r9"])) == []
+    assert [list(lab.warehouse.prior(frozen, 0, place)) for place in ("absent", "run:r9")] == [[], []]
     calls = [call["operation"] for call in bigquery.log()[before:]]
     assert not [call for call in calls if call.startswith("jobs.")]

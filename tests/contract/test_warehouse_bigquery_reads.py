@@ -115,7 +115,7 @@ def test_earlier_answers_and_published_rows_come_this_way(lab: BigQueryStorageLa
     frozen = lab.warehouse.freeze(spec("r1", "texts", rows_per_slice=200))
     publish(lab.warehouse, "r0", 0, dict.fromkeys(EVERY[:50], "ok"))
     found = [
-        row["id"] for info in frozen.slices for batch in lab.warehouse.prior(frozen, info.number, "absent", ["r0"])
+        row["id"] for info in frozen.slices for batch in lab.warehouse.prior(frozen, info.number, "run:r0")
         for row in batch.to_pylist()
     ]  # fmt: skip
     assert sorted(found) == EVERY[:50]

@@ -248,7 +248,7 @@ WHOLE_WAY = """
     for info in frozen.slices:
         warehouse.publish("r1", info.number, answered(info.number), schema)
     for info in frozen.slices:
-        assert sum(batch.num_rows for batch in warehouse.prior(frozen, info.number, "absent", ["r1"])) == info.rows
+        assert sum(batch.num_rows for batch in warehouse.prior(frozen, info.number, "run:r1")) == info.rows
     for output in ("tone", home + "/tone.parquet"):
         warehouse.promote("r1", output, KEY, "upsert")
     rows = sum(batch.num_rows for batch in warehouse.rows("tone"))

@@ -116,9 +116,10 @@ def test_earlier_vectors_are_found(warehouse: Warehouse, output: str, tmp_path: 
     warehouse.promote("r1", output, KEY, "upsert")
     publish(warehouse, "r2", 0, {"k00003": "ok"}, shift=9)
     found = {}
-    for batch in warehouse.prior(frozen, 0, output, ["r2"]):
-        assert batch.schema.field("embedding").type == pa.list_(pa.float32(), SIZE)
-        found.update(zip(batch["id"].to_pylist(), batch["embedding"].to_pylist(), strict=True))
+    for place in (output, "run:r2"):
+        for batch in warehouse.prior(frozen, 0, place):
+            assert batch.schema.field("embedding").type == pa.list_(pa.float32(), SIZE)
+            found.update(zip(batch["id"].to_pylist(), batch["embedding"].to_pylist(), strict=True))
     assert found == {"k00000": vector(0), "k00001": None, "k00003": vector(9)}
 
 

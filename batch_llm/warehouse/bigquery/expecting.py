@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
 from batch_llm.warehouse.bigquery.jobs import Jobs, Query
-from batch_llm.warehouse.bigquery.prior import places_of, prior_statement
-from batch_llm.warehouse.refs import is_file
+from batch_llm.warehouse.bigquery.prior import place_of, prior_statement
+from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
 __all__ = ["billed", "expected"]
 
@@ -41,8 +41,9 @@ def expected(jobs: Jobs, frozen: FrozenInput, table: str, runs: Sequence[str]) -
 def _of_earlier_answers(
     jobs: Jobs, frozen: FrozenInput, table: str, runs: Sequence[str]
 ) -> Iterator[ExpectedStatement]:
-    for place in places_of(jobs.connection, table, runs):
-        sql = prior_statement(jobs.connection, frozen, place)
+    output = () if is_file(table) else (table,)
+    for place in (*output, *(f"{RUN_PLACE}{run_id}" for run_id in runs)):
+        sql = prior_statement(jobs.connection, frozen, place_of(jobs.connection, place))
         if sql is not None:
             processed = jobs.dry_run(Query("prior", sql)).total_bytes_processed
             bytes_billed = None if processed is None else billed(processed, 2)

@@ -24,29 +24,24 @@ from batch_llm.warehouse.bigquery.marks import mark, read_mark
 from batch_llm.warehouse.bigquery.names import TableName, literal, quoted
 from batch_llm.warehouse.bigquery.schema import answers_schema, type_word
 from batch_llm.warehouse.bigquery.statements import statement
-from batch_llm.warehouse.refs import is_file
+from batch_llm.warehouse.refs import RUN_PLACE
 
-__all__ = ["drop_prior", "places_of", "prior", "prior_statement", "same_value"]
+__all__ = ["drop_prior", "place_of", "prior", "prior_statement", "same_value"]
 
 _PARTITION = "batch_llm_slice"  # an answer's column may be called anything else
 
 
-def prior(jobs: Jobs, frozen: FrozenInput, number: int, places: Sequence[TableName]) -> Iterator[pa.RecordBatch]:
-    """The finished rows of these places with the keys of a slice.
-
-    Places that are not there, or have another key, are passed over.
-    """
-    connection = jobs.connection
-    for place in places:
-        found = _found(jobs, frozen, place)
-        if found is not None:
-            yield from _Found(found, number).batches(connection)
+def prior(jobs: Jobs, frozen: FrozenInput, number: int, place: TableName) -> Iterator[pa.RecordBatch]:
+    """The finished rows of a place with the keys of a slice; none where it is not there, or has another key."""
+    found = _found(jobs, frozen, place)
+    return iter(()) if found is None else _Found(found, number).batches(jobs.connection)
 
 
-def places_of(connection: Connection, table: str, runs: Sequence[str]) -> list[TableName]:
-    """Where earlier answers may be: the output, unless it is a file, and earlier runs' published slices."""
-    output = [] if is_file(table) else [connection.dataset.named(table, OutputError)]
-    return [*(connection.dataset.out(run_id) for run_id in runs), *output]
+def place_of(connection: Connection, place: str) -> TableName:
+    """The table of an output, or of a run's published slices (run:<run_id>)."""
+    if place.startswith(RUN_PLACE):
+        return connection.dataset.out(place.removeprefix(RUN_PLACE))
+    return connection.dataset.named(place, OutputError)
 
 
 def _found(jobs: Jobs, frozen: FrozenInput, place: TableName) -> bigquery.Table | None:

@@ -43,7 +43,7 @@ from batch_llm.warehouse.bigquery.drafts import drop_drafts
 from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
-from batch_llm.warehouse.bigquery.prior import drop_prior, places_of, prior
+from batch_llm.warehouse.bigquery.prior import drop_prior, place_of, prior
 from batch_llm.warehouse.output_rules import of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
@@ -151,13 +151,12 @@ class BigQueryWarehouse:
         else:
             outputs.ensure(self._connection, table, schema, key, source)
 
-    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """See `Warehouse.prior`; what the places held when the first slice asked."""
-        places = places_of(self._connection, table, runs)
-        yield from prior(self._jobs, frozen, number, places)
-        if is_file(table):
+    def prior(self, frozen: FrozenInput, number: int, place: str) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.prior`; what the place held when the first slice asked."""
+        if is_file(place):
             slices.fetched(self._connection, self._runs_dir, frozen, number)
-            yield from self._files.prior(frozen, number, table, ())
+            return self._files.prior(frozen, number, place)
+        return prior(self._jobs, frozen, number, place_of(self._connection, place))
 
     def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
         """See `Warehouse.publish`."""

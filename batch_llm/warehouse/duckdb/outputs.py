@@ -7,7 +7,6 @@ rows (publishing.py, promotion.py).
 from __future__ import annotations
 
 import fnmatch
-import itertools
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -145,28 +144,31 @@ def _spooled(
     return spooled(streamed(connection, query, OutputError, repr(wanted.place)), database.temporary)
 
 
-def prior(
-    database: Database, slice_file: Path, key: Sequence[str], table: str, runs: Sequence[str]
-) -> Iterator[pa.RecordBatch]:
+def prior(database: Database, slice_file: Path, key: Sequence[str], place: str) -> Iterator[pa.RecordBatch]:
     """See `Warehouse.prior`; ``slice_file`` holds the slice's keys.
 
-    Places that do not exist, or have another key, are passed over.
+    A place that does not exist, or has another key, holds nothing.
     """
-    found: list[Iterator[pa.RecordBatch]] = []
     incoming = parquet_scan(slice_file)
     with database.read() as connection:
-        places = [run_table(run_id) for run_id in runs]
-        relations = [entry.name.sql for name in places if (entry := find(connection, name))]
-        if is_file(table):
-            relations += [own_file(table)] if Path(table).is_file() else []
-        elif entry := find(connection, TableName.parse(table, OutputError)):
-            relations.append(entry.name.sql)
-        wanted = columns_of(connection, incoming)
-        for relation in relations:
-            there = columns_of(connection, relation)
-            if "llm_status" in there and all(there.get(column) == wanted[column] for column in key):
-                same = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
-                query = statement("prior", present=relation, incoming=incoming, same_key=same)
-                reader = streamed(connection, query, WarehouseError, f"earlier answers in {relation}")
-                found.append(spooled(reader, database.temporary))
-    return itertools.chain.from_iterable(found)
+        relation = _relation(connection, place)
+        if relation is None:
+            return iter(())
+        wanted, there = columns_of(connection, incoming), columns_of(connection, relation)
+        if "llm_status" not in there or any(there.get(column) != wanted[column] for column in key):
+            return iter(())
+        same = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
+        query = statement("prior", present=relation, incoming=incoming, same_key=same)
+        reader = streamed(connection, query, WarehouseError, f"earlier answers in {relation}")
+        return spooled(reader, database.temporary)
+
+
+def _relation(connection: duckdb.DuckDBPyConnection, place: str) -> str | None:
+    """What stands after FROM for an output or a run's published rows; None where there is none."""
+    if place.startswith(RUN_PLACE):
+        entry = find(connection, run_table(place.removeprefix(RUN_PLACE)))
+    elif is_file(place):
+        return own_file(place) if Path(place).is_file() else None
+    else:
+        entry = find(connection, TableName.parse(place, OutputError))
+    return None if entry is None else entry.name.sql

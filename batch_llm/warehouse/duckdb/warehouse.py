@@ -106,10 +106,9 @@ class DuckDBWarehouse:
         """See `Warehouse.ensure`."""
         outputs.ensure(self._database, table, schema, key, source)
 
-    def prior(self, frozen: FrozenInput, number: int, table: str, runs: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """See `Warehouse.prior`; batches of different places may differ in their columns."""
-        slice_file = slice_path(self._runs_dir, frozen.run_id, number)
-        return outputs.prior(self._database, slice_file, frozen.key, table, runs)
+    def prior(self, frozen: FrozenInput, number: int, place: str) -> Iterator[pa.RecordBatch]:
+        """See `Warehouse.prior`."""
+        return outputs.prior(self._database, slice_path(self._runs_dir, frozen.run_id, number), frozen.key, place)
 
     def publish(self, run_id: str, number: int, batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Published:
         """See `Warehouse.publish`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_llm.engine.prior import PriorAnswers, key_of
+from batch_llm.engine.prior import Place, PriorAnswers, key_of
 
 NAN = float("nan")
 
@@ -36,8 +37,13 @@ def batch(*rows: Row) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-def prior(*batches: pa.RecordBatch, **how: bool) -> PriorAnswers:
-    return PriorAnswers(("a", "b"), batches, **how)
+def prior(*batches: pa.RecordBatch, any_question: bool = False, with_failed: bool = True) -> PriorAnswers:
+    """All of them in one place."""
+    return PriorAnswers(("a", "b"), [Place(lambda: batches, any_question)], with_failed=with_failed)
+
+
+def in_places(*places: list[pa.RecordBatch], with_failed: bool = True) -> PriorAnswers:
+    return PriorAnswers(("a", "b"), [Place(lambda held=held: held) for held in places], with_failed=with_failed)
 
 
 def marked(found: PriorAnswers, a: float | None, b: str, asked: str) -> Any:
@@ -55,9 +61,10 @@ def test_the_same_key_and_request_are_found_and_no_others() -> None:
 
 @pytest.mark.parametrize("order", [("ok", "failed"), ("failed", "ok")])
 def test_an_ok_row_wins_over_a_failed_one(order: tuple[str, str]) -> None:
-    """Whichever comes first, in one batch or in two."""
+    """Whichever comes first, in one batch, in two, or in two places."""
     rows = [Row(1, "x", "h", status, 1 if status == "ok" else 2) for status in order]
-    for found in (prior(batch(*rows)), prior(*(batch(row) for row in rows))):
+    apart = [batch(row) for row in rows]
+    for found in (prior(batch(*rows)), prior(*apart), in_places(*([one] for one in apart))):
         assert marked(found, 1, "x", "h") == 1
         number = found.find({"a": 1, "b": "x"}, "h")
         assert number is not None and not found.is_failed(number)
@@ -66,18 +73,19 @@ def test_an_ok_row_wins_over_a_failed_one(order: tuple[str, str]) -> None:
 def test_a_failed_row_counts_unless_failed_rows_are_asked_again() -> None:
     """`retry` finds only what is ok."""
     rows = batch(Row(1, "x", "h", "failed", 3), Row(2, "x", "h", "ok", 4))
-    number = prior(rows).find({"a": 1, "b": "x"}, "h")
-    assert number is not None and prior(rows).is_failed(number)
+    found = prior(rows)
+    number = found.find({"a": 1, "b": "x"}, "h")
+    assert number is not None and found.is_failed(number)
     again = prior(rows, with_failed=False)
     assert (marked(again, 1, "x", "h"), marked(again, 2, "x", "h")) == (None, 4)
 
 
 def test_a_pending_row_and_one_without_a_request_are_no_answers() -> None:
-    """Their keys are known all the same."""
+    """A key is known when its row ended, however."""
     found = prior(batch(Row(1, "x", "h", "pending"), Row(2, "x", None, "failed"), Row(3, "x", "", "ok")))
-    assert not found
     assert [marked(found, a, "x", asked) for a, asked in ((1, "h"), (2, ""), (3, ""))] == [None] * 3
-    assert found.keys == {(1, "x"), (2, "x"), (3, "x")}
+    assert [found.has_key((a, "x")) for a in (1, 2, 3)] == [False, True, True]
+    assert (found.any(), prior(batch(Row(1, "x", "h", "pending"))).any(), prior().any()) == (True, False, False)
 
 
 def test_with_any_question_a_key_that_is_ok_is_done() -> None:
@@ -85,6 +93,42 @@ def test_with_any_question_a_key_that_is_ok_is_done() -> None:
     found = prior(batch(Row(1, "x", "old", "ok", 5), Row(2, "x", "old", "failed", 6)), any_question=True)
     assert marked(found, 1, "x", "new") == marked(found, 1, "x", "old") == 5
     assert (marked(found, 2, "x", "new"), marked(found, 2, "x", "old")) == (None, 6)
+
+
+def test_any_question_counts_in_its_own_place_only() -> None:
+    """A run that never came into the output answers what it was asked, and nothing else."""
+    places = [
+        Place(lambda: [batch(Row(1, "x", "old", "ok", 1))], any_question=True),
+        Place(lambda: [batch(Row(1, "x", "new", "ok", 2), Row(2, "x", "old", "ok", 3))]),
+    ]
+    for order in (places, places[::-1]):
+        found = PriorAnswers(("a", "b"), order)
+        assert [marked(found, 2, "x", asked) for asked in ("old", "new")] == [3, None]
+        assert marked(found, 1, "x", "other") == 1
+
+
+def test_a_place_is_read_when_those_before_it_do_not_answer() -> None:
+    """Once; one that could not be read is tried again, and of what was known nothing is lost."""
+    read: list[str] = []
+
+    def place(name: str, *rows: Row) -> Place:
+        def reading() -> Iterator[pa.RecordBatch]:
+            read.append(name)
+            yield batch(*rows)
+            if read.count("second") == 1 and name == "second":
+                raise OSError("away")
+
+        return Place(reading)
+
+    known = place("first", Row(1, "x", "h", "ok", 1)), place("second", Row(2, "x", "h", "ok", 2)), place("third")
+    found = PriorAnswers(("a", "b"), known)
+    assert not read
+    assert (marked(found, 1, "x", "h"), read) == (1, ["first"])
+    with pytest.raises(OSError, match="away"):
+        marked(found, 3, "x", "h")
+    assert (marked(found, 1, "x", "h"), marked(found, 2, "x", "h"), read) == (1, 2, ["first", "second"])
+    assert [marked(found, a, "x", "h") for a in (3, 4)] == [None, None]
+    assert read == ["first", "second", "second", "third"]
 
 
 def test_a_key_that_is_not_a_number_is_found() -> None:
@@ -113,11 +157,16 @@ rows = st.builds(
 )
 
 
-@given(st.lists(st.lists(rows, max_size=8), max_size=4), st.booleans())
-def test_ok_wins_the_same_is_found_and_nothing_else(batches: list[list[Row]], with_failed: bool) -> None:
-    """Every key and request against the plain definition: an ok row of the same, else a failed one, else nothing."""
+@given(st.lists(st.lists(rows, max_size=8), max_size=4), st.booleans(), st.booleans())
+def test_ok_wins_the_same_is_found_and_nothing_else(batches: list[list[Row]], with_failed: bool, apart: bool) -> None:
+    """Every key and request against the plain definition: an ok row of the same, else a failed one, else nothing.
+
+    ``apart``: each batch is a place of its own.
+    """
     numbered = [[row._replace(mark=10 * at + n) for n, row in enumerate(rows_)] for at, rows_ in enumerate(batches)]
-    found = prior(*(batch(*rows_) for rows_ in numbered), with_failed=with_failed)
+    made = [batch(*rows_) for rows_ in numbered]
+    places = [[each] for each in made] if apart else [made]
+    found = in_places(*places, with_failed=with_failed)
     for a, b, asked in product(KEYS_A, KEYS_B, HASHES):
         same = [
             row
