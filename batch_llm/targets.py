@@ -49,7 +49,7 @@ from batch_llm.providers.structured_output import StructureMode
 if TYPE_CHECKING:
     from batch_llm.simulator import SimulatorConfig
 
-__all__ = ["Target", "job_targets", "simulated", "targets_of"]
+__all__ = ["Target", "job_targets", "simulated", "stored_targets", "targets_of"]
 
 SIMULATED_LIMITS = (*CHANGEABLE, "max_concurrency", "window_s", "debit")  # the simulator calls them by the same names
 
@@ -141,6 +141,23 @@ def job_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]
     if problems:
         raise JobFileError(declared.source.message(problems))
     return targets
+
+
+def stored_targets(settings: Settings, declared: DeclaredJob) -> tuple[Target, ...]:
+    """Where the stored answers of a job came from, at least one; they may be read whatever can be asked there today.
+
+    Of a model that no pool has any more: the provider's pools, which say how it writes, but not their own prices.
+    Raises `JobFileError` when there is no such provider.
+    """
+    file, job = load_providers(settings.providers_path), declared.job
+    try:
+        provider, pools = find_pools(file, job.provider_name, job.model_name)
+    except JobFileError:
+        if job.provider_name not in file.providers:
+            raise
+        provider = file.providers[job.provider_name]
+        pools = tuple(pool.model_copy(update={"prices": None}) for pool in provider.pools)
+    return tuple(Target(job.provider_name, job.model_name, provider, pool, file.source) for pool in pools)
 
 
 def _fallback_problems(file: ProvidersFile, job: Job, path: Place) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache, partial
+from functools import partial
 from typing import cast
 
 from batch_llm.clock import Clock, SystemClock
@@ -51,7 +51,7 @@ from batch_llm.providers.images import ImageRules
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
 from batch_llm.providers.structured_output import StructureMode
 from batch_llm.statement_costs import StatementCost
-from batch_llm.targets import Target, job_targets, simulated, targets_of
+from batch_llm.targets import Target, job_targets, simulated, stored_targets, targets_of
 from batch_llm.tokens import OutputLength, Tokens
 from batch_llm.warehouse.base import Warehouse
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
@@ -271,30 +271,28 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
         image_rules=_image_rules(targets),
-        other_model=_other_models(settings, declared, clock),
+        as_declared=_as_declared(settings, clock),
     )
 
 
-def _other_models(settings: Settings, declared: DeclaredJob, clock: Clock) -> Callable[[str], OtherModel]:
-    """Finds the models that answer for the job's own, or once did: each as if the job named it.
+def _as_declared(settings: Settings, clock: Clock) -> Callable[[DeclaredJob], OtherModel]:
+    """Makes the parts of a job that was declared otherwise, whose answers are stored: of its own model and prices.
 
-    Raises `ConfigurationError` for one that is not in the providers file any more.
+    Raises `ConfigurationError` for one whose provider is not in the providers file any more.
     """
 
-    @cache
-    def other_model(model: str) -> OtherModel:
-        asking = declared.asking(model)
+    def as_declared(declared: DeclaredJob) -> OtherModel:
         try:
-            targets = job_targets(settings, asking)
+            targets = stored_targets(settings, declared)
         except JobFileError as error:
             raise ConfigurationError(
-                f"rows of job {declared.job.name} were answered by {model}, and what it said can be read only while it "
-                f"is in the providers file: {error}"
+                f"rows of job {declared.job.name} were answered by {declared.job.model}, and what it said can be read "
+                f"only while its provider is in the providers file: {error}"
             ) from error
-        parts = _job_parts(settings, asking, targets, clock)
-        return OtherModel(parts, judge_for(_keyless(targets[0], asking), parts.schema))
+        parts = _job_parts(settings, declared, targets, clock)
+        return OtherModel(parts, judge_for(_keyless(targets[0], declared), parts.schema))
 
-    return other_model
+    return as_declared
 
 
 @dataclass(frozen=True, slots=True)

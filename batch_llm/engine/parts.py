@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import orjson
@@ -57,8 +57,8 @@ ReadSpent = Callable[[AbstractSet[int]], Awaitable[Mapping[int, Decimal]]]
 """Reads from the journals what each slice of a run has cost, but for the slices named."""
 
 
-def _unknown(model: str) -> OtherModel:
-    raise ConfigurationError(f"nothing is known of the model {model}")
+def _unknown(declared: DeclaredJob) -> OtherModel:
+    raise ConfigurationError(f"nothing is known of the model {declared.job.model}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class JobParts:
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
-    other_model: Callable[[str], OtherModel] = field(default=_unknown)  # finds a model of `fallback`, provider/model
+    # the job as it was declared, or as if it named another model; raises `ConfigurationError` when nobody knows that
+    as_declared: Callable[[DeclaredJob], OtherModel] = field(default=_unknown)
 
     @cached_property
     def limits(self) -> Limits:
@@ -100,7 +101,7 @@ class JobParts:
     @cached_property
     def fallbacks(self) -> tuple[JobParts, ...]:
         """The same job as if it named each model of `fallback`, in their order."""
-        return tuple(self.other_model(model).parts for model in self.declared.job.fallback)
+        return tuple(self._other_model(model).parts for model in self.declared.job.fallback)
 
     def answerers(self, judge: AnyJudge) -> Answerers:
         """Who may have given a stored answer; ``judge`` reads those of the job's own model."""
@@ -110,8 +111,13 @@ class JobParts:
         job = self.declared.job
         return Answerer(job.provider_name, job.model_name, judge, self.price, self.prices)
 
+    @cached_property
+    def _other_model(self) -> Callable[[str], OtherModel]:
+        """Finds a model that answers for the job's own, or once did, provider/model; each is made once."""
+        return cache(lambda model: self.as_declared(self.declared.asking(model)))
+
     def _other_answerer(self, model: str) -> Answerer:
-        other = self.other_model(model)
+        other = self._other_model(model)
         return other.parts._answerer(other.judge.for_schema(self.schema))
 
     @cached_property
@@ -250,10 +256,10 @@ class JobParts:
 
 @dataclass(frozen=True, slots=True)
 class OtherModel:
-    """The job as if it named another model."""
+    """The job as if it named another model, or as it once was declared."""
 
     parts: JobParts
-    judge: AnyJudge  # of that model's answers
+    judge: AnyJudge  # of the answers to it
 
 
 @dataclass(frozen=True, slots=True)

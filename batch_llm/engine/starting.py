@@ -7,8 +7,9 @@ Belongs here: checking a job against its tables before any call, freezing, the r
 from __future__ import annotations
 
 import hashlib
+import logging
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
 __all__ = ["Started", "check", "check_budget", "check_money", "freeze_spec", "same_run", "signatures", "start"]
 
+_log = logging.getLogger(__name__)
+
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
 SLICE_ROWS_MIN = 20
@@ -60,7 +63,7 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
     """Find the unfinished run that is this one, or freeze a new run; blocking, one process at a time for a job.
 
     Spends nothing; raises `ConfigurationError`, and `SliceBusy` while a process works on a run of the job that this one
-    would end. ``judge`` reads the answers of an unfinished run that this one takes over.
+    would end. ``judge`` reads answers of the job as it is.
     """
     schema, version = check(parts)
     with parts.runs.starting(parts.declared.job.name):
@@ -85,11 +88,11 @@ def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: 
             return Started(finished, nothing_to_do=True)
         return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
     check_budget(parts)
-    ended = _unfinished(parts)
+    others = _unfinished(parts)
     with ExitStack() as alone:
-        for old in ended:
+        for old in others:
             alone.enter_context(parts.runs.alone(old.run_id))
-        return Started(_freeze(parts, judge, ended))
+        return Started(_freeze(parts, judge, _taken_over(parts, others, signature)))
 
 
 def check(parts: JobParts) -> tuple[pa.Schema, str]:
@@ -164,7 +167,7 @@ def freeze_spec(parts: JobParts, run_id: str) -> FreezeSpec:
 
 
 def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunRecord:
-    """A new run that takes over the paid answers of the ``ended`` ones."""
+    """A new run that has the paid answers of the ``ended`` ones, which are published."""
     job = parts.declared.job
     signature, shape = signatures(parts)
     now = parts.clock.now()
@@ -173,7 +176,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
     if not frozen.slices:  # an empty table is an output as well
         parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
-    supersedes = (*_take_over(parts, judge, ended), *_finished_before(parts, signature, shape))
+    supersedes = (*_found_in(parts, ended), *_finished_before(parts, signature, shape))
     seen = estimate(parts, judge, frozen, Looking(supersedes, every_row=False))
     record = RunRecord(
         run_id=run_id,
@@ -217,17 +220,36 @@ def _unfinished(parts: JobParts) -> list[RunRecord]:
     ]
 
 
-def _take_over(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> tuple[str, ...]:
-    """Publish what ended runs have in their journals, so that it can be found; the runs to look in."""
-    taken: list[str] = []
-    for old in ended:
-        declared = declare(old.job, Path(old.job_dir))  # its slices were frozen for the job as it was
-        if declared.job.is_embedding != parts.declared.job.is_embedding:
-            continue  # nothing of it can be of use
-        as_it_was = replace(parts, declared=declared, source=old.source)
-        _publish_journals(as_it_was, judge.for_schema(declared.answer), old)
-        taken.extend([old.run_id, *old.supersedes])
-    return tuple(dict.fromkeys(taken))
+def _taken_over(parts: JobParts, unfinished: list[RunRecord], signature: str) -> list[RunRecord]:
+    """Publish what unfinished runs have in their journals, each as the job was then: the runs that may end with that.
+
+    One whose answers nobody can read any more, for its provider is gone, stays unfinished: they are not lost.
+    """
+    ended = []
+    for old in unfinished:
+        try:
+            _publish_journals(parts, old)
+        except (InputError, OutputError):
+            raise
+        except ConfigurationError as error:
+            if old.signature == signature:
+                raise  # answers to this very question: else they would be paid again
+            _log.warning(
+                "run %s has answers to an earlier question of the job; it is left unfinished, and its answers stay in "
+                "its journal: %s",
+                old.run_id,
+                error,
+            )
+        else:
+            ended.append(old)
+    return ended
+
+
+def _found_in(parts: JobParts, ended: list[RunRecord]) -> tuple[str, ...]:
+    """The runs to look in for answers of ended ones."""
+    kind = parts.declared.job.kind
+    of_use = (old for old in ended if old.job.get("kind", kind) == kind)
+    return tuple(dict.fromkeys(run_id for old in of_use for run_id in (old.run_id, *old.supersedes)))
 
 
 def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
@@ -238,16 +260,20 @@ def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, 
     return ()
 
 
-def _publish_journals(parts: JobParts, judge: AnyJudge, old: RunRecord) -> None:
-    for number in range(len(old.slice_rows)):
-        if parts.runs.is_published(old.run_id, number):
-            continue
-        work = SliceWork(parts, judge, old, number)
-        work.open(reopen_below=None)
-        try:
-            publish_slice(work, Pending.because(None))
-        finally:
-            work.close()
+def _publish_journals(parts: JobParts, old: RunRecord) -> None:
+    numbers = [number for number in range(len(old.slice_rows)) if not parts.runs.is_published(old.run_id, number)]
+    if not numbers:
+        return
+    then = parts.as_declared(declare(old.job, Path(old.job_dir)))  # frozen, asked and paid as the job was
+    as_it_was = replace(then.parts, source=old.source, warehouse=parts.warehouse, runs=parts.runs)
+    with ExitStack() as opened:
+        if as_it_was.answers is not None:
+            opened.callback(as_it_was.answers.close)
+        for number in numbers:
+            work = SliceWork(as_it_was, then.judge, old, number)
+            work.open(reopen_below=None)
+            with closing(work):
+                publish_slice(work, Pending.because(None))
 
 
 def _output_stands(parts: JobParts) -> bool:
