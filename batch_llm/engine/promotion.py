@@ -15,7 +15,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.summary import fingerprint, summarise, total
 from batch_llm.journal.base import RunRecord, RunState
-from batch_llm.warehouse.base import StatusCounts
+from batch_llm.warehouse.base import Mode, StatusCounts
 
 __all__ = ["blocked_by_check", "has_grown", "promote"]
 
@@ -67,11 +67,17 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
         blocked = blocked_by_check(parts, stored)
         if runs.get(run_id).ended_as == rows != record.ended_as:
             return _End(counts, blocked, elsewhere=True)
+        all_there = all(number in counts for number in range(len(record.slice_rows)))
         if blocked is None and (counts or not record.slice_rows):
-            parts.warehouse.promote(run_id, parts.output, record.key, parts.declared.job.output.mode)
+            parts.warehouse.promote(run_id, parts.output, record.key, _mode(parts, all_there))
         ended: dict[str, Any] = {"ended_as": rows}
-        whole = all(number in counts for number in range(len(record.slice_rows))) and not stored.pending
-        if blocked is None and whole and not has_grown(parts, record):
+        if blocked is None and all_there and not stored.pending and not has_grown(parts, record):
             ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
         runs.change(run_id, **ended)
         return _End(counts, blocked)
+
+
+def _mode(parts: JobParts, all_there: bool) -> Mode:
+    """How the rows go in. A row of a slice that is not published yet has a key of the run too, and must not be lost."""
+    mode = parts.declared.job.output.mode
+    return mode if all_there or mode != "replace" else "upsert"

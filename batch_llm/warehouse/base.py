@@ -283,9 +283,9 @@ class Warehouse(Protocol):
     def promote(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
         """Bring a run's published rows into the output table, all or nothing; repeating changes nothing.
 
-        upsert: by key. replace: the table holds exactly this run's keys. append_missing: only keys that are absent or
-        pending there, or failed there and ok in this run (else a retry's answer would be lost). In every mode a
-        pending row never takes the place of an ok or failed one.
+        upsert: by key. replace: the table holds exactly the published keys, so all slices must be. append_missing: only
+        keys that are absent or pending there, or failed there and ok in this run (else a retry's answer would be lost).
+        In every mode a pending row never takes the place of an ok or failed one.
         """
         ...
 

@@ -43,7 +43,8 @@ class Told(list):
 lab = Lab(Path(sys.argv[1]))
 lab.events = Told()
 name = sys.argv[2]
-job = lab.job(name=name, output={"table": f"out_{name}", "schema": SCHEMA}, slices={"rows": 30}, **eval(sys.argv[3]))
+usual = {"output": {"table": f"out_{name}", "schema": SCHEMA}, "slices": {"rows": 30}}
+job = lab.job(name=name, **{**usual, **eval(sys.argv[3])})
 
 async def run():
     summary = await lab.run(job)
@@ -313,3 +314,36 @@ async def test_a_stop_while_another_is_at_work_does_not_end_the_run(table: Lab, 
     (end,) = [event.summary for event in table.events if isinstance(event, RunFinished)]
     assert stopped.stopped == "cancelled" and end.ended_elsewhere
     assert lines[-1].split()[1:] == [str(ROWS), "0", "False"]
+
+
+async def test_who_ends_last_takes_away_the_rows_that_replace_leaves_no_place_for(table: Lab, crew: Crew) -> None:
+    """One that is stopped meanwhile takes away none: the other's rows would be missing."""
+    changes: dict[str, Any] = {"output": {**OUTPUT, "mode": "replace"}, "slices": {"rows": 30}}
+    async with table.simulator(SLOW) as simulator:
+        await table.run(table.job(**changes))
+        table.table(ROWS - 20)
+        changes["prompt"] = {"user": "Again: {{ text }}"}
+        simulator.configure(latency_median_s=0.2)
+        last = await crew(**changes)
+        go(last)
+        await published(table, 0)
+        simulator.configure(latency_median_s=5.0)
+        async with table.engine(table.job(**changes)) as engine:
+            engine.stop()
+            stopped = await engine.run()
+        assert (stopped.stopped, stopped.ended_elsewhere) == ("cancelled", True)
+        assert [row["id"] for row in table.rows("out_lab")] == list(range(ROWS))
+        simulator.configure(latency_median_s=0.0)
+        lines = await said(last)
+    assert lines[-1].split()[1:3] == [str(ROWS - 20), "0"]
+    assert [row["id"] for row in table.rows("out_lab")] == list(range(ROWS - 20))
+
+
+async def published(lab: Lab, number: int) -> None:
+    """Until this slice of the run that is at work is."""
+    runs = wiring.open_store(lab.settings).runs
+    async with asyncio.timeout(60):
+        while not any(
+            record.state is RunState.PLANNED and runs.is_published(record.run_id, number) for record in runs.all()
+        ):
+            await asyncio.sleep(0.02)
