@@ -31,7 +31,15 @@ from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
-from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
+from batch_llm.errors import (
+    ConfigurationError,
+    ErrorClass,
+    LimiterStoreError,
+    LimiterUnreachable,
+    SliceBusy,
+    WarehouseError,
+    WarehouseRefused,
+)
 from batch_llm.journal.base import EntryKind, RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
@@ -218,7 +226,13 @@ class Engine:
         """
         publisher = publisher or self._publisher(record)
         while True:
-            stopped, left = await self._ask_free(record, meter, asking, publisher)
+            try:
+                stopped, left = await self._ask_free(record, meter, asking, publisher)
+            except (LimiterStoreError, LimiterUnreachable) as error:  # while a budget was opened once more
+                if not meter.requests:
+                    raise
+                self.calling.tell(Stopping(f"the ledger of money cannot go on: {error}", 0))
+                return ErrorClass.BUDGET.value
             if stopped is not None or not left.numbers:
                 return stopped
             await self._until_free(record, left.numbers)

@@ -114,7 +114,8 @@ class LedgerBudget:
         await asyncio.gather(*tasks, return_exceptions=True)
         for hold in self._books.open_holds:  # whoever had it is gone: whether it is billed is not known
             self._books.settle(hold, None)
-        with suppress(LimiterUnreachable):  # the journals know it too; the allowance ends when they are read
+        # the journals know it too; the allowance ends when they are read
+        with suppress(LimiterUnreachable, LimiterStoreError):
             await self._exchange(_Asking(closing=True))
 
     # -- Budget ----------------------------------------------------------------------------------------------------

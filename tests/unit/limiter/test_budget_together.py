@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from batch_llm.errors import BudgetExhausted, ConfigurationError, LimiterStoreError, LimiterUnreachable
+from batch_llm.errors import BudgetExhausted, ConfigurationError, LimiterError, LimiterStoreError, LimiterUnreachable
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.ledger import user_cap
 from tests.unit.limiter.budget_lab import USD, House, kill, two
@@ -247,6 +247,14 @@ async def test_a_store_that_answers_with_an_error_is_told(house: House) -> None:
             await budget.hold(USD("0.1"))
         house.ledger.failure = None
         assert await budget.hold(USD("0.1"))  # it may pass
+
+
+@pytest.mark.parametrize("failure", [LimiterStoreError("disk full"), LimiterUnreachable("away")])
+async def test_the_last_word_that_the_ledger_does_not_take_is_no_error(house: House, failure: LimiterError) -> None:
+    """What was paid is in the journals: a run that ends for whatever reason ends for that one."""
+    async with house.budget("1") as budget:
+        await budget.hold(USD("0.1"))
+        house.ledger.failure = failure
 
 
 async def test_a_ledger_that_is_away_at_the_start_is_waited_for_a_while(house: House) -> None:
