@@ -75,6 +75,35 @@ async def test_a_dead_process_gives_its_allowance_back_after_its_journals_were_r
     assert (await house.views())["user:alice"] == (None, 1, 0)
 
 
+@pytest.mark.parametrize("cap", [None, "1"])
+async def test_what_the_dead_hold_is_free_when_nobody_works_on_the_run(house: House, cap: str | None) -> None:
+    """At once, with a budget and without one; what it had sent is in its journal, and of that it is charged."""
+    dead = house.budget(cap)
+    await dead.__aenter__()
+    await dead.hold(USD("0.5"), 0)
+    await house.clock.advance(2)
+    await kill(dead)
+    house.journals = {0: USD("0.2")}
+    assert (await house.views())["user:alice"][2] >= USD("0.5")
+    await house.clock.advance(0.1)
+    await house.free_dead(run="r2")
+    assert (await house.views())["user:alice"][2] >= USD("0.5")  # that is another run
+    await house.free_dead()
+    assert await house.views() == {scope: (None, USD("0.2"), 0) for scope in await house.views()}
+    assert "run:r1" not in await house.views()
+    readings = house.readings
+    await house.free_dead()
+    assert house.readings == readings  # nobody is dead: no journal is read
+
+
+async def test_who_began_since_nobody_worked_on_the_run_keeps_what_it_holds(house: House) -> None:
+    """Two processes that come at the same time both find nobody there."""
+    async with house.budget("1") as living:
+        await living.hold(USD("0.5"), 0)
+        await house.free_dead(alone_for_s=0.5)
+        assert (await house.views())["run:r1"][2] >= USD("0.5") and living.reserved_usd == USD("0.5")
+
+
 async def test_what_a_process_held_that_died_for_good_counts_as_spent(house: House) -> None:
     """Nobody resumes its run; its user's money is not blocked for ever, and not free either."""
     await house.ledger.set_caps({user_cap("alice"): USD(10)})
