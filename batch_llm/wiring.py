@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ from batch_llm.journal.learned import LearnedFiles
 from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
-from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.budget import Account, LedgerBudget, free_dead
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
@@ -201,14 +201,20 @@ async def engine(
             tuple(OpenPool(pool, *next(left)) for pool in model.pools) for model in (parts, *parts.fallbacks)
         ]
 
+        def account_of(record: RunRecord) -> Account:
+            return Account(record.run_id, job.user, job.budget_usd)
+
         def budget_of(record: RunRecord, read_spent: ReadSpent) -> LedgerBudget:
-            return LedgerBudget(called[0].ledger, Account(record.run_id, job.user, job.budget_usd), read_spent, time)
+            return LedgerBudget(called[0].ledger, account_of(record), read_spent, time)
+
+        def free(record: RunRecord, read_spent: ReadSpent, alone_at_s: float) -> Awaitable[None]:
+            return free_dead(called[0].ledger, account_of(record), read_spent, time, alone_at_s=alone_at_s)
 
         if parts.answers is not None:
             stack.callback(parts.answers.close)
         if not is_guest:
             stack.enter_context(rarely_collected())
-        yield Engine(parts, Calling(pools, budget_of, tell, tuple(fallbacks)))
+        yield Engine(parts, Calling(pools, budget_of, tell, free, tuple(fallbacks)))
 
 
 @asynccontextmanager

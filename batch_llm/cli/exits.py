@@ -31,7 +31,7 @@ SAMPLE = "sample"  # RunSummary.stopped of a run that stopped where --limit told
 
 # The run keeps what is paid and the same command goes on: busy, full and silent places, a warehouse that failed
 RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, JournalUnreachable, WarehouseError)
-# The store of the limits could not be used from the start: nothing was sent. Later the limiter waits for it.
+# The store of the limits: the engine raises this only while nothing was sent; later the run stops, with its summary
 # A warehouse that refuses: the engine raises this only while nothing is paid, later a plain WarehouseError
 UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable, WarehouseRefused)
 

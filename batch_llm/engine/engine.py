@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, aclosing, asynccontextmanager
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -31,7 +31,16 @@ from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import Started, check_money, signatures, start
 from batch_llm.engine.summary import summarise
-from batch_llm.errors import ConfigurationError, ErrorClass, SliceBusy, WarehouseError, WarehouseRefused
+from batch_llm.errors import (
+    ConfigurationError,
+    ErrorClass,
+    LimiterError,
+    LimiterStoreError,
+    LimiterUnreachable,
+    SliceBusy,
+    WarehouseError,
+    WarehouseRefused,
+)
 from batch_llm.journal.base import EntryKind, RunRecord, RunState
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
@@ -40,6 +49,7 @@ __all__ = ["Engine"]
 
 SAMPLE = "sample"
 SHOWN_SLICES = 5
+FREE_S = 3.0  # at the end of a run, for a ledger that does not answer
 POLL_S = 0.5  # between two looks at what another process works on
 WAITING_EVERY_S = 30.0  # says again whom it waits for
 
@@ -184,12 +194,24 @@ class Engine:
 
     @asynccontextmanager
     async def _at_work(self, record: RunRecord) -> AsyncIterator[bool]:
-        """Say that this process works on the run; whether the run still stands. Raises `JournalError` if it is gone."""
+        """Say that this process works on the run; whether the run still stands. Raises `JournalError` if it is gone.
+
+        Money that dead processes hold of it is given back by the first at work, and by the last one that ends well.
+        """
         runs = self.parts.runs
+        await self._free_dead(record)
         with ExitStack() as held:
             await asyncio.to_thread(held.enter_context, runs.at_work(record.run_id))
             stored = await asyncio.to_thread(runs.get, record.run_id)
             yield stored.state is not RunState.SUPERSEDED
+        with suppress(LimiterError, TimeoutError):  # whoever comes next tries again
+            async with asyncio.timeout(FREE_S):
+                await self._free_dead(record)
+
+    async def _free_dead(self, record: RunRecord) -> None:
+        alone_at_s = self.parts.clock.monotonic()
+        if not await asyncio.to_thread(self.parts.runs.is_at_work, record.run_id):
+            await self.calling.free_dead(record, partial(self._spent_usd, record), alone_at_s)
 
     @asynccontextmanager
     async def _kept(self, record: RunRecord, meter: Meter) -> AsyncIterator[None]:
@@ -218,7 +240,13 @@ class Engine:
         """
         publisher = publisher or self._publisher(record)
         while True:
-            stopped, left = await self._ask_free(record, meter, asking, publisher)
+            try:
+                stopped, left = await self._ask_free(record, meter, asking, publisher)
+            except (LimiterStoreError, LimiterUnreachable) as error:  # while a budget was opened once more
+                if not meter.requests:
+                    raise
+                self.calling.tell(Stopping(f"the ledger of money cannot go on: {error}", 0))
+                return ErrorClass.BUDGET.value
             if stopped is not None or not left.numbers:
                 return stopped
             await self._until_free(record, left.numbers)

@@ -269,6 +269,8 @@ class Calling:
     pools: tuple[OpenPool, ...]  # as `JobParts.pools`
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
     listener: Listener
+    # ends what dead processes hold of its money; on the clock, a moment before nobody worked on it
+    free_dead: Callable[[RunRecord, ReadSpent, float], Awaitable[None]]
     fallbacks: tuple[tuple[OpenPool, ...], ...] = ()  # the pools of each of `JobParts.fallbacks`
 
     def tell(self, event: Event) -> None:

@@ -15,9 +15,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import count
+from math import ceil
 from types import TracebackType
 from typing import Self
 from uuid import uuid4
@@ -28,7 +29,7 @@ from batch_llm.limiter.base import Hold
 from batch_llm.limiter.books import Books
 from batch_llm.limiter.ledger import FRESH_S, Denial, Ledger, LedgerCall, LedgerReply, nano_cap, nano_up, usd_of
 
-__all__ = ["Account", "JournalReader", "LedgerBudget"]
+__all__ = ["Account", "JournalReader", "LedgerBudget", "free_dead"]
 
 REPORT_S = 1.0
 POLL_S = 0.25  # how often a hold asks again that waits for other processes
@@ -47,6 +48,25 @@ class Account:
     run_id: str
     user: str
     cap_usd: Decimal | None  # of the run
+
+
+async def free_dead(
+    ledger: Ledger, account: Account, read_spent: JournalReader, clock: Clock, *, alone_at_s: float
+) -> None:
+    """End what dead processes hold of a run's money, whose journals are read for that; nothing happens without any.
+
+    ``alone_at_s``: on the clock, a moment before the one when nobody worked on the run. Who began since is not touched.
+    Raises `LimiterUnreachable` and `LimiterStoreError`.
+    """
+    call = LedgerCall(uuid4().hex, 1, 0, account.run_id, account.user, None, closing=True)
+    reply = await ledger.call(call)
+    # on the ledger's clock, no later than that moment: its answer may have been long on its way
+    alone_us = reply.now_us - ceil((clock.monotonic() - alone_at_s) * 1_000_000)
+    call = replace(call, sequence=2, epoch=reply.epoch, alone_us=alone_us)
+    reply = await ledger.call(call)
+    if reply.reseed:
+        seed = _nano(await read_spent(frozenset()))
+        await ledger.call(replace(call, sequence=3, epoch=reply.epoch, seed=seed, as_of_us=reply.now_us))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +134,8 @@ class LedgerBudget:
         await asyncio.gather(*tasks, return_exceptions=True)
         for hold in self._books.open_holds:  # whoever had it is gone: whether it is billed is not known
             self._books.settle(hold, None)
-        with suppress(LimiterUnreachable):  # the journals know it too; the allowance ends when they are read
+        # the journals know it too; the allowance ends when they are read
+        with suppress(LimiterUnreachable, LimiterStoreError):
             await self._exchange(_Asking(closing=True))
 
     # -- Budget ----------------------------------------------------------------------------------------------------
@@ -324,8 +345,11 @@ class LedgerBudget:
     async def _read_journals(self, as_of_us: int) -> LedgerReply:
         """Tell the ledger what the journals say that are read now; ``as_of_us``: the ledger's time, just before."""
         self._read_usd = await self._read_spent(self._books.slice_numbers)
-        seed = tuple((number, nano_up(usd)) for number, usd in self._read_usd.items() if usd)
-        return await self._exchange(_Asking(seed=seed, as_of_us=as_of_us))
+        return await self._exchange(_Asking(seed=_nano(self._read_usd), as_of_us=as_of_us))
+
+
+def _nano(spent_usd: Mapping[int, Decimal]) -> tuple[tuple[int, int], ...]:
+    return tuple((number, nano_up(usd)) for number, usd in spent_usd.items() if usd)
 
 
 def _is_over(task: asyncio.Task[None]) -> bool:

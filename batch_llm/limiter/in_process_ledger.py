@@ -9,7 +9,8 @@ Why nothing is promised twice and nothing is lost:
   flight counts in full). What others read counts for slices nobody alive writes, and only if they read it after the
   writer's last report.
 - A writer's reserve ends when it says so. A dead writer's ends when somebody has read the run's journals after its
-  death: every request that it sent is in them.
+  death: every request that it sent is in them. Dead is who is silent for long, or was silent since a moment when nobody
+  worked on the run, which the store of runs knows at once (`alone_us`).
 - Users and days are charged with what is new in the reports: `told` is how far a slice was charged.
 """
 
@@ -213,7 +214,7 @@ class InProcessLedger:
     def _seed(self, call: LedgerCall, run: _Run) -> None:
         """Take over what the journals say; reserves of writers of the run that died before they were read end."""
         for name, writer in list(self._writers.items()):
-            if name != call.writer and writer.run == call.run and writer.seen_us < call.as_of_us - ALIVE_US:
+            if name != call.writer and writer.run == call.run and not _lives(writer, call, call.as_of_us):
                 del self._writers[name]
         if call.epoch == self._epoch:
             run.epoch = self._epoch
@@ -274,7 +275,7 @@ class InProcessLedger:
         for name, writer in self._writers.items():
             if name == call.writer:
                 continue
-            alive = writer.seen_us >= now - ALIVE_US
+            alive = _lives(writer, call, now)
             same_run, same_user = writer.run == call.run, writer.user == call.user
             survey.everybody.count(writer, alive=alive)
             if same_user:
@@ -297,6 +298,11 @@ class InProcessLedger:
             yield _Scope("user_day", caps[user_day_cap(user)], self._days.get(f"{day}:{user}", 0), survey.user)
         if DAY_CAP in caps:
             yield _Scope("day", caps[DAY_CAP], self._days.get(str(day), 0), survey.everybody)
+
+
+def _lives(writer: _Writer, call: LedgerCall, now: int) -> bool:
+    """Taken for dead: silent for long, or it spoke last before nobody worked on its run."""
+    return writer.seen_us >= max(now - ALIVE_US, call.alone_us if writer.run == call.run else 0)
 
 
 def _not_yet(call: LedgerCall, scopes: list[_Scope], reserve: int) -> tuple[int, Denial | None]:

@@ -121,6 +121,7 @@ class LedgerCall:
     reports: tuple[SliceReport, ...] = ()
     seed: tuple[tuple[int, int], ...] = ()  # (slice, spent) as the journals say that were read
     as_of_us: int = 0  # `LedgerReply.now_us` before the journals were read; 0: none were read
+    alone_us: int = 0  # nobody worked on the run then: its writers that spoke last before are dead; 0: not known
     closing: bool = False  # the writer's last call
 
     def to_wire(self) -> list[Any]:
@@ -140,6 +141,7 @@ class LedgerCall:
             [list(pair) for pair in self.seed],
             self.as_of_us,
             self.closing,
+            self.alone_us,
         ]
 
 

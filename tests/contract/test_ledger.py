@@ -54,8 +54,9 @@ CALLS = st.builds(
     closing=st.sampled_from([False] * 5 + [True]),
 )
 CAP_NAMES = st.sampled_from([DAY_CAP, *(name(user) for user in USERS for name in (user_cap, user_day_cap))])
+TIMES = st.sampled_from(["none", "now", "earlier"])
 STEPS = st.one_of(
-    st.tuples(st.just("call"), CALLS, st.sampled_from(["none", "now", "earlier"]), st.integers(0, 9)),
+    st.tuples(st.just("call"), CALLS, TIMES, TIMES, st.integers(0, 9)),
     st.tuples(st.just("caps"), st.dictionaries(CAP_NAMES, CAPS, max_size=3)),
     st.tuples(st.just("pause"), st.sampled_from(PAUSES_S)),
     st.just(("empty",)),
@@ -94,8 +95,8 @@ class Pair:
                 usd = {name: None if cap is None else usd_of(cap) for name, cap in caps.items()}
                 for ledger in (self.in_redis, self.in_process):
                     await ledger.set_caps(usd)
-            case ("call", call, as_of, ahead):
-                await self.call(call, as_of, ahead)
+            case ("call", call, as_of, alone, ahead):
+                await self.call(call, as_of, alone, ahead)
         assert set(await self.in_redis.view()) == set(await self.in_process.view())
 
     def empty(self) -> None:
@@ -104,16 +105,18 @@ class Pair:
             client.flushall()
         self.in_process = InProcessLedger(self.clock, settling_s=SETTLING_S)
 
-    async def call(self, call: LedgerCall, as_of: str, ahead: int) -> None:
+    async def call(self, call: LedgerCall, as_of: str, alone: str, ahead: int) -> None:
         """``ahead`` 0: a call of this writer that arrives too late; 1: it knows of no epoch."""
         if ahead:
             self.sequences[call.writer] = self.sequences.get(call.writer, 0) + 1
         now_us = round(self.clock.now().timestamp() * 1_000_000)
+        times = {"none": 0, "now": now_us, "earlier": self.heard_us}
         call = replace(
             call,
             sequence=self.sequences.get(call.writer, 0),
             epoch=0 if ahead == 1 else self.epoch,
-            as_of_us={"none": 0, "now": now_us, "earlier": self.heard_us}[as_of],
+            as_of_us=times[as_of],
+            alone_us=times[alone],
         )
         replies = [await ledger.call(call) for ledger in (self.in_redis, self.in_process)]
         assert replies[0] == replies[1]
@@ -122,11 +125,11 @@ class Pair:
 
 PLAIN = LedgerCall("w0", 0, 0, "r0", "alice", cap_nano=None)
 FORGOTTEN_WITHOUT_MONEY = [
-    ("call", replace(PLAIN, run="r1"), "none", 1),
+    ("call", replace(PLAIN, run="r1"), "none", "none", 1),
     ("pause", 3_601.0),
-    ("call", replace(PLAIN, writer="w1"), "none", 2),  # w0 is forgotten
-    ("call", replace(PLAIN, writer="w1", run="r1"), "now", 2),  # the journals of its run are read
-    ("call", replace(PLAIN, writer="w1", run="r1"), "none", 2),
+    ("call", replace(PLAIN, writer="w1"), "none", "none", 2),  # w0 is forgotten
+    ("call", replace(PLAIN, writer="w1", run="r1"), "now", "none", 2),  # the journals of its run are read
+    ("call", replace(PLAIN, writer="w1", run="r1"), "none", "none", 2),
 ]
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import duckdb
 import pytest
 import yaml
 
+from batch_llm.engine.events import Stopping
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.errors import ConfigurationError, WarehouseError
+from batch_llm.errors import ConfigurationError, LimiterError, LimiterStoreError, LimiterUnreachable, WarehouseError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import EntryKind
 from batch_llm.journal.local import LocalJournal
+from batch_llm.limiter.ledger import LedgerCall, LedgerReply
+from batch_llm.limiter.redis_ledger import RedisLedger
 from batch_llm.simulator import FaultKind
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 from tests.integration.engine_lab import (
@@ -123,6 +127,40 @@ async def test_a_full_disk_stops_the_run_and_loses_only_what_was_in_flight(lab: 
         assert (summary.ok, summary.pending) == (100, 0)
         assert simulator.stats()["answered"] - 100 <= at_once
     assert [row["id"] for row in lab.rows()] == list(range(100))
+
+
+@pytest.mark.parametrize("error", [LimiterStoreError("disk full"), LimiterUnreachable("away")])
+async def test_a_store_of_the_limits_that_fails_after_a_call_stops_the_run_with_its_summary(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, error: LimiterError
+) -> None:
+    """Money was spent: it is no error of the start, whenever the ledger fails, at a reopened budget as well."""
+    lab.table(60)
+    calling = RedisLedger.call
+
+    async def failing(self: RedisLedger, call: LedgerCall) -> LedgerReply:
+        if call.closing:
+            raise error
+        return await calling(self, call)
+
+    monkeypatch.setattr(RedisLedger, "call", failing)
+    async with lab.simulator() as simulator:
+        assert (await lab.run(limit=20)).ok == 20
+        async with lab.engine() as engine:
+            asking = engine._ask_free
+            first = [True]
+
+            async def once(*args: Any) -> Any:
+                if not first:
+                    raise error
+                first.clear()
+                _, left = await asking(*args)
+                return None, replace(left, numbers=[0])  # another process had it
+
+            monkeypatch.setattr(engine, "_ask_free", once)
+            summary = await engine.run(limit=20)
+        assert (summary.stopped, summary.ok, summary.pending) == ("budget", 40, 20)
+        assert any(isinstance(event, Stopping) and str(error) in event.reason for event in lab.events)
+        assert (await lab.run()).ok == simulator.stats()["answered"] == 60
 
 
 # -- stopping while a slice opens -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm.limiter.control import look
 from tests.integration.engine_lab import answers_journalled, killed_after
 from tests.integration.lab import Lab
 
@@ -42,6 +43,25 @@ async def test_killed_runs_go_on_where_they_stopped(lab: Lab, seed: int) -> None
     assert stats["duplicates"]["prompts"] == ROWS
     paid_twice = stats["answered"] - ROWS
     assert 0 <= paid_twice <= at_kills
+
+
+async def test_what_a_killed_process_held_is_not_reserved_any_more(lab: Lab) -> None:
+    """Without a budget too: the run that goes on reads its journals, and `limits` tells the truth at its end."""
+    lab.table(ROWS)
+    async with (
+        lab.simulator({"requests_per_minute": 600_000, "max_concurrency": 30}, latency_median_s=1.5) as simulator,
+        lab.engine(lab.job(name="other")),
+    ):  # whoever is there keeps the private Redis up
+        await killed_after(lab, simulator, 20, DRIVER)
+        held = {view.scope: view for view in (await look(lab.settings)).budgets}
+        (run,) = (scope for scope in held if scope.startswith("run:"))
+        assert held[run].reserved_usd > 0
+        simulator.configure(latency_median_s=0.01)
+        summary = await lab.run(lab.job(slices={"rows": 150}))
+        left = {view.scope: view for view in (await look(lab.settings)).budgets}
+    assert summary.ok == ROWS and f"run:{summary.run_id}" == run
+    assert run not in left and {view.reserved_usd for view in left.values()} == {0}
+    assert {view.spent_usd for scope, view in left.items() if scope.startswith("user:")} == {summary.cost_usd}
 
 
 async def test_a_run_killed_while_it_publishes_is_published_by_the_next(lab: Lab, root: Path) -> None:

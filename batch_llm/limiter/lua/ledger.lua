@@ -23,7 +23,7 @@ local W = {run = 1, user = 2, reserve = 3, seen = 4, sequence = 5, denied = 6, c
 local S = {spent = 1, owner = 2, told = 3, at = 4, offset = 5}
 -- a call, by position: see LedgerCall.to_wire
 local C = {writer = 1, sequence = 2, epoch = 3, run = 4, user = 5, cap = 6, held = 7, kept = 8, least = 9, want = 10,
-  reports = 11, seed = 12, as_of = 13, closing = 14}
+  reports = 11, seed = 12, as_of = 13, closing = 14, alone = 15}
 
 local function whole(value)
   return string.format('%.0f', value)
@@ -105,6 +105,11 @@ local function charge_new(call, amount, at)
   charge(call[C.user], amount, at)
 end
 
+local function lives(writer, call, now)
+  local since = writer[W.run] == call[C.run] and call[C.alone] or 0
+  return writer[W.seen] >= math.max(now - ALIVE_US, since)
+end
+
 local function forget(writers, now)
   for name, writer in pairs(writers) do
     if writer[W.seen] < now - FORGOTTEN_US then
@@ -131,7 +136,7 @@ end
 local function seed(call, writers, epoch)
   local as_of = call[C.as_of]
   for name, writer in pairs(writers) do
-    if name ~= call[C.writer] and writer[W.run] == call[C.run] and writer[W.seen] < as_of - ALIVE_US then
+    if name ~= call[C.writer] and writer[W.run] == call[C.run] and not lives(writer, call, as_of) then
       redis.call('HDEL', WRITERS, name)
       writers[name] = nil
     end
@@ -196,7 +201,7 @@ local function survey_of(call, writers, now)
   local survey = {run = nobody(), user = nobody(), everybody = nobody(), starved = false, reseed = false}
   for name, writer in pairs(writers) do
     if name ~= call[C.writer] then
-      local alive = writer[W.seen] >= now - ALIVE_US
+      local alive = lives(writer, call, now)
       local same_run, same_user = writer[W.run] == call[C.run], writer[W.user] == call[C.user]
       count(survey.everybody, writer, alive)
       if same_user then

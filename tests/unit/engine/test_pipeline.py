@@ -181,7 +181,9 @@ class Bench:
             budget = LedgerBudget(InProcessLedger(self.clock), account, _nothing_spent, self.clock)
             await stack.enter_async_context(budget)
             pool = Pool("main", self.parts.limits, self.parts.price)
-            calling = Calling((OpenPool(pool, provider, limiter),), lambda record, spent: budget, self.events.append)
+            calling = Calling(
+                (OpenPool(pool, provider, limiter),), lambda record, spent: budget, self.events.append, _no_dead
+            )
             pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)
@@ -192,6 +194,10 @@ class Bench:
 
 async def _nothing_spent(but_for: AbstractSet[int]) -> dict[int, Decimal]:
     return {}
+
+
+async def _no_dead(*args: object) -> None:
+    """Nobody else ever worked on the run."""
 
 
 def failed(error_class: ErrorClass, retry_after_s: float | None = None) -> ProviderError:

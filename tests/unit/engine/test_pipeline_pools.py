@@ -31,7 +31,7 @@ from batch_llm.limiter.base import Cost, Limits, PoolState, Reservation, Tenant
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import RawAnswer, Request, Sending
-from tests.unit.engine.test_pipeline import UNTIL, Bench, Gate, Provider, _nothing_spent, failed
+from tests.unit.engine.test_pipeline import UNTIL, Bench, Gate, Provider, _no_dead, _nothing_spent, failed
 
 
 class Turnstile(Gate):
@@ -108,7 +108,7 @@ class TwoPools(Bench):
             budget = LedgerBudget(InProcessLedger(self.clock), account, _nothing_spent, self.clock)
             await stack.enter_async_context(budget)
             pools: Any = [OpenPool(pool, self.providers[pool.name], self.gates[pool.name]) for pool in self.pools]  # type: ignore[arg-type]
-            calling = Calling(tuple(pools), lambda record, spent: budget, self.events.append)
+            calling = Calling(tuple(pools), lambda record, spent: budget, self.events.append, _no_dead)
             pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)

@@ -33,7 +33,7 @@ from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.providers.base import Message, RawAnswer, Request, Sending
 from batch_llm.tokens import CAP_AFTER_ROWS
 from tests.unit.engine.question_lab import parts_of
-from tests.unit.engine.test_pipeline import UNTIL, Bench, Provider, _nothing_spent, failed
+from tests.unit.engine.test_pipeline import UNTIL, Bench, Provider, _no_dead, _nothing_spent, failed
 from tests.unit.engine.test_pipeline_pools import Dead, Hung, Turnstile
 
 MODELS = ("own", "second", "third")
@@ -111,7 +111,7 @@ class Models(Bench):
                 (OpenPool(Pool("main", Limits(f"{name}:main"), parts.price), self.providers[name], self.gates[name]),)  # type: ignore[arg-type]
                 for name, parts in zip(self.models, self.rows_parts, strict=True)
             ]
-            calling = Calling(opened[0], lambda record, spent: budget, self.events.append, tuple(opened[1:]))
+            calling = Calling(opened[0], lambda record, spent: budget, self.events.append, _no_dead, tuple(opened[1:]))
             pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)

@@ -15,7 +15,7 @@ from typing import Any
 from batch_llm.clock import ManualClock
 from batch_llm.errors import LimiterError
 from batch_llm.limiter.base import Hold
-from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.budget import Account, LedgerBudget, free_dead
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.limiter.ledger import SETTLING_S, LedgerCall, LedgerReply
 
@@ -61,12 +61,17 @@ class House:
         self.readings = 0
 
     def budget(self, cap: str | None, *, user: str = "alice", run: str = "r1") -> LedgerBudget:
-        async def read(but_for: AbstractSet[int]) -> dict[int, Decimal]:
-            self.readings += 1
-            return {number: usd for number, usd in self.journals.items() if number not in but_for}
-
         account = Account(run, user, None if cap is None else USD(cap))
-        return LedgerBudget(self.ledger, account, read, self.clock)
+        return LedgerBudget(self.ledger, account, self._read, self.clock)
+
+    async def free_dead(self, *, run: str = "r1", alone_for_s: float = 0.0) -> None:
+        """Nobody works on the run, as for so long."""
+        alone_at_s = self.clock.monotonic() - alone_for_s
+        await free_dead(self.ledger, Account(run, "alice", None), self._read, self.clock, alone_at_s=alone_at_s)
+
+    async def _read(self, but_for: AbstractSet[int]) -> dict[int, Decimal]:
+        self.readings += 1
+        return {number: usd for number, usd in self.journals.items() if number not in but_for}
 
     def empty(self) -> None:
         """Everything is forgotten."""

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from batch_llm.clock import ManualClock
 from batch_llm.errors import BudgetExhausted, LimiterUnreachable
 from batch_llm.limiter.base import Hold
-from batch_llm.limiter.budget import Account, LedgerBudget
+from batch_llm.limiter.budget import Account, LedgerBudget, free_dead
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.limiter.ledger import FORGOTTEN_S, SETTLING_S, LedgerCall, LedgerReply, ScopeView, user_cap
 from tests.search import examples
@@ -119,15 +119,15 @@ class Money(RuleBasedStateMachine):
 
     # -- what processes do -----------------------------------------------------------------------------------------
 
-    def made(self) -> LedgerBudget:
-        async def read(but_for: AbstractSet[int]) -> dict[int, Decimal]:
-            found = {number: journal.spent for number, journal in self.journals.items() if number not in but_for}
-            await asyncio.sleep(0)
-            return found
+    async def read(self, but_for: AbstractSet[int]) -> dict[int, Decimal]:
+        found = {number: journal.spent for number, journal in self.journals.items() if number not in but_for}
+        await asyncio.sleep(0)
+        return found
 
+    def made(self) -> LedgerBudget:
         # a run whose user is capped has a cap that never binds, or none
         account = Account("r", "alice", Decimal(1000) if self.of_user else self.cap)
-        return LedgerBudget(self.ledger, account, read, self.clock)
+        return LedgerBudget(self.ledger, account, self.read, self.clock)
 
     @precondition(lambda self: len(self.processes) < 4)
     @rule()
@@ -223,6 +223,25 @@ class Money(RuleBasedStateMachine):
         for journal in self.journals.values():
             if journal.writer is process:
                 journal.writer = None
+
+    @precondition(lambda self: not self.processes)
+    @rule()
+    def free_dead(self) -> None:
+        """Nobody works on the run: what the dead hold is given back, and nothing of what they sent is lost."""
+
+        async def free() -> None:
+            account = Account("r", "alice", None)
+            await self.clock.advance(0.001)
+            freeing = free_dead(self.ledger, account, self.read, self.clock, alone_at_s=self.clock.monotonic())
+            try:
+                await freeing
+            except LimiterUnreachable:
+                return
+            views = {view.scope: view for view in await self.ledger.view()}
+            assert "run:r" not in views
+            assert "user:alice" not in views or not views["user:alice"].reserved_usd
+
+        self.run(free())
 
     # -- what must hold --------------------------------------------------------------------------------------------
 

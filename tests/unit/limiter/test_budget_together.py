@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from batch_llm.errors import BudgetExhausted, ConfigurationError, LimiterStoreError, LimiterUnreachable
+from batch_llm.errors import BudgetExhausted, ConfigurationError, LimiterError, LimiterStoreError, LimiterUnreachable
 from batch_llm.limiter.budget import Account, LedgerBudget
 from batch_llm.limiter.ledger import user_cap
 from tests.unit.limiter.budget_lab import USD, House, kill, two
@@ -73,6 +73,35 @@ async def test_a_dead_process_gives_its_allowance_back_after_its_journals_were_r
         assert waiting.done() and waiting.result()
         assert budget.spent_usd == USD("0.5")
     assert (await house.views())["user:alice"] == (None, 1, 0)
+
+
+@pytest.mark.parametrize("cap", [None, "1"])
+async def test_what_the_dead_hold_is_free_when_nobody_works_on_the_run(house: House, cap: str | None) -> None:
+    """At once, with a budget and without one; what it had sent is in its journal, and of that it is charged."""
+    dead = house.budget(cap)
+    await dead.__aenter__()
+    await dead.hold(USD("0.5"), 0)
+    await house.clock.advance(2)
+    await kill(dead)
+    house.journals = {0: USD("0.2")}
+    assert (await house.views())["user:alice"][2] >= USD("0.5")
+    await house.clock.advance(0.1)
+    await house.free_dead(run="r2")
+    assert (await house.views())["user:alice"][2] >= USD("0.5")  # that is another run
+    await house.free_dead()
+    assert await house.views() == {scope: (None, USD("0.2"), 0) for scope in await house.views()}
+    assert "run:r1" not in await house.views()
+    readings = house.readings
+    await house.free_dead()
+    assert house.readings == readings  # nobody is dead: no journal is read
+
+
+async def test_who_began_since_nobody_worked_on_the_run_keeps_what_it_holds(house: House) -> None:
+    """Two processes that come at the same time both find nobody there."""
+    async with house.budget("1") as living:
+        await living.hold(USD("0.5"), 0)
+        await house.free_dead(alone_for_s=0.5)
+        assert (await house.views())["run:r1"][2] >= USD("0.5") and living.reserved_usd == USD("0.5")
 
 
 async def test_what_a_process_held_that_died_for_good_counts_as_spent(house: House) -> None:
@@ -247,6 +276,14 @@ async def test_a_store_that_answers_with_an_error_is_told(house: House) -> None:
             await budget.hold(USD("0.1"))
         house.ledger.failure = None
         assert await budget.hold(USD("0.1"))  # it may pass
+
+
+@pytest.mark.parametrize("failure", [LimiterStoreError("disk full"), LimiterUnreachable("away")])
+async def test_the_last_word_that_the_ledger_does_not_take_is_no_error(house: House, failure: LimiterError) -> None:
+    """What was paid is in the journals: a run that ends for whatever reason ends for that one."""
+    async with house.budget("1") as budget:
+        await budget.hold(USD("0.1"))
+        house.ledger.failure = failure
 
 
 async def test_a_ledger_that_is_away_at_the_start_is_waited_for_a_while(house: House) -> None:
