@@ -86,26 +86,39 @@ def _arrow(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
 
 
 def _csv(path: Path, _schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    """Vectors become JSON texts: a CSV has no lists."""
     from pyarrow.csv import CSVWriter
 
-    first = vectors_as_text(next(batches))
+    first = _flat(next(batches))
     with CSVWriter(path, first.schema) as writer:
-        return _each(chain([first], map(vectors_as_text, batches)), writer.write_batch)
+        return _each(chain([first], map(_flat, batches)), writer.write_batch)
+
+
+def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with each column of vectors, lists or objects as JSON texts: a CSV has none of them."""
+    import pyarrow as pa
+
+    batch = vectors_as_text(batch)
+    for place, field in enumerate(batch.schema):
+        if pa.types.is_nested(field.type):
+            values = batch.column(place).to_pylist()
+            texts = [None if value is None else _json(value).decode() for value in values]
+            batch = batch.set_column(place, field.name, pa.array(texts, pa.string()))
+    return batch
 
 
 def _jsonl(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> int:
-    import orjson
-
     with path.open("wb") as file:
 
         def write(batch: pa.RecordBatch) -> None:
-            rows = rows_with_vectors(batch)
-            file.writelines(
-                orjson.dumps(row, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for row in rows
-            )
+            file.writelines(_json(row) + b"\n" for row in rows_with_vectors(batch))
 
         return _each(batches, write)
+
+
+def _json(value: Any) -> bytes:
+    import orjson
+
+    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _plain(value: Any) -> Any:

@@ -63,10 +63,21 @@ def test_a_failure_leaves_the_earlier_file_as_it_was(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["answers.jsonl"]
 
 
-def test_nested_columns_are_refused_for_csv_with_a_way_out(tmp_path: Path) -> None:
-    nested = pa.table({"turns": [["a", "b"]]})
+def test_lists_and_objects_become_json_texts_in_a_csv(tmp_path: Path) -> None:
+    """Also those of later batches, and what is null or empty."""
+    turns, facts = [["a, é", 'b"'], None, []], [{"n": 1, "usd": Decimal("0.5")}, {"n": None, "usd": None}, None]
+    facts_type = pa.struct([("n", pa.int64()), ("usd", pa.decimal128(5, 2))])
+    nested = pa.table({"id": [1, 2, 3], "turns": turns, "facts": pa.array(facts, facts_type)})
+    assert write_rows(iter(nested.to_batches(max_chunksize=2)), tmp_path / "answers.csv") == 3
+    rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
+    assert [json.loads(row["turns"]) if row["turns"] else None for row in rows] == turns
+    assert [row["facts"] for row in rows] == ['{"n":1,"usd":0.5}', '{"n":null,"usd":null}', ""]
+
+
+def test_a_type_that_no_csv_has_is_refused_with_a_way_out(tmp_path: Path) -> None:
+    odd = pa.table({"gap": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
     with pytest.raises(ConfigurationError, match=r"\.parquet or \.jsonl"):
-        write_rows(iter(nested.to_batches()), tmp_path / "answers.csv")
+        write_rows(iter(odd.to_batches()), tmp_path / "answers.csv")
     assert not list(tmp_path.iterdir())
 
 
