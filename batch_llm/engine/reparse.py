@@ -137,9 +137,9 @@ class Reparser:
         after = StandingRows(self.parts.answerers(self._judge), work.row_count)
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
-            before, open_state = work.rows.status(row), after.open_state(row)
+            before = work.rows.status(row)
             was = after.ended_as.get(row) or _label(work.rows, row)
-            if after.status(row) == PENDING and (open_state is None or not open_state.answers):
+            if after.status(row) == PENDING and row not in after.failures:
                 yield self._without_answer(work, values)
                 continue
             if after.status(row) == PENDING and before != PENDING:

@@ -72,7 +72,7 @@ class RowState:
     finished_at: datetime | None = None
     error_class: str | None = None
     error: str | None = None
-    cached: bool = False  # the good answer was paid for elsewhere
+    cached: bool = False  # its last answer was paid for elsewhere
     pool: str | None = None  # that gave its last answer; None: not noted
     fallback: str | None = None  # the model that gave it, where it was not the job's own
 
@@ -120,7 +120,7 @@ class Rows:
         self._held_usd.clear()
 
     def apply(self, entry: Entry, place: int) -> Verdict | None:
-        """Fold one entry, which stands at this place; the verdict when it is an answer."""
+        """Fold one entry, which stands at this place; the verdict when it is an answer, this row's own or another's."""
         if ROWS in entry.detail:
             return self._apply_to_many(entry, place)
         if entry.kind is EntryKind.ASKED_AS:
@@ -130,19 +130,40 @@ class Rows:
             return None  # noted while the answer was judged otherwise: a good one stands
         if entry.kind is EntryKind.ANSWER:
             return self._answer(entry, place)
+        if entry.kind is EntryKind.CACHED:
+            return self._others_answer(entry, place)
         self._note(self._asked(entry), entry, place)
         return None
+
+    def take(self, entry: Entry, place: int) -> None:
+        """Fold an answer that was paid for elsewhere, and found good a moment ago."""
+        state = self._cached(entry)
+        self._end_well(entry.row, state, place)
+
+    def _others_answer(self, entry: Entry, place: int) -> Verdict:
+        """The same of one that the journal holds: it may be judged by another schema now."""
+        verdict = self._who(entry).judge.judge(entry.body)
+        if verdict.error_class is None:
+            self.take(entry, place)
+        elif self._status[entry.row] != _OK:  # a good one stands
+            self._cached(entry)
+        return verdict
+
+    def _cached(self, entry: Entry) -> RowState:
+        state = self._asked(entry)
+        self._set_cached(state, cached=True)
+        state.fallback = entry.detail.get(FALLBACK)
+        state.finished_at = entry.at
+        return state
+
+    def _set_cached(self, state: RowState, *, cached: bool) -> None:
+        self.cached += cached - state.cached
+        state.cached = cached
 
     def _note(self, state: RowState, entry: Entry, place: int) -> None:
         """Fold an entry that is no answer of this row's own."""
         row = entry.row
         match entry.kind:
-            case EntryKind.CACHED:
-                self.cached += 1
-                state.cached = True
-                state.fallback = entry.detail.get(FALLBACK)
-                state.finished_at = entry.at
-                self._end_well(row, state, place)
             case EntryKind.SENT:
                 self._held_usd[row, entry.attempt] = Decimal(entry.detail["held_usd"])
             case EntryKind.LOST:
@@ -159,6 +180,7 @@ class Rows:
             case EntryKind.REOPENED:
                 state.bad_answers = 0
                 state.error_class = state.error = None
+                self._set_cached(state, cached=False)
                 self._set(row, state, RowStatus.PENDING)
 
     def _asked(self, entry: Entry) -> RowState:
@@ -194,6 +216,8 @@ class Rows:
             return verdict
         state = self._asked(entry)
         self._fold(state, entry, verdict.usage, cost)
+        if verdict.error_class is None or self._status[entry.row] != _OK:
+            self._set_cached(state, cached=False)
         if verdict.error_class is not None:
             state.bad_answers += 1
             return verdict

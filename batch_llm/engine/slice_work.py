@@ -135,7 +135,11 @@ class SliceWork:
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
-        return self.rows.apply(entry, self.journal.append(entry))
+        place = self.journal.append(entry)
+        if entry.kind is EntryKind.CACHED:  # it was judged when it was found, or for the row that asked it
+            self.rows.take(entry, place)
+            return None
+        return self.rows.apply(entry, place)
 
     async def works(self) -> AsyncGenerator[Work]:
         """The rows that are still to be asked, in order; prepares one batch ahead in a thread.

@@ -18,7 +18,7 @@ from batch_llm.job import schema as schema_module
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import RunState
 from tests.integration.cli_lab import CommandLine
-from tests.integration.engine_lab import answered_body, compatible_server, killed_before_publishing
+from tests.integration.engine_lab import answered_body, compatible_server, killed_before_publishing, write_input
 from tests.integration.lab import SCHEMA, Lab
 
 NARROW = {"tone": {"enum": ["calm"]}, "score": "number"}
@@ -83,6 +83,37 @@ async def test_a_narrower_schema_fails_what_does_not_fit(lab: Lab, key: pytest.M
         async with lab.engine(narrow) as engine:
             await engine.retry()
         assert sorted(tones.asked) == [f"Grade: text {number}" for number in range(1, ROWS, 2)]
+
+
+@pytest.mark.parametrize("schema", [NARROW, {**SCHEMA, "why": "string"}], ids=["narrower", "one column more"])
+async def test_equal_rows_are_judged_as_the_one_that_was_asked(
+    lab: Lab, key: pytest.MonkeyPatch, schema: dict[str, Any]
+) -> None:
+    """Those of the same run and of another job, there and back; they cost nothing. `retry` asks each text once."""
+    tones = Tones()
+    write_input(lab, id=list(range(ROWS)), text=[f"text {n % 2}" for n in range(ROWS)], extra=[0] * ROWS)
+    async with compatible_server(lab, tones.answer):
+        for name in ("first", "second"):
+            output = {"table": name, "schema": SCHEMA, "keep": ["extra"]}
+            before = await lab.run(the_job(lab, SCHEMA, name=name, output=output))
+        assert (before.ok, before.cached, len(tones.asked)) == (ROWS, ROWS, 2)
+        stored = lab.rows("second")
+        other = the_job(lab, schema, name="second", output={"table": "second", "schema": schema, "keep": ["extra"]})
+        bad = ROWS // 2 if schema == NARROW else ROWS
+        done = await reparse(lab, other)
+        assert (done.moves["ok", "ok"], done.moves["ok", "schema_mismatch"]) == (ROWS - bad, bad)
+        failed = [row for row in lab.rows("second") if row["llm_status"] == "failed"]
+        assert (len(failed), {row["tone"] for row in failed}) == (bad, {None})
+        assert {(row["llm_cached"], row["llm_cost_usd"], row["llm_attempts"]) for row in failed} == {(True, 0, 0)}
+        back = the_job(lab, SCHEMA, name="second", output={"table": "second", "schema": SCHEMA, "keep": ["extra"]})
+        await reparse(lab, back)
+        assert [(row["tone"], row["llm_status"]) for row in lab.rows("second")] == [
+            (row["tone"], "ok") for row in stored
+        ]
+        await reparse(lab, other)
+        async with lab.engine(other) as engine:
+            await engine.retry()
+        assert len(tones.asked) == 2 + (1 if schema == NARROW else 2)
 
 
 async def test_a_wider_schema_saves_what_had_failed(lab: Lab, key: pytest.MonkeyPatch) -> None:

@@ -64,3 +64,13 @@ def test_a_failed_row_without_a_good_answer_stays_as_it_was() -> None:
     state = replayed(answer(BAD), FAILED).open_state(0)
     assert state is not None and (state.status, state.error) == (RowStatus.FAILED, "as it was")
     assert replayed(answer(BAD), FAILED, REOPENED).status(0) == RowStatus.PENDING
+
+
+def test_an_equal_rows_answer_is_judged_like_its_own() -> None:
+    """Good, it stands whatever was noted of the row when it was not; bad, the row is told why."""
+    good, bad = (answer(said)._replace(kind=EntryKind.CACHED, attempt=0) for said in (GOOD, BAD))
+    state = good_of(replayed(good, FAILED, REOPENED))
+    assert (state.status, state.cached, state.answers) == (RowStatus.OK, True, 0)
+    rows = replayed(bad)
+    assert rows.status(0) == RowStatus.PENDING
+    assert rows.failures[0].error_class is ErrorClass.SCHEMA_MISMATCH

@@ -13,6 +13,7 @@ from batch_llm.config.providers_file import PricesSpec
 from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.rows import Rows, RowState, RowStatus
+from batch_llm.errors import ErrorClass
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.pricing import PriceList
@@ -35,6 +36,10 @@ def answer(row: int, attempt: int = 1, text: str = "yes", finish: str = "stop", 
     if usage:
         body["usage"] = {"prompt_tokens": usage[0], "completion_tokens": usage[1]}
     return Entry(EntryKind.ANSWER, row, attempt, body=orjson.dumps(body), place=PLACE)
+
+
+def cached(row: int, finish: str = "stop") -> Entry:
+    return answer(row, finish=finish)._replace(kind=EntryKind.CACHED, attempt=0)
 
 
 def sent(row: int, usd: str, attempt: int = 1) -> Entry:
@@ -68,16 +73,33 @@ def test_an_answer_from_elsewhere_costs_nothing() -> None:
     assert known.spent_usd == 0 and values == {"response": "yes"}
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["good", "cut", "lost", "failed", "reopened"])), max_size=30)
-)
+def test_an_answer_from_elsewhere_that_is_not_good_any_more_ends_no_row() -> None:
+    """The schema is another now; asked once more, the row is its own answer's."""
+    known = rows()
+    assert (verdict := known.apply(cached(3, finish="length"), PLACE)) is not None
+    assert verdict.error_class is ErrorClass.TRUNCATED
+    assert (known.status(3), known.good_place(3), known.cached) == (RowStatus.PENDING, -1, 1)
+    known.apply(Entry(EntryKind.FAILED, 3, detail={"error_class": "truncated", "message": "cut"}), 78)
+    failed = state_of(known, 3)
+    assert (failed.status, failed.cached, failed.attempts, failed.cost_nano) == (RowStatus.FAILED, True, 0, None)
+    known.apply(Entry(EntryKind.REOPENED, 3), 79)
+    known.apply(answer(3), 80)
+    state, _ = known.judged(3, answer(3))
+    assert (state.status, state.cached, state.attempts, state.cost_nano) == (RowStatus.OK, False, 1, 20_000)
+    assert known.cached == 0
+
+
+KINDS = ["good", "cut", "lost", "failed", "reopened", "twin", "cut twin"]
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(KINDS)), max_size=30))
 def test_counters_are_those_of_the_rows(story: list[tuple[int, str]]) -> None:
     """Whatever happens in whatever order; and what is in memory of a plain row says the same as a whole state would."""
     stored: list[Entry] = []
     known, attempts = rows(), [0] * 9
     known._entry_at = stored.__getitem__
     for place, (row, what) in enumerate(story):
-        attempts[row] += what not in ("failed", "reopened")
+        attempts[row] += what in ("good", "cut", "lost")
         detail = {"error_class": "truncated", "message": "cut"}
         entry = {
             "good": answer(row, attempts[row]),
@@ -85,17 +107,24 @@ def test_counters_are_those_of_the_rows(story: list[tuple[int, str]]) -> None:
             "lost": Entry(EntryKind.LOST, row, attempts[row]),
             "failed": Entry(EntryKind.FAILED, row, attempts[row], detail=detail),
             "reopened": Entry(EntryKind.REOPENED, row),
+            "twin": cached(row),
+            "cut twin": cached(row, finish="length"),
         }[what]
         stored.append(entry._replace(place=place))
         known.apply(entry, place)
     statuses = [known.status(row) for row in range(9)]
     assert (known.ok, known.failed_count) == (statuses.count(RowStatus.OK), statuses.count(RowStatus.FAILED))
+    cached_rows = 0
     for row in range(9):
         good = stored[known.good_place(row)] if known.good_place(row) >= 0 else None
         state, _ = known.judged(row, good)
         assert state.status == known.status(row) and state.attempts == attempts[row]
         answers = sum(each == row and what in ("good", "cut") for each, what in story)
         assert (state.answers, state.cost_nano or 0) == (answers, 20_000 * answers)
+        own_stands = good is not None and good.kind is EntryKind.ANSWER
+        assert not (state.cached and own_stands) and (state.cached or good is None or own_stands)
+        cached_rows += state.cached
+    assert known.cached == cached_rows
 
 
 def test_a_bad_answer_is_paid_and_does_not_end_its_row() -> None:
