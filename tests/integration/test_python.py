@@ -70,6 +70,14 @@ def test_a_job_from_python_gives_a_frame(lab: Lab, job: Job) -> None:
     assert found["score"].isna().sum() == 5 and found["llm_cost_usd"].isna().all()
 
 
+@pytest.mark.parametrize("limit", [0, -1, 2.0, "5", True])
+def test_a_limit_that_is_no_number_of_rows_is_refused_before_anything_is_asked(lab: Lab, job: Job, limit: Any) -> None:
+    """-1 would ask every row."""
+    with pytest.raises(ConfigurationError, match=r"limit is .*whole number of rows, 1 or more"):
+        quiet(job(), frame(20), limit=limit)
+    assert not (lab.folder / "home").exists()
+
+
 def test_the_collector_of_the_callers_process_is_left_alone(lab: Lab, job: Job) -> None:
     """A notebook runs for hours: what it drops meanwhile is freed as ever. Our own processes collect rarely."""
     before, seen = (gc.get_threshold(), gc.get_freeze_count()), set()
