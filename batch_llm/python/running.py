@@ -18,6 +18,7 @@ from batch_llm.errors import ConfigurationError
 from batch_llm.python.edge import run_to_end
 from batch_llm.python.interrupts import AT_ONCE, Interrupts
 from batch_llm.python.jobs import AnyJob, AnyTable, declared_over
+from batch_llm.python.listening import Guest
 from batch_llm.python.progress import watching
 from batch_llm.python.result import RunResult
 
@@ -44,7 +45,8 @@ def run(
         table: A frame (pandas, Arrow, polars), a file or glob (relative to the working directory), or a table of the
             warehouse; in the place of the job's own `input.table`. None: the job's own.
         limit: Ask only so many rows (1 or more); the others stay pending.
-        listener: Hears the events of `batch_llm.engine.events`, in the thread of the run.
+        listener: Hears the events of `batch_llm.engine.events`, in the thread of the run. One that raises is logged
+            once and hears no more; the run goes on.
         progress: Show how far it is: in a notebook one display, elsewhere a line per 30 s on stderr.
 
     Raises:
@@ -103,7 +105,7 @@ async def _run(call: _Call, interrupts: Interrupts) -> RunResult:
 async def _summary(settings: Settings, call: _Call, interrupts: Interrupts) -> RunSummary:
     declared = await asyncio.to_thread(declared_over, settings, call.job, call.table)
     with watching(declared.job, show=call.progress) as watch:
-        listener = watch if call.listener is None else _both(watch, call.listener)
+        listener = watch if call.listener is None else _both(watch, Guest(call.listener))
         async with wiring.engine(settings, declared, listener=listener, is_guest=True) as engine:
             interrupts.opened(engine)
             return await engine.run(limit=call.limit)
