@@ -133,7 +133,7 @@ def _sentence(event: Event) -> str:
     if isinstance(event, PoolClosed):
         return f"pool {event.pool} is not asked any more, the others go on: {event.reason}"
     if isinstance(event, BudgetMark):
-        return f"{event.percent} % of the budget are spent: {event.spent_usd:.4f} of {event.cap_usd} USD"
+        return f"{event.percent} % of the budget are used: {event.spent_usd:.4f} of {event.cap_usd} USD spent"
     if isinstance(event, Stopping):
         return f"stopping ({event.reason}): waiting for {event.in_flight} calls in flight, sending no more"
     if isinstance(event, RunStarted):

@@ -134,9 +134,17 @@ class StopRun(BatchLLMError):
 
 
 class BudgetExhausted(StopRun):
-    """The next request could cost more than what is left of the budget."""
+    """The next request could cost more than what is left of the budget.
+
+    Attributes:
+        of_run: It is the run's own budget, not a cap of its user or of a day.
+    """
 
     error_class = ErrorClass.BUDGET
+
+    def __init__(self, message: str, *, of_run: bool = True) -> None:
+        super().__init__(message)
+        self.of_run = of_run
 
 
 class QuotaExhausted(StopRun):

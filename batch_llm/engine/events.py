@@ -104,7 +104,7 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class BudgetMark:
-    """50, 80 or 100 per cent of the budget are spent."""
+    """50, 80 or 100 per cent of the budget are used: spent, or left and too little for the next row."""
 
     percent: int
     spent_usd: Decimal

@@ -7,6 +7,7 @@ an answer cost (rows.py), which row goes where (pipeline.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 
 from batch_llm.engine.context import longest_answer
 from batch_llm.engine.events import BudgetMark
@@ -93,11 +94,19 @@ class Money:
         cap = self._budget.cap_usd
         if cap is None:
             return
-        share = self._budget.spent_usd * 100 / cap
+        self._tell_up_to(self._budget.spent_usd * 100 / cap, cap)
+
+    def tell_used_up(self) -> None:
+        """What is left of the cap does not pay for the next row: none of it can be used."""
+        cap = self._budget.cap_usd
+        if cap is not None:
+            self._tell_up_to(Decimal(100), cap)
+
+    def _tell_up_to(self, percent: Decimal, cap_usd: Decimal) -> None:
         for mark in BUDGET_MARKS:
-            if self._marked < mark <= share:
+            if self._marked < mark <= percent:
                 self._marked = mark
-                self._tell(BudgetMark(mark, self._budget.spent_usd, cap))
+                self._tell(BudgetMark(mark, self._budget.spent_usd, cap_usd))
 
     def _dearest_nano(self, work: Work) -> int:
         """The dearest bill, whichever pool of the model that the row asks it goes to."""

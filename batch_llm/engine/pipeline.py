@@ -365,6 +365,8 @@ class Pipeline:
         except BudgetExhausted as error:
             if route.claim is not None and not self._queue.waits(work, route.claim):
                 return None  # another pool sent it meanwhile
+            if error.of_run:
+                self._money.tell_used_up()
             self.stop(ErrorClass.BUDGET, str(error))
         except LimiterError as error:
             self._cannot_go_on(error, ErrorClass.BUDGET, "the ledger of money")

@@ -251,7 +251,7 @@ class LedgerBudget:
             return
         too_little = denial.cap_nano - denial.spent_nano < nano  # even if all that is reserved came back
         if too_little or not (denial.may_come or self._said.held_nano):
-            raise BudgetExhausted(_exhausted(self._account, denial, nano))
+            raise BudgetExhausted(_exhausted(self._account, denial, nano), of_run=denial.kind == "run")
 
     async def _wait_for_money(self, enough_nano: int | None) -> None:
         """Until own requests gave so much back, or none is left in flight, or it is time to ask again."""

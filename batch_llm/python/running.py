@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 
 from batch_llm import wiring
 from batch_llm.config.settings import Settings
 from batch_llm.engine.events import Event, Listener, RunSummary
+from batch_llm.errors import ConfigurationError
 from batch_llm.python.edge import run_to_end
 from batch_llm.python.interrupts import AT_ONCE, Interrupts
 from batch_llm.python.jobs import AnyJob, AnyTable, declared_over
+from batch_llm.python.listening import Guest
 from batch_llm.python.progress import watching
 from batch_llm.python.result import RunResult
 
@@ -41,8 +44,9 @@ def run(
             then relative to the working directory).
         table: A frame (pandas, Arrow, polars), a file or glob (relative to the working directory), or a table of the
             warehouse; in the place of the job's own `input.table`. None: the job's own.
-        limit: Ask only so many rows; the others stay pending.
-        listener: Hears the events of `batch_llm.engine.events`, in the thread of the run.
+        limit: Ask only so many rows (1 or more); the others stay pending.
+        listener: Hears the events of `batch_llm.engine.events`, in the thread of the run. One that raises is logged
+            once and hears no more; the run goes on.
         progress: Show how far it is: in a notebook one display, elsewhere a line per 30 s on stderr.
 
     Raises:
@@ -83,6 +87,14 @@ class _Call:
     listener: Listener | None
     progress: bool
 
+    def __post_init__(self) -> None:
+        """Every row would be asked where the limit is no number of rows."""
+        limit: object = self.limit
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, Integral) or limit < 1):
+            raise ConfigurationError(
+                f"limit is {self.limit!r}; it is a whole number of rows, 1 or more, or None for all"
+            )
+
 
 async def _run(call: _Call, interrupts: Interrupts) -> RunResult:
     settings = Settings.from_environment()
@@ -93,7 +105,7 @@ async def _run(call: _Call, interrupts: Interrupts) -> RunResult:
 async def _summary(settings: Settings, call: _Call, interrupts: Interrupts) -> RunSummary:
     declared = await asyncio.to_thread(declared_over, settings, call.job, call.table)
     with watching(declared.job, show=call.progress) as watch:
-        listener = watch if call.listener is None else _both(watch, call.listener)
+        listener = watch if call.listener is None else _both(watch, Guest(call.listener))
         async with wiring.engine(settings, declared, listener=listener, is_guest=True) as engine:
             interrupts.opened(engine)
             return await engine.run(limit=call.limit)

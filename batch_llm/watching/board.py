@@ -159,7 +159,7 @@ def remark(event: Event) -> str | None:
             f"is published at the end: {one_line(event.reason, 500)}"
         )
     if isinstance(event, BudgetMark):
-        return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
+        return f"{event.percent} % of the budget used: {usd(event.spent_usd)} of {usd(event.cap_usd)} spent"
     if isinstance(event, Stopping):
         return f"draining ({event.reason}), {event.in_flight:,} in flight; Ctrl-C again to stop at once"
     return _where_rows_go(event)

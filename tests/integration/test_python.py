@@ -18,7 +18,7 @@ import pytest
 
 import batch_llm
 from batch_llm.engine.collector import THRESHOLDS
-from batch_llm.engine.events import Event, RunFinished
+from batch_llm.engine.events import Event, FirstFailure, Progress, RunFinished, RunStarted
 from batch_llm.errors import ConfigurationError, InputError, JobFileError, OutputError
 from batch_llm.python import RunResult
 from tests.integration.lab import SCHEMA, Lab
@@ -68,6 +68,41 @@ def test_a_job_from_python_gives_a_frame(lab: Lab, job: Job) -> None:
     found = batch_llm.output(batch_llm.declare(own, lab.folder))
     assert isinstance(found, pd.DataFrame) and len(found) == 25
     assert found["score"].isna().sum() == 5 and found["llm_cost_usd"].isna().all()
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.0, "5", True])
+def test_a_limit_that_is_no_number_of_rows_is_refused_before_anything_is_asked(lab: Lab, job: Job, limit: Any) -> None:
+    """-1 would ask every row."""
+    with pytest.raises(ConfigurationError, match=r"limit is .*whole number of rows, 1 or more"):
+        quiet(job(), frame(20), limit=limit)
+    assert not (lab.folder / "home").exists()
+
+
+@pytest.mark.parametrize("kind", [RunStarted, FirstFailure, Progress, RunFinished])
+def test_a_listener_that_raises_is_told_once_and_changes_nothing(
+    lab: Lab, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: type[Event]
+) -> None:
+    """Whenever it does: the rows end as they would have."""
+    monkeypatch.setenv("BATCH_LLM_PROVIDERS", str(lab.folder / "providers.yaml"))
+    heard: list[Event] = []
+
+    def listener(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, kind):
+            raise ValueError("a defect of the caller's")
+
+    table = frame(20)
+    table.loc[3, "text"] = "x" * 3000  # the first failure, for a context of 700 tokens
+
+    async def run() -> RunResult:
+        async with lab.simulator(context_tokens=700):
+            return await batch_llm.arun(job(), table, listener=listener, progress=False)
+
+    result = asyncio.run(run())
+    assert (result.ok, result.failed, result.pending, result.stopped) == (19, 1, 0, None)
+    assert set(result.summary.failed_by_class) == {"too_large"}
+    assert isinstance(heard[-1], kind) and sum(isinstance(event, kind) for event in heard) == 1
+    assert [record.exc_info is not None for record in caplog.records if "listener" in record.message] == [True]
 
 
 def test_the_collector_of_the_callers_process_is_left_alone(lab: Lab, job: Job) -> None:

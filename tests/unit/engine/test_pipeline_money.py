@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batch_llm.engine.events import BudgetMark, Stopping
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.errors import ErrorClass
+from batch_llm.limiter.ledger import user_cap
 from tests.search import examples
 from tests.unit.engine.test_pipeline import failed
 from tests.unit.engine.test_pipeline_pools import TwoPools
@@ -38,6 +40,27 @@ async def test_who_waits_for_money_says_so() -> None:
         await made.clock.advance(10)
     assert not made.pipeline.waits_for_money
     assert made.answered() == [0, 1]
+
+
+@pytest.mark.parametrize(("cap_usd", "marks"), [("0.5", [50, 80, 100]), ("0.45", [50, 80, 100]), ("9", [])])
+async def test_a_budget_that_is_used_up_has_told_every_mark(cap_usd: str, marks: list[int]) -> None:
+    """Also where what is left, which may be much, does not pay for the next row: it cannot be used any more."""
+    made = bench(12, 1)
+    pipeline = await ended(made, Decimal(cap_usd))
+    told = [event.percent for event in made.events if isinstance(event, BudgetMark)]
+    assert told == marks and (pipeline.stopped is ErrorClass.BUDGET) is bool(marks)
+    if marks:
+        kinds = [type(event) for event in made.events]
+        assert kinds.index(BudgetMark) < kinds.index(Stopping)
+
+
+async def test_the_cap_of_a_user_says_nothing_of_the_runs_budget() -> None:
+    """It is another sum."""
+    made = bench(12, 1)
+    await made.ledger.set_caps({user_cap("u"): Decimal("0.5")})
+    pipeline = await ended(made, Decimal(9))
+    assert pipeline.stopped is ErrorClass.BUDGET
+    assert not [event for event in made.events if isinstance(event, BudgetMark)]
 
 
 async def ended(made: TwoPools, cap_usd: Decimal) -> Pipeline:

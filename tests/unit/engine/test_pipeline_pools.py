@@ -92,6 +92,7 @@ class TwoPools(Bench):
 
     def __init__(self, rows: int, **prices: int) -> None:
         super().__init__(rows=rows)
+        self.ledger = InProcessLedger(self.clock)
         self.providers = {name: Provider(self.clock) for name in "ab"}
         self.gates = {name: Turnstile(self, 0.1) for name in "ab"}
         made = {name: self._price(nano) for name, nano in prices.items()}
@@ -105,7 +106,7 @@ class TwoPools(Bench):
     async def _ask(self, cap_usd: Decimal | None) -> Pipeline:
         async with AsyncExitStack() as stack:
             account = Account("r", "u", cap_usd)
-            budget = LedgerBudget(InProcessLedger(self.clock), account, _nothing_spent, self.clock)
+            budget = LedgerBudget(self.ledger, account, _nothing_spent, self.clock)
             await stack.enter_async_context(budget)
             pools: Any = [OpenPool(pool, self.providers[pool.name], self.gates[pool.name]) for pool in self.pools]  # type: ignore[arg-type]
             calling = Calling(tuple(pools), lambda record, spent: budget, self.events.append, _no_dead)

@@ -107,7 +107,7 @@ def test_what_matters_is_said_at_once() -> None:
     assert said[Waiting] == "waiting: another process is calling"
     assert said[FirstFailure] == "first row that failed with timeout (slice 3, row 17): no answer within 60 s"
     assert said[Stalled] == "no answer for 1 min 15 s: the provider's answers"
-    assert said[BudgetMark] == "80 % of the budget spent: $20.00 of $25.00"
+    assert said[BudgetMark] == "80 % of the budget used: $20.00 of $25.00 spent"
     assert said[PoolClosed] == "pool west is not asked any more, the others go on: the key is refused"
     assert said[FallbackBegan] == "rows go to azure/gpt-4.1-mini now: main: the key is refused"
     assert said[FallbackEnded] == "rows go to openai/gpt-4.1-mini again; 1,537 calls went elsewhere"
