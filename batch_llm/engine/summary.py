@@ -14,16 +14,18 @@ from decimal import Decimal
 
 import orjson
 
+from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.events import PlanFigures, RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
-from batch_llm.errors import OutputError
+from batch_llm.engine.rows import Rows
+from batch_llm.errors import ErrorClass, OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts, Warehouse
 
-__all__ = ["cost_so_far", "fingerprint", "plan_figures", "rows_by_model", "summarise", "total"]
+__all__ = ["cost_so_far", "fingerprint", "journalled_usd", "plan_figures", "rows_by_model", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -42,6 +44,25 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         cost_unknown_rows=sum(one.cost_unknown_rows for one in seen),
     )
+
+
+def journalled_usd(parts: JobParts, judge: AnyJudge, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
+    """What slices cost by their journals, unknown outcomes in full where a budget held them. Blocking.
+
+    None: the price of a model that answers is unknown.
+    """
+    if any(each.price is None for each in (parts, *parts.fallbacks)):
+        return None
+    runs, spent = parts.runs, Decimal(0)
+    for number in numbers:
+        known = runs.spent(record.run_id, number)
+        if known is not None:
+            spent += Decimal(known[1])
+            continue
+        rows = Rows(parts.answerers(judge), record.slice_rows[number])
+        rows.replay(runs.entries(record.run_id, number))
+        spent += rows.spent_usd
+    return spent
 
 
 def cost_so_far(stored: StatusCounts) -> Decimal | None:
@@ -91,6 +112,7 @@ def summarise(
         failed_by_class=failed_by_class,
         warehouse=bill_of(parts.runs.statements(record.run_id)),
         rows_by_model=rows_by_model(parts.warehouse, record),
+        throttled=meter.errors[ErrorClass.RATE_LIMITED.value],
     )
 
 
