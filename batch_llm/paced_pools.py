@@ -90,7 +90,7 @@ class OpenCallPool:
         if rule.eases is Eases.CONCURRENCY:
             self.window.overloaded()
         if rule.may_be_outage:
-            self.window.failed(str(error), unreachable=_never_sent(error))
+            self.window.failed(str(error), object(), unreachable=_never_sent(error))
         else:
             self.window.answered()
 

@@ -7,6 +7,7 @@ and with what (pipeline.py), how long a call may take (deadlines.py), how many a
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
@@ -20,6 +21,7 @@ from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
 from batch_llm.engine.route import Route
+from batch_llm.engine.window import OUTAGE_ATTEMPT_S, Failure
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass, JournalError, LimiterError, ProviderError, StopRun
 from batch_llm.journal.base import EntryKind
@@ -159,6 +161,7 @@ class Calls:
         if error_class is None:
             self.outcomes.ended(work)
         else:
+            work.failure = None
             self._meter.errors[error_class.value] += 1
             is_ones_fault = error_class is ErrorClass.TOO_LARGE
             if not (is_ones_fault and self._asked_in_halves(work, error_class)):
@@ -190,19 +193,26 @@ class Calls:
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:
-        """What a failure says of the provider."""
-        error_class, window = error.error_class, call.route.window
-        call.work.timeouts += error_class is ErrorClass.TIMEOUT and not call.hurried
+        """What a failure says of the provider, and of the row."""
+        error_class, work, window = error.error_class, call.work, call.route.window
+        work.timeouts += error_class is ErrorClass.TIMEOUT and not call.hurried
         rule = RULES[error_class]
         if rule.eases is Eases.CONCURRENCY:
             window.overloaded()
-        if rule.may_be_outage:
-            if window.outage is not None and call.sent_at_s < window.outage.opened_at_s:
-                return  # no probe: it says nothing that is not known
-            unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
-            window.failed(str(error), unreachable=unreachable)
-        else:
+        if not rule.may_be_outage:
+            work.failure = None
             window.answered()
+            return
+        unreachable = error_class is ErrorClass.CONNECTION and not error.maybe_paid
+        before, work.failure = work.failure, None
+        if not unreachable:
+            is_rows = before is not None and before.blames_the_row
+            used_up_at_s = -math.inf if before is None else before.used_up_at_s
+            what = (error_class, scrub(str(error)), error.maybe_paid)
+            work.failure = Failure(*what, window, self._clock.monotonic(), window.outages, is_rows, used_up_at_s)
+        if _is_probe(call) or (window.outage is None and not (work.failure and work.failure.is_rows)):
+            answered = not unreachable and not error.maybe_paid
+            window.failed(str(error), (work.slice_work.number, work.row), answered=answered, unreachable=unreachable)
 
     def _lost(self, call: Call, error_class: ErrorClass | None = None) -> None:
         """The outcome is unknown: it counts as paid."""
@@ -237,16 +247,31 @@ class Calls:
         if action is Action.WAIT:  # a rejected call is not an attempt
             asked_s = None if self.outcomes.has_room_elsewhere(call.route) else retry_after_s  # it goes there
             return throttled_wait_s(work.throttles, asked_s)
-        if rule.may_be_outage and call.route.window.outage is not None:
-            return 0.0  # nobody is answered: that says nothing about this row, and the window probes
+        if rule.may_be_outage and call.route.window.outage is not None and not self._uses_up(call):
+            work.attempt += work.failure is not None  # the call was made
+            return 0.0
         if action is Action.AGAIN and work.tries + 1 < retries.attempts:
             work.tries += 1
             work.attempt += 1
+            if work.failure is not None:
+                work.failure = work.failure._replace(used_up_at_s=self._clock.monotonic())
             return wait_s(work.tries, retry_after_s)
         if action is Action.RE_ASK and self._may_re_ask(call, error_class):
             work.attempt += 1
             return 0.0
         return None
+
+    def _uses_up(self, call: Call) -> bool:
+        """Whether a failure while nobody is answered uses up an attempt all the same: it may be the row's own.
+
+        One that may have been paid does, and any other that was answered once in a while; not those that were in flight
+        when the outage began, nor where nobody was reached.
+        """
+        outage, failure = call.route.window.outage, call.work.failure
+        if outage is None or failure is None or not _is_probe(call):
+            return False
+        since_s = self._clock.monotonic() - max(failure.used_up_at_s, outage.opened_at_s)
+        return failure.maybe_paid or since_s >= OUTAGE_ATTEMPT_S
 
     def _may_re_ask(self, call: Call, error_class: ErrorClass) -> bool:
         """Whether a paid answer that was not good is asked for once more; under another cap, if that spoiled it."""
@@ -277,7 +302,8 @@ class Calls:
         work.cost = parts.predicted_cost(work.request)
 
     def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        """A row that cannot be sent at all; the message holds none of its text."""
+        """A row that waits is not sent any more; the message holds none of its text."""
+        work.attempt -= 1  # the next call never comes
         self._end_failed(work, ProviderError(error_class, message, outline=message))
 
     def _end_failed(self, work: Work, error: ProviderError) -> None:
@@ -319,6 +345,12 @@ def _without_text(work: Work, error: ProviderError) -> str:
     if error.error_class is ErrorClass.TOO_LARGE:
         said.append(f"about {work.input_tokens:,} input tokens")
     return "; ".join([*said, RULES[error.error_class].reason])
+
+
+def _is_probe(call: Call) -> bool:
+    """Whether it was sent to a pool that was away by then, and still is."""
+    outage = call.route.window.outage
+    return outage is not None and call.sent_at_s >= outage.opened_at_s
 
 
 def _told(request: Request, first_messages: int, text: str, message: str) -> Request:

@@ -50,8 +50,12 @@ Each attempt that does not end with a good answer has a class. What the engine d
 - **uses up**: the row fails when its `retries.attempts` or its `retries.re_asks` are used up. A wait for a limit uses
   up nothing: a storm of 429s fails no row.
 - **nobody is answered**: when calls fail with {outages} and nothing else comes back, the provider is away, which says
-  nothing about any row. Nothing is used up then; one call at a time probes the provider, and all rows go on with its
-  first answer. After {patience:.0f} minutes the run stops, to be resumed.
+  nothing about any row. Several rows have to fail so; one that fails while others are answered is asked again as the
+  table says. One call at a time probes the provider, with rows that did not fail yet as long as there are any, and all
+  rows go on with its first answer. What was in flight when it began uses up nothing, nor does a call that reached
+  nobody. A probe that may be paid (time-out, connection cut) uses up an attempt; failures that the provider answers use
+  up one per minute of it and row, so that rows which fail for ever end as well. After {patience:.0f} minutes the run
+  stops, to be resumed; where every row that is left has failed by itself, these rows fail instead.
 - **back-off**: {first_s:g} s before the second attempt, then twice as long each time, up to {most_s:g} s; of that a
   random part, up to a half, is taken off. Never less than the provider asked for, up to {longest_s:g} s.
 - **as asked**: as long as the provider asked of this row, up to {longest_s:g} s, then until the limiter lets it go.

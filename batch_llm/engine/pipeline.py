@@ -207,16 +207,17 @@ class Pipeline:
                 await self._clock.sleep(LOOK_S)
                 continue
             room = route.room(self._clock.monotonic())
-            rows = queue.listed(room) if claim is None else self._claimed(route, claim, room)
+            probing = route.window.outage is not None
+            rows = queue.listed(room, probing) if claim is None else self._claimed(route, claim, room, probing)
             if rows:
                 await self._launch(route, rows)
             else:
                 await self._something_new(route)
 
-    def _claimed(self, route: Route, claim: Claim, room: int) -> list[Work]:
+    def _claimed(self, route: Route, claim: Claim, room: int, probing: bool) -> list[Work]:
         """Rows that wait for this pool, each with its form for the pool's model."""
         while True:
-            listed = self._queue.claimed(room, claim)
+            listed = self._queue.claimed(room, claim, probing)
             rows = self.tiers.of_use(route, listed)
             if rows or not listed:
                 return rows
@@ -231,10 +232,9 @@ class Pipeline:
             alarm = self._clock.call_later(alarm_s, self._queue.wake) if alarm_s < math.inf else None
         elif outage is not None and not route.meter.in_flight:
             if route.is_silent and all(each.is_silent for each in of_use(self.routes, self._queue.waiting, now_s)):
-                minutes = AWAY_PATIENCE_S / 60
-                self.stop(
-                    ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {outage.why}"
-                )
+                self._give_up_waiting(outage.why)
+                if self.stopped is None:
+                    return
             if outage.probe_at_s > now_s:  # else it is a row that is missing
                 alarm = self._clock.call_later(outage.probe_at_s - now_s, self._queue.wake)
         try:
@@ -242,6 +242,17 @@ class Pipeline:
         finally:
             if alarm is not None:
                 alarm.cancel()
+
+    def _give_up_waiting(self, why: str) -> None:
+        """Nobody was answered for long: the run stops; rows that all failed by themselves fail, as they would again."""
+        failed = [(work, work.failure) for work in self._queue.waiting if work.failure is not None]
+        if not self._queue.all_read or len(failed) < len(self._queue.waiting):
+            minutes = AWAY_PATIENCE_S / 60
+            self.stop(ErrorClass.CANCELLED, f"the provider has not answered for {minutes:.0f} minutes: {why}")
+            return
+        self._queue.clear()
+        for work, failure in failed:
+            self._calls.fail(work, failure.error_class, failure.message)
 
     def _stop_if_stuck(self, now_s: float) -> None:
         """Rows that only fit pools which are closed wait for nothing that this run could see."""
@@ -348,7 +359,6 @@ class Pipeline:
                 return
         else:
             self._queue.sent(work)
-        work.attempt -= 1  # it never was one
         self._calls.fail(work, ErrorClass.TOO_LARGE, str(error))
 
     def _cannot_go_on(self, error: LimiterError, error_class: ErrorClass, what: str) -> None:

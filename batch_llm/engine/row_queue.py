@@ -6,6 +6,9 @@ here: limits, money, calls (pipeline.py), why a row is asked again (retry.py).
 Where several pools take rows, each lists other ones, so that none is asked for twice: a row stands in that pool's claim
 until it is sent. A pool for which no row is left lists those of the others as well, from their end: whichever limit
 lets one of them go first has it. So what waits for a pool that is paused or away keeps nobody waiting.
+
+Rows whose last call failed, by their own fault or the provider's, stand in a line of their own: a pool that is away is
+probed with them last, and each time with another one.
 """
 
 from __future__ import annotations
@@ -15,12 +18,12 @@ import heapq
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 
 from batch_llm.clock import Clock
 from batch_llm.engine.work import Work
 
-__all__ = ["Claim", "RowQueue"]
+__all__ = ["Claim", "Lines", "RowQueue"]
 
 LISTED_MAX = 64  # rows shown to the limiter in one call: more of them would be copied more often than sent
 AHEAD_BYTES = 32 * 1024 * 1024  # of prompts and images read and never sent: rows may be of a megabyte each
@@ -28,12 +31,27 @@ THROTTLED_MAX = 1_000  # rows that may wait for the end of their own 429 beside 
 
 
 @dataclass(slots=True, eq=False)
-class Claim:
-    """The rows that one of several pools waits for; they stand in no queue meanwhile."""
+class Lines:
+    """Rows that may be sent now."""
 
-    pool: str
-    due: deque[Work] = field(default_factory=deque)
+    due: deque[Work] = field(default_factory=deque)  # again: after a 429, a bad answer, a pool that was closed
+    failing: deque[Work] = field(default_factory=deque)  # again: after a failure that may be the row's own
     fresh: deque[Work] = field(default_factory=deque)
+
+    def in_turn(self, probing: bool) -> tuple[deque[Work], ...]:
+        """The lines, the first one first; ``probing``: what is asked is whether the provider answers anybody."""
+        return (self.due, self.fresh, self.failing) if probing else (self.due, self.failing, self.fresh)
+
+    def rows(self) -> list[Work]:
+        """All of them, in turn."""
+        return [*self.due, *self.failing, *self.fresh]
+
+
+@dataclass(slots=True, eq=False)
+class Claim(Lines):
+    """The rows that one of several pools waits for; they stand in no other line meanwhile."""
+
+    pool: str = ""
 
 
 class RowQueue:
@@ -44,14 +62,14 @@ class RowQueue:
         self._clock = clock
         self._later: list[tuple[float, int, Work]] = []  # a heap: due at (monotonic), order, row
         self._throttled = 0  # of `_later`
-        self._due: deque[Work] = deque()
-        self._fresh: deque[Work] = deque()
+        self._lines = Lines()
+        self._fresh = self._lines.fresh
         self._fresh_bytes = 0
         self._claims: list[Claim] = []
         self._order = count()
         self._news = asyncio.Event()
         self._room = asyncio.Event()
-        self._all_read = False
+        self.all_read = False
 
     def wake(self) -> None:
         """Something changed outside: a call ended, a slice was closed."""
@@ -64,28 +82,34 @@ class RowQueue:
         self._throttled += work.throttles > 0
         self._news.set()
 
-    def listed(self, room: int) -> list[Work]:
+    def listed(self, room: int, probing: bool = False) -> list[Work]:
         """The next rows that may be sent now, in order; they stay until `sent`.
 
         ``room``: how many more calls may be in flight. Rows that wait to be asked again take room too, so that
-        failures slow down the reading; those that wait because of a 429 do not: the limiter knows of it.
+        failures slow down the reading; those that wait because of a 429 do not: the limiter knows of it. ``probing``:
+        see `Lines.in_turn`.
         """
         if self._later:
             self._look_what_is_due()
         if room <= 0:
             return []
-        rows = list(islice(self._due, min(room, LISTED_MAX))) if self._due else []
-        waiting = len(self._due) + len(self._later) - min(self._throttled, THROTTLED_MAX)
+        lines = self._lines
+        if probing:
+            return list(islice(chain(*lines.in_turn(probing)), min(room, LISTED_MAX)))
+        rows: list[Work] = []
+        if lines.due or lines.failing:
+            rows = list(islice(chain(lines.due, lines.failing), min(room, LISTED_MAX)))
+        waiting = len(lines.due) + len(lines.failing) + len(self._later) - min(self._throttled, THROTTLED_MAX)
         most = min(room - waiting, LISTED_MAX - len(rows))
-        return [*rows, *islice(self._fresh, most)] if most > 0 else rows
+        return [*rows, *islice(lines.fresh, most)] if most > 0 else rows
 
     def claim(self, pool: str) -> Claim:
         """For one of several pools; all of them list through `claimed` from then on."""
-        claim = Claim(pool)
+        claim = Claim(pool=pool)
         self._claims.append(claim)
         return claim
 
-    def claimed(self, room: int, claim: Claim) -> list[Work]:
+    def claimed(self, room: int, claim: Claim, probing: bool = False) -> list[Work]:
         """As `listed`, for one of several pools.
 
         Rows that wait to be asked again take no room: they may have failed at another pool than this one. Only where
@@ -94,16 +118,19 @@ class RowQueue:
         self.give_back(claim)
         if self._later:
             self._look_what_is_due()
-        most = min(room, LISTED_MAX)
-        self._claim(self._due, claim.due, most, claim.pool)
-        if len(self._due) + len(self._later) < THROTTLED_MAX:
-            self._claim(self._fresh, claim.fresh, most - len(claim.due), claim.pool)
-        return [*claim.due, *claim.fresh] or self._of_others(most, claim)
+        left = most = min(room, LISTED_MAX)
+        lines = self._lines
+        is_full = len(lines.due) + len(lines.failing) + len(self._later) >= THROTTLED_MAX
+        for line, claimed in zip(lines.in_turn(probing), claim.in_turn(probing), strict=True):
+            if line is not lines.fresh or probing or not is_full:
+                self._claim(line, claimed, left, claim.pool)
+                left -= len(claimed)
+        return list(chain(*claim.in_turn(probing))) or self._of_others(most, claim)
 
     def give_back(self, claim: Claim) -> None:
         """No row waits for this pool any more; the others may have them."""
-        for queue, claimed in ((self._due, claim.due), (self._fresh, claim.fresh)):
-            queue.extendleft(reversed(claimed))
+        for line, claimed in zip(self._lines.in_turn(False), claim.in_turn(False), strict=True):
+            line.extendleft(reversed(claimed))
             claimed.clear()
 
     @staticmethod
@@ -117,7 +144,7 @@ class RowQueue:
 
     def _of_others(self, most: int, claim: Claim) -> list[Work]:
         """Rows that wait for other pools, the last ones first: they would go there last."""
-        rows = [work for each in self._claims if each is not claim for work in (*each.due, *each.fresh)]
+        rows = [work for each in self._claims if each is not claim for work in each.rows()]
         fitting = [work for work in reversed(rows) if claim.pool not in work.fits_not]
         return fitting[: max(0, most)]
 
@@ -130,49 +157,61 @@ class RowQueue:
         place = self._place_of(work, claim)
         if place is None:
             return False
-        rows, at, is_fresh = place
-        del rows[at]
+        line, at, is_fresh = place
+        del line[at]
         self._fresh_bytes -= work.held_bytes if is_fresh else 0
         self._room.set()
         return True
 
     def _place_of(self, work: Work, claim: Claim) -> tuple[deque[Work], int, bool] | None:
-        """Where the row waits to be sent now: at the head of the claim, as nearly always, or anywhere."""
-        for each in (claim, *self._claims):
-            for rows, is_fresh in ((each.due, False), (each.fresh, True)):
-                at = _index(rows, work)
+        """Where the row waits to be sent now: at the head of the claim, as nearly always, or anywhere.
+
+        Also where its claim was given back meanwhile.
+        """
+        for each in (claim, *self._claims, self._lines):
+            for line in each.in_turn(False):
+                at = _index(line, work)
                 if at is not None:
-                    return rows, at, is_fresh
-        for rows, is_fresh in ((self._due, False), (self._fresh, True)):  # its claim was given back meanwhile
-            at = _index(rows, work)
-            if at is not None:
-                return rows, at, is_fresh
+                    return line, at, line is each.fresh
         return None
 
     def sent(self, work: Work) -> None:
-        """The first listed row is on its way (or has ended)."""
-        is_due = bool(self._due) and self._due[0] is work
-        taken = (self._due if is_due else self._fresh).popleft()
-        self._fresh_bytes -= 0 if is_due else work.held_bytes
+        """A listed row that stands first in its line is on its way (or has ended)."""
+        lines, fresh = self._lines, self._fresh
+        if fresh and fresh[0] is work:
+            taken = fresh.popleft()
+            self._fresh_bytes -= work.held_bytes
+        else:
+            taken = (lines.due if lines.due and lines.due[0] is work else lines.failing).popleft()
         assert taken is work  # noqa: S101  rows are sent in the order they were listed in
         self._room.set()
 
+    def clear(self) -> None:
+        """No row waits any more: all of them ended."""
+        for each in (*self._claims, self._lines):
+            for line in each.in_turn(False):
+                line.clear()
+        self._later.clear()
+        self._throttled = self._fresh_bytes = 0
+        self.wake()
+
     def more(self, listed: int) -> bool:
         """Whether rows stand behind the first ``listed`` ones, as far as can be known."""
-        return not self._all_read or len(self._due) + len(self._fresh) > listed
+        lines = self._lines
+        return not self.all_read or len(lines.due) + len(lines.failing) + len(lines.fresh) > listed
 
     @property
     def is_empty(self) -> bool:
         """Everything was read and nothing waits."""
-        if not self._all_read or self._fresh or self._due or self._later:
+        if not self.all_read or self._fresh or self._later or self._lines.due or self._lines.failing:
             return False
-        return not any(claim.due or claim.fresh for claim in self._claims)
+        return not any(claim.rows() for claim in self._claims)
 
     @property
     def waiting(self) -> list[Work]:
         """All rows that were read and are not under way."""
-        claimed = [work for claim in self._claims for work in (*claim.due, *claim.fresh)]
-        return [*claimed, *self._due, *(entry[2] for entry in self._later), *self._fresh]
+        claimed = [work for claim in self._claims for work in claim.rows()]
+        return [*claimed, *self._lines.rows(), *(entry[2] for entry in self._later)]
 
     async def changed(self) -> None:
         """Until a row was read or is due again, or `wake`."""
@@ -198,7 +237,7 @@ class RowQueue:
             self._fresh.append(work)
             self._fresh_bytes += work.held_bytes
             self._news.set()
-        self._all_read = True
+        self.all_read = True
         self._news.set()
 
     def _look_what_is_due(self) -> None:
@@ -206,7 +245,7 @@ class RowQueue:
         while self._later and self._later[0][0] <= now_s:
             work = heapq.heappop(self._later)[2]
             self._throttled -= work.throttles > 0
-            self._due.append(work)
+            (self._lines.due if work.failure is None else self._lines.failing).append(work)
 
 
 def _index(rows: deque[Work], work: Work) -> int | None:

@@ -6,21 +6,25 @@ counts as overload (retry.py).
 
 An overload says nothing about the rate: it halves nobody's limit. It shrinks the number of calls in flight, once per
 round trip, and each round trip without one lets one more in (AIMD). When nothing comes back at all, the provider is
-away: then one call at a time probes it, and rows lose no attempt.
+away: then one call at a time probes it, and rows lose no attempt, or few (calls.py).
+
+Several rows have to say so: one that fails while others are answered says nothing of the provider.
 """
 
 from __future__ import annotations
 
 import math
 import resource
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from batch_llm.clock import Clock
 from batch_llm.engine.meter import Meter
+from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits, PoolState
 
-__all__ = ["Outage", "Window", "rows_per_s"]
+__all__ = ["Failure", "Outage", "Window", "rows_per_s"]
 
 WINDOW_MIN = 8
 WINDOW_UNLIMITED = 128  # in flight where no rate is declared
@@ -37,11 +41,14 @@ SPARE_FILES = 128  # for everything that is no call
 LOOK_EVERY_S = 0.25  # at the rates in force: the size is asked for with every row
 
 AWAY_AFTER_S = 1.0  # without any answer, when calls failed meanwhile
-AWAY_FAILURES = 8  # so many in a row
+AWAY_FAILURES = 8  # so many in a row,
+AWAY_ROWS = 3  # of so many rows at least
 UNREACHABLE_COUNTS = 4  # failures that a connection which cannot be made stands for: no row is to blame for that
 PROBE_FIRST_S = 0.5
 PROBE_LONGEST_S = 5.0
 AWAY_PATIENCE_S = 1_800.0  # then the run stops, to be resumed
+OUTAGE_ATTEMPT_S = 60.0  # of an outage, before failures that the provider answers use up a row's attempt; then per each
+PROBES_ANSWERED = 8  # calls that probe together from then on: it is there, answers each, and bills none
 
 
 @dataclass(slots=True)
@@ -54,6 +61,25 @@ class Outage:
     probe_at_s: float
     delay_s: float = PROBE_FIRST_S
     probes: int = 0  # that failed
+    is_answered: bool = False  # whether the last of them got an answer, if only a refusal
+
+
+class Failure(NamedTuple):
+    """The last call of a row got no answer of use; the row may be to blame, or the provider."""
+
+    error_class: ErrorClass
+    message: str
+    maybe_paid: bool
+    window: Window  # of the pool that was asked
+    at_s: float
+    outages: int  # that had begun there by then
+    is_rows: bool  # others were answered between two failures of this row
+    used_up_at_s: float  # when one of these failures last used up an attempt
+
+    @property
+    def blames_the_row(self) -> bool:
+        """Whether the provider went on answering others, at once or later, and was not away meanwhile."""
+        return self.is_rows or (self.window.good_at_s >= self.at_s and self.window.outages == self.outages)
 
 
 class Window:
@@ -80,8 +106,10 @@ class Window:
         self._clock = clock
         self._cap: float | None = None  # calls in flight at most, while the provider is overloaded
         self._shrunk_at_s = -math.inf
-        self._failures = 0  # in a row, of any row
+        self._failures = 0  # in a row
+        self._failed: set[Hashable] = set()  # rows that they are of, the first few
         self.good_at_s = clock.monotonic()  # when it last answered something whole
+        self.outages = 0
         self._memory_bytes = MEMORY_BYTES / share
         self._files = max(1, _open_files() // share)
         self.outage: Outage | None = None
@@ -89,9 +117,15 @@ class Window:
     def size(self) -> int:
         """How many calls may be in flight: enough for the limit at this latency and some, and as memory allows."""
         if self.outage is not None:
-            return 1 if self._clock.monotonic() >= self.outage.probe_at_s else 0
+            return self._probes_at_once(self.outage)
         wanted = self.wanted()
         return wanted if self._cap is None else max(1, min(wanted, int(self._cap)))
+
+    def _probes_at_once(self, outage: Outage) -> int:
+        now_s = self._clock.monotonic()
+        if now_s < outage.probe_at_s:
+            return 0
+        return PROBES_ANSWERED if outage.is_answered and now_s - outage.opened_at_s >= OUTAGE_ATTEMPT_S else 1
 
     def wanted(self) -> int:
         """The size without any overload."""
@@ -120,7 +154,9 @@ class Window:
 
     def answered(self) -> None:
         """The provider answered something whole, good or not: it is there."""
-        self._failures = 0
+        if self._failures:
+            self._failures = 0
+            self._failed.clear()
         self.good_at_s = self._clock.monotonic()
         if self.outage is not None:
             self.outage = None
@@ -152,20 +188,29 @@ class Window:
         slow = meter.latency_s > max(QUEUEING_LEAST_S, QUEUEING_RISE * meter.shortest_latency_s)
         return slow and meter.in_flight >= WINDOW_MIN and meter.in_flight + 1 >= 0.9 * self.size()
 
-    def failed(self, why: str, *, unreachable: bool = False) -> None:
-        """A call got no answer of use: reset, time-out, 5xx; or the provider could not be reached at all."""
+    def failed(self, why: str, of: Hashable, *, answered: bool = False, unreachable: bool = False) -> None:
+        """A call of the row ``of`` got no answer of use: reset, time-out, 5xx; no row is to blame, as far as is known.
+
+        ``answered``: the provider said so, and bills nothing. ``unreachable``: it could not be reached at all.
+        """
         now_s = self._clock.monotonic()
-        self._failures += UNREACHABLE_COUNTS if unreachable else 1
         if self.outage is not None:
             self.outage.probes += 1
+            self.outage.is_answered = answered
             self.outage.delay_s = min(PROBE_LONGEST_S, self.outage.delay_s * 2)
             self.outage.probe_at_s = now_s + self.outage.delay_s
-        elif self._failures >= AWAY_FAILURES and now_s - self.good_at_s >= AWAY_AFTER_S:
+            return
+        self._failures += UNREACHABLE_COUNTS if unreachable else 1
+        if len(self._failed) < AWAY_ROWS:
+            self._failed.update(range(AWAY_ROWS) if unreachable else (of,))
+        are_enough = self._failures >= AWAY_FAILURES and len(self._failed) >= AWAY_ROWS
+        if are_enough and now_s - self.good_at_s >= AWAY_AFTER_S:
             self.silent(why)
 
     def silent(self, why: str) -> None:
         """The provider is away from now on, and probed."""
         now_s = self._clock.monotonic()
+        self.outages += 1
         self.outage = Outage(self.good_at_s, why, now_s, now_s + PROBE_FIRST_S)
 
     def away_s(self) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.rows import HASHES, ROWS, WEIGHTS
+from batch_llm.engine.window import Failure
 from batch_llm.journal.base import Entry, EntryKind
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import EmbeddingRequest, Request
@@ -45,8 +46,9 @@ class Work:
     cost: Cost  # predicted
     attempt: int  # of the next call, starting at 1
     first_messages: int  # how many messages the prompt itself has
-    tries: int = 0  # transient failures in this process
+    tries: int = 0  # attempts that transient failures used up in this process
     timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
+    failure: Failure | None = None  # how its last call ended, where the provider may have been to blame
     throttles: int = 0  # 429s since its last call that ended otherwise
     cuts: int = 0  # answers that were cut short
     image_bytes: int = 0  # held beside the input's text

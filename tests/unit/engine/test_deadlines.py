@@ -185,5 +185,5 @@ async def test_probes_of_a_silent_pool_are_short_but_for_one_in_so_many() -> Non
             bench.deadlines.look([probe])
             assert (await ended(probe))[0] and not probe.hurried
         short += was_short
-        window.failed("no answer")
+        window.failed("no answer", 1)
     assert short == 2 * PATIENT_PROBES - 2

@@ -34,7 +34,7 @@ from batch_llm.providers.base import Message, RawAnswer, Request, Sending
 from batch_llm.tokens import CAP_AFTER_ROWS
 from tests.unit.engine.question_lab import parts_of
 from tests.unit.engine.test_pipeline import UNTIL, Bench, Provider, _no_dead, _nothing_spent, failed
-from tests.unit.engine.test_pipeline_pools import Dead, Hung, Turnstile
+from tests.unit.engine.test_pipeline_pools import Dead, Hung, Turnstile, assert_each_call_is_told
 
 MODELS = ("own", "second", "third")
 
@@ -165,7 +165,7 @@ async def test_a_model_that_takes_calls_and_answers_none_is_left_within_seconds(
         await bench.clock.advance(0.5)
     assert bench.answered() == list(range(800)) and bench.answered("second")
     assert max(hung.given_up_s) <= 8
-    assert {entry.attempt for entry in bench.rows.noted} == {1}
+    assert_each_call_is_told(bench)
     assert [type(event) for event in bench.told()] == [FallbackBegan, FallbackEnded]
 
 

@@ -9,18 +9,23 @@ from batch_llm.engine.meter import FIRST_LATENCY_S, Meter
 from batch_llm.engine.window import (
     AWAY_AFTER_S,
     AWAY_FAILURES,
+    AWAY_ROWS,
     LOOK_EVERY_S,
     MEMORY_BYTES,
+    OUTAGE_ATTEMPT_S,
     PROBE_FIRST_S,
     PROBE_LONGEST_S,
+    PROBES_ANSWERED,
     QUEUEING_RISE,
     SHRINK,
     TEXT_COPIES,
     WINDOW_MIN,
     WINDOW_UNLIMITED,
+    Failure,
     Window,
     rows_per_s,
 )
+from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits, PoolState
 
 
@@ -136,17 +141,17 @@ async def test_a_provider_that_queues_what_it_cannot_do_is_not_given_more() -> N
 async def test_a_provider_that_answers_nobody_is_probed_one_call_at_a_time() -> None:
     """At growing distances; the first answer opens a small window again."""
     bench = Bench(requests_per_minute=6_000)
-    for _ in range(AWAY_FAILURES):
-        bench.window.failed("refused")
+    for row in range(AWAY_FAILURES):
+        bench.window.failed("refused", row)
     assert bench.window.outage is None  # all of them in one moment
     await bench.clock.advance(AWAY_AFTER_S)
-    bench.window.failed("refused")
+    bench.window.failed("refused", 1)
     assert bench.window.outage is not None and bench.window.outage.why == "refused"
     assert bench.window.size() == 0
     await bench.clock.advance(PROBE_FIRST_S)
     assert bench.window.size() == 1
     for _ in range(10):
-        bench.window.failed("refused")
+        bench.window.failed("refused", 1)
     assert bench.window.size() == 0
     await bench.clock.advance(PROBE_LONGEST_S)
     assert bench.window.size() == 1 and bench.window.silent_s() > AWAY_AFTER_S
@@ -159,7 +164,52 @@ async def test_a_few_failures_among_answers_are_no_outage(failures: int) -> None
     bench = Bench(requests_per_minute=6_000)
     for _ in range(20):
         await bench.clock.advance(AWAY_AFTER_S)
-        for _ in range(failures):
-            bench.window.failed("reset")
+        for row in range(failures):
+            bench.window.failed("reset", row)
         bench.window.answered()
     assert bench.window.outage is None
+
+
+async def test_rows_that_fail_again_and_again_are_no_outage_when_they_are_few() -> None:
+    """Two say nothing about the provider; three do. One is enough where it cannot be reached: no row is to blame."""
+    for rows, unreachable in ((AWAY_ROWS - 1, False), (AWAY_ROWS, False), (1, True)):
+        bench = Bench(requests_per_minute=6_000)
+        for _ in range(3 * AWAY_FAILURES):
+            await bench.clock.advance(AWAY_AFTER_S)
+            for row in range(rows):
+                bench.window.failed("reset", row, unreachable=unreachable)
+        assert (bench.window.outage is not None) == (rows >= AWAY_ROWS or unreachable)
+
+
+async def test_more_calls_probe_a_provider_that_refuses_each_for_a_while() -> None:
+    """It is there, and bills none of them; one at a time would take hours with many rows."""
+    bench = Bench(requests_per_minute=6_000)
+    bench.window.silent("500")
+    for answered, at_once in ((True, PROBES_ANSWERED), (False, 1)):
+        bench.window.failed("500", 1, answered=True)
+        await bench.clock.advance(OUTAGE_ATTEMPT_S)
+        bench.window.failed("500", 1, answered=answered)
+        await bench.clock.advance(PROBE_LONGEST_S)
+        assert bench.window.size() == at_once
+
+
+async def test_a_row_is_to_blame_when_others_are_answered_between_its_failures() -> None:
+    """Not when the provider was away between them; and for good."""
+    bench = Bench(requests_per_minute=6_000)
+    window, clock = bench.window, bench.clock
+
+    def failure(*, is_rows: bool = False) -> Failure:
+        what = (ErrorClass.SERVER_ERROR, "500", False)
+        return Failure(*what, window, clock.monotonic(), window.outages, is_rows, 0.0)
+
+    await clock.advance(1)
+    first = failure()
+    await clock.advance(1)
+    assert not first.blames_the_row
+    window.answered()
+    assert first.blames_the_row
+    second = failure()
+    window.silent("500")
+    await clock.advance(1)
+    window.answered()
+    assert not second.blames_the_row and failure(is_rows=True).blames_the_row
