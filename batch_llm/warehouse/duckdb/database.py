@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TypeVar
 
 import duckdb
 
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.memory import give_back
 
 __all__ = ["Database", "transaction"]
@@ -127,7 +128,8 @@ class Database:
 
     @contextmanager
     def _writing(self, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _writable(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._turn(), self._session(lambda: self._patient(self._open_writable), memory) as connection:
             yield connection
 
@@ -140,9 +142,11 @@ class Database:
     @contextmanager
     def temporary_folder(self) -> Iterator[Path]:
         """A folder that is gone afterwards; what a killed process left is swept away after a day."""
-        self.temporary.mkdir(parents=True, exist_ok=True)
-        _sweep(self.temporary)
-        with tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-") as folder:
+        with _writable(self.temporary):
+            self.temporary.mkdir(parents=True, exist_ok=True)
+            _sweep(self.temporary)
+            made = tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-")
+        with made as folder:
             yield Path(folder)
 
     @contextmanager
@@ -223,6 +227,16 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Also in the words of whoever streamed the rows: a row that fails on its way is an OSError since DuckDB 2.0."""
     cause = error.__cause__ if isinstance(error, WarehouseError) else error
     return isinstance(cause, _OUT_OF_MEMORY) or (isinstance(cause, OSError) and "out of memory" in str(cause).lower())
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Says what is wrong with a home in which nothing can be made."""
+    try:
+        yield
+    except OSError as error:
+        kind = WarehouseError if error.errno in (ENOSPC, EDQUOT) else WarehouseRefused
+        raise kind(f"{folder} cannot be written: {error.strerror}; make that possible or set BATCH_LLM_HOME") from error
 
 
 def _sweep(folder: Path) -> None:
