@@ -19,7 +19,7 @@ from batch_llm.engine.events import RunSummary
 from batch_llm.errors import BatchLLMError, Cancelled, ConfigurationError, ErrorClass
 from batch_llm.job.model import Job
 
-__all__ = ["Delivery", "Notice", "RunNotice", "deliver", "notice_of_error", "notice_of_summary"]
+__all__ = ["Delivery", "Notice", "RunNotice", "check_channels", "deliver", "notice_of_error", "notice_of_summary"]
 
 TIMEOUT_S = 20.0  # for all channels together: a dead channel must not hold back the end of a run
 
@@ -77,6 +77,12 @@ def deliver(references: Sequence[str], notice: Notice, environ: Mapping[str, str
     """
     variables = os.environ if environ is None else environ
     return [Delivery(reference, _send(reference, notice, variables)) for reference in dict.fromkeys(references)]
+
+
+def check_channels(references: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+    """Raise `ConfigurationError` for the first channel whose variable is not set: better known before a run."""
+    for reference in references:
+        resolve(reference, os.environ if environ is None else environ, needed_by="notify")
 
 
 def _send(reference: str, notice: Notice, environ: Mapping[str, str]) -> str | None:

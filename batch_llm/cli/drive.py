@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from batch_llm.cli.interrupts import Interrupts
 from batch_llm.cli.watch import Watcher, watcher_for
 from batch_llm.engine.events import RunSummary
-from batch_llm.errors import Cancelled
+from batch_llm.errors import Cancelled, WarehouseError
 from batch_llm.watching.board import Board
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ def drive(settings: Settings, declared: DeclaredJob, action: Action, *, json: bo
     try:
         with watcher_for(board, json=json) as watcher:
             return asyncio.run(_drive(settings, declared, action, watcher))
+    except PermissionError as error:  # something may be paid: it is not told as an error of the start
+        raise WarehouseError(f"{error.filename}: {error.strerror}; mend that, then the same command goes on") from error
     except asyncio.CancelledError:
         raise Cancelled(
             "stopped at once. Every answer that had come in is in the journal; the same command goes on from there"

@@ -63,6 +63,9 @@ def _explain(error: BaseException) -> int:
     elif isinstance(error, BrokenPipeError):
         _silence_stdout()
         return Exit.OK
+    elif isinstance(error, PermissionError) and error.filename is not None:
+        complain(f"{error.filename}: {error.strerror}; mend that, or set BATCH_LLM_HOME if it is the home")
+        return Exit.USAGE
     elif _is_usage_error(error):
         complain(_usage_text(error))
         return Exit.USAGE

@@ -5,12 +5,13 @@ Belongs here: the page and its JSON. Not here: the numbers (engine/planning.py).
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from batch_llm.cli.jobs import declared_job
 from batch_llm.cli.speech import bill_in_words, duration, megabytes, number, print_json, say, usd
+from batch_llm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from batch_llm.engine.planning import DayNeed, FallbackCost, Plan
@@ -26,10 +27,15 @@ def print_plan(reference: str, partition: str | None, *, json: bool, full: bool 
     """``batch-llm plan``; spends nothing and needs no key. ``full``: the prompts to their end."""
     from batch_llm import wiring
     from batch_llm.config.settings import Settings
+    from batch_llm.notify import check_channels
 
     settings = Settings.from_environment()
     declared = declared_job(settings, reference, partition)
     plan = wiring.planner(settings, declared).plan()
+    try:
+        check_channels(declared.job.notify)
+    except ConfigurationError as error:
+        plan = replace(plan, warnings=[*plan.warnings, f"{error}; `run` refuses"])
     if json:
         print_json(asdict(plan))
     else:

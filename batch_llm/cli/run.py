@@ -55,6 +55,7 @@ def run_job(reference: str, how: Spend) -> Exit:
 def spend(settings: Settings, declared: DeclaredJob, how: Spend) -> RunSummary:
     """Plan, ask, run; for every command that asks rows which were not answered yet."""
     kind = answering_kind(settings, declared)
+    _check_channels(declared)
     if _may_exceed(how.consent, declared.job.budget_usd):
         from batch_llm import wiring
 
@@ -105,6 +106,7 @@ def retry_job(reference: str, how: Spend) -> Exit:
     settings = Settings.from_environment()
     declared = declared_job(settings, reference, how.partition)
     kind = answering_kind(settings, declared)
+    _check_channels(declared)
     planner = wiring.planner(settings, declared)
     record = planner.latest_run()
     if record is None:
@@ -127,6 +129,12 @@ def retry_estimate(slices: list[StatusCounts]) -> Estimate:
     if not known or not answered or any(counts.cost_unknown_rows for counts in slices):
         return Estimate(failed, None)
     return Estimate(failed, sum(known, Decimal(0)) / answered * failed * RETRY_FACTOR)
+
+
+def _check_channels(declared: DeclaredJob) -> None:
+    from batch_llm.notify import check_channels
+
+    check_channels(declared.job.notify)
 
 
 def _driven(settings: Settings, declared: DeclaredJob, action: Action, *, json: bool) -> RunSummary:

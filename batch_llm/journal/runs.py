@@ -29,7 +29,7 @@ from typing import Any
 
 import orjson
 
-from batch_llm.errors import JournalError, SliceBusy
+from batch_llm.errors import ConfigurationError, JournalError, SliceBusy
 from batch_llm.journal.base import Entry, RunRecord, RunState
 from batch_llm.journal.disk import Reserve, disk_error
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
@@ -99,9 +99,17 @@ class LocalRunStore:
         """Erase the record and everything that lies beside it."""
         shutil.rmtree(self.runs_dir / run_id, ignore_errors=True)
 
-    def starting(self, job_name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def starting(self, job_name: str) -> Iterator[None]:
         """See `RunStore.starting`."""
-        return passing_lock(self.runs_dir / f"{job_name}.starting")
+        with ExitStack() as held:
+            try:
+                held.enter_context(passing_lock(self.runs_dir / f"{job_name}.starting"))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"{self.runs_dir} cannot be written: {error.strerror}; make that possible or set BATCH_LLM_HOME"
+                ) from error
+            yield
 
     @contextmanager
     def at_work(self, run_id: str) -> Iterator[None]:

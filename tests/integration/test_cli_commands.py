@@ -12,7 +12,7 @@ import yaml
 from batch_llm import wiring
 from tests.integration.cli_lab import CommandLine
 from tests.integration.engine_lab import write_input
-from tests.integration.lab import Lab
+from tests.integration.lab import SCHEMA, Lab
 from tests.pictures import png
 
 PROMISED = {
@@ -223,6 +223,17 @@ async def test_a_missing_key_is_told_before_anything_is_frozen_or_asked(lab: Lab
     assert not lab.settings.runs_dir.exists()
 
 
+async def test_a_channel_that_is_not_set_is_told_before_anything_is_asked(lab: Lab, cli: CommandLine) -> None:
+    lab.table(3)
+    async with lab.simulator() as simulator:
+        job = cli.job_file(notify=["${env:ABSENT_HOOK}"])
+        planned = await cli.run("plan", job, "--json")
+        said = await cli.run("run", job, "--yes")
+        assert simulator.stats()["accepted"] == 0
+    assert planned.code == 0 and any("ABSENT_HOOK" in warning for warning in planned.json["warnings"])
+    assert (said.code, said.out) == (2, "") and "ABSENT_HOOK" in said.err and "notify" in said.err
+
+
 BAD_INPUTS = {
     "a column that is not there": ({"prompt": {"user": "Grade: {{ txt }}"}}, "txt", "text"),
     "a kept column that is not there": ({"output": {"table": "out", "keep": ["extr"]}}, "extr", "extra"),
@@ -233,6 +244,7 @@ BAD_INPUTS = {
         "unique",
     ),
     "a file that is not there": ({"input": {"table": "inptu.parquet", "key": ["id"]}}, "inptu.parquet", ""),
+    "an output nobody can write": ({"output": {"table": "/proc/x.parquet", "schema": SCHEMA}}, "/proc", "written"),
     "an unknown provider": ({"model": "simulatr/small"}, "simulatr", "simulator"),
     "a filter that is no SQL": (
         {"input": {"table": "input.parquet", "key": ["id"], "where": "extra >"}},

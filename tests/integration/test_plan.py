@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import replace
 from decimal import Decimal
@@ -13,10 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_llm import wiring
+from batch_llm.cli.exits import Exit, exit_for_error
 from batch_llm.cli.forget import forget_runs
+from batch_llm.config.settings import IN_PROCESS
 from batch_llm.engine.planned import Planned
 from batch_llm.engine.planning import Plan
-from batch_llm.errors import ConfigurationError
+from batch_llm.errors import ConfigurationError, WarehouseRefused
 from tests.integration.lab import FAST, Lab
 
 FREE: dict[str, Any] = {"output": {"table": "out"}}
@@ -34,6 +37,20 @@ def texts(lab: Lab, sizes: list[int]) -> None:
         "extra": [0] * len(sizes),
     }
     pq.write_table(pa.table(columns), lab.folder / "input.parquet")
+
+
+@pytest.mark.parametrize("place", ["a file", "below a file", "/proc/home"])
+@pytest.mark.parametrize("command", ["plan", "run"])
+async def test_a_home_that_cannot_be_made_is_refused_in_words(lab: Lab, place: str, command: str) -> None:
+    """By each as what the user can mend: nothing was spent."""
+    lab.table(3)
+    (lab.folder / "file").touch()
+    home = {"a file": lab.folder / "file", "below a file": lab.folder / "file" / "home"}.get(place, Path(place))
+    lab.settings = replace(lab.settings, home=home, redis_url=IN_PROCESS)
+    async with lab.simulator() as simulator:
+        with pytest.raises((ConfigurationError, WarehouseRefused), match=r"cannot be written.* BATCH_LLM_HOME") as told:
+            await (lab.run() if command == "run" else asyncio.to_thread(plan_of, lab))
+        assert exit_for_error(told.value) is Exit.USAGE and simulator.stats()["accepted"] == 0
 
 
 async def test_a_sorted_table_is_planned_and_paid_alike(lab: Lab) -> None:

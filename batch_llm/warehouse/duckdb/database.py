@@ -22,7 +22,7 @@ from typing import TypeVar
 
 import duckdb
 
-from batch_llm.errors import WarehouseError
+from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.memory import give_back
 
 __all__ = ["Database", "full_disk_told", "transaction"]
@@ -129,7 +129,8 @@ class Database:
 
     @contextmanager
     def _writing(self, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with full_disk_told(self.path.parent), _writable(self.path.parent):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._turn(), self._session(lambda: self._patient(self._open_writable), memory) as connection:
             yield connection
 
@@ -146,9 +147,11 @@ class Database:
         A disk that is full meanwhile raises `WarehouseError`.
         """
         with full_disk_told(self.temporary):
-            self.temporary.mkdir(parents=True, exist_ok=True)
-            _sweep(self.temporary)
-            with tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-") as folder:
+            with _writable(self.temporary):
+                self.temporary.mkdir(parents=True, exist_ok=True)
+                _sweep(self.temporary)
+                made = tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-")
+            with made as folder:
                 yield Path(folder)
 
     @contextmanager
@@ -243,6 +246,18 @@ def _is_out_of_memory(error: Exception) -> bool:
     """Also in the words of whoever streamed the rows: a row that fails on its way is an OSError since DuckDB 2.0."""
     cause = error.__cause__ if isinstance(error, WarehouseError) else error
     return isinstance(cause, _OUT_OF_MEMORY) or (isinstance(cause, OSError) and "out of memory" in str(cause).lower())
+
+
+@contextmanager
+def _writable(folder: Path) -> Iterator[None]:
+    """Says what is wrong with a home in which nothing can be made."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise
+        message = f"{folder} cannot be written: {error.strerror}; make that possible or set BATCH_LLM_HOME"
+        raise WarehouseRefused(message) from error
 
 
 def _sweep(folder: Path) -> None:

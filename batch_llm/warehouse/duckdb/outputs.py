@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,8 +93,10 @@ def _ensure_file(database: Database, path: Path, schema: pa.Schema, key: tuple[s
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"output {str(path)!r}: its folder cannot be made: {error}") from error
-    if not os.access(path.parent, os.W_OK):
-        raise OutputError(f"output {str(path)!r}: no right to write in {path.parent}")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()  # rights alone do not tell: /proc, a disk that is read only
+    except OSError as error:
+        raise OutputError(f"output {str(path)!r} cannot be written in {path.parent}: {error.strerror}") from error
     if path.exists():
         _check_file(database, path, schema, key)
 

@@ -27,6 +27,7 @@ def ended_by(error: BaseException) -> int:
         (errors.JobFileError("jobs/x.yaml:3: output.mode"), 2),
         (errors.Cancelled("stopped at once"), 3),
         (errors.SliceBusy("another process"), 3),
+        (PermissionError(13, "Permission denied", "jobs/x.yaml"), 2),
         (KeyboardInterrupt(), 3),
         (Abort(), 3),
     ],
@@ -38,7 +39,7 @@ def test_an_expected_end_is_told_in_plain_words(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("batch-llm: ")
-    assert str(error) in err
+    assert str(getattr(error, "filename", error)) in err
     assert "Traceback" not in err
     assert not list(home.iterdir())
 
