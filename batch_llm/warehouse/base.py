@@ -257,7 +257,7 @@ class Warehouse(Protocol):
         """Check that ``table`` can take these rows, before any call: absent, or ours with the same key and types.
 
         Adds nullable columns that are missing when it exists, never drops or retypes. Raises `OutputError`, also for
-        an output that is the input ``source`` or one of its files.
+        an output that is the input ``source`` or one of its files, and where something stands in its live view's place.
         """
         ...
 
@@ -290,7 +290,10 @@ class Warehouse(Protocol):
         ...
 
     def live_view(self, run_id: str, table: str) -> str:
-        """Make (or remake) the view ``<table>__live`` over the run's published rows; returns its name."""
+        """Make (or remake) the view ``<table>__live`` over the run's published rows; returns its name.
+
+        Raises `OutputError` where something stands that is no such view.
+        """
         ...
 
     def rows(

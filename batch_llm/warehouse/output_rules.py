@@ -15,7 +15,7 @@ from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import Mode
 from batch_llm.warehouse.refs import LIVE_SUFFIX, is_file, listed
 
-__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "of_slice", "refuse_taken"]
+__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "live_name_taken", "of_slice", "refuse_taken"]
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
@@ -117,3 +117,11 @@ def refuse_taken(table: str, kind: str, columns: Collection[str], *, replace: bo
             f"table {table!r} is there already; give another name, or ask to replace it (`--replace`; from Python "
             "`replace=True`)"
         )
+
+
+def live_name_taken(table: str, kind: str, taken: str) -> OutputError:
+    """What stands where an output's live view would be is not ours to replace. ``kind``: table, view .."""
+    return OutputError(
+        f"output {table!r}: the {kind} {taken} stands where the view of what is done so far would be made; rename it, "
+        "or give the output another name"
+    )

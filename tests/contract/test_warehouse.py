@@ -42,8 +42,7 @@ def test_publishing_replaces_the_slice_and_no_other(warehouse: Warehouse) -> Non
 
 def all_rows(warehouse: Warehouse, place: str) -> list[dict[str, Any]]:
     """By key from the last to the first: a place has no order of its own."""
-    rows = [row for batch in warehouse.rows(place) for row in batch.to_pylist()]
-    return sorted(rows, key=lambda row: row["id"], reverse=True)
+    return sorted(all_rows_of(warehouse, place), key=lambda row: row["id"], reverse=True)
 
 
 def test_published_rows_come_back_as_they_were(lab: Lab) -> None:
@@ -142,6 +141,27 @@ def test_the_live_view_shows_what_is_published(warehouse: Warehouse, output: str
     warehouse.live_view("r2", output)
     warehouse.forget("r1")
     assert set(stored(warehouse, name)) == {"c"}
+
+
+@pytest.mark.parametrize("made", ["TABLE", "VIEW"])
+def test_what_stands_where_the_live_view_would_be_is_told_before_and_stays(lab: Lab, output: str, made: str) -> None:
+    """Before anything is paid for; and once more where it came later."""
+    place = "results.tone__live" if output == "results.tone" else "tone__live"
+    lab.put("results.another", pa.table({"mine": [1]}))
+    lab.execute(f"CREATE {made} {place} AS SELECT 1 AS mine")
+    with pytest.raises(OutputError, match=f"the {made.lower()} .*tone__live stands where .* rename it, or give the"):
+        lab.warehouse.ensure(output, OUTPUT_SCHEMA, KEY)
+    publish(lab.warehouse, "r1", 0, {"a": "ok"})
+    with pytest.raises(OutputError, match=f"the {made.lower()} "):
+        lab.warehouse.live_view("r1", output)
+    assert all_rows_of(lab.warehouse, place) == [{"mine": 1}]
+    lab.execute(f"DROP {made} {place}")
+    lab.warehouse.live_view("r1", output)
+    lab.warehouse.ensure(output, OUTPUT_SCHEMA, KEY)
+
+
+def all_rows_of(warehouse: Warehouse, place: str) -> list[dict[str, Any]]:
+    return [row for batch in warehouse.rows(place) for row in batch.to_pylist()]
 
 
 def test_what_is_unpublished_can_be_published_with_other_columns(warehouse: Warehouse, output: str) -> None:

@@ -20,15 +20,16 @@ from batch_llm.warehouse.bigquery.jobs import Jobs, Query
 from batch_llm.warehouse.bigquery.listing import Listing, can_be_listed, standing_rows
 from batch_llm.warehouse.bigquery.marks import stored_key
 from batch_llm.warehouse.bigquery.names import PREFIX, TableName, quoted
-from batch_llm.warehouse.bigquery.publishing import SLICE_COLUMN, output_fields, viewed_run
+from batch_llm.warehouse.bigquery.publishing import SLICE_COLUMN, output_fields, standing_view, viewed_run
 from batch_llm.warehouse.bigquery.schema import answers_schema, cut_key, type_word
 from batch_llm.warehouse.bigquery.sources import check_where, portable
 from batch_llm.warehouse.bigquery.statements import enclosed, statement
+from batch_llm.warehouse.bigquery.tables import kind_of_table
 from batch_llm.warehouse.output_rules import check_columns, check_names, of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
 from batch_llm.warehouse.spool import spooled
 
-__all__ = ["Rows", "check_column_names", "ensure", "fitted", "kind_of_table", "read_rows", "require_dataset"]
+__all__ = ["Rows", "check_column_names", "ensure", "fitted", "read_rows", "require_dataset"]
 
 # Source: https://cloud.google.com/bigquery/docs/schemas#column_names (read 2026-11-28)
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
@@ -59,6 +60,7 @@ def ensure(connection: Connection, table: str, schema: pa.Schema, key: Sequence[
         raise OutputError(f"output {table!r}: {complaint}")
     if fitted(connection, name, table, output_fields(schema, table), tuple(key)) is None:
         require_dataset(connection, name, f"output {table!r}")
+    standing_view(connection, table)
 
 
 def _same_table(one: TableName, other: TableName) -> bool:
@@ -109,11 +111,6 @@ def require_dataset(connection: Connection, name: TableName, what: str) -> None:
             f"{what}: there is no BigQuery dataset {name.project}.{name.dataset}; make it: "
             f"`bq --location={connection.location} mk --dataset {name.project}:{name.dataset}`"
         )
-
-
-def kind_of_table(table: bigquery.Table) -> str:
-    """What it is, in words: table, view, materialized view, external .."""
-    return str(table.table_type).lower().replace("_", " ")
 
 
 def read_rows(jobs: Jobs, wanted: Rows) -> Iterator[pa.RecordBatch]:

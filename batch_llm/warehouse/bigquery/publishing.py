@@ -24,6 +24,8 @@ from batch_llm.warehouse.bigquery.names import TableName, literal
 from batch_llm.warehouse.bigquery.run_tables import sliced_table
 from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
 from batch_llm.warehouse.bigquery.statements import statement
+from batch_llm.warehouse.bigquery.tables import kind_of_table
+from batch_llm.warehouse.output_rules import live_name_taken
 
 __all__ = [
     "SLICE_COLUMN",
@@ -34,6 +36,7 @@ __all__ = [
     "publish",
     "published_version",
     "required_out",
+    "standing_view",
     "stored_slice",
     "viewed_run",
 ]
@@ -136,15 +139,21 @@ def live_view(jobs: Jobs, run_id: str, table: str) -> str:
     connection = jobs.connection
     view, out = connection.dataset.live(table), connection.dataset.out(run_id)
     required_out(connection, run_id)
-    taken = connection.table(view)
-    if taken is not None and taken.table_type != "VIEW":
-        raise OutputError(f"the table {view.path} stands where the view of what is done would be; rename it")
-    if taken is not None and viewed_run(taken) == run_id:  # it stays until the run's rows are dropped
+    standing = standing_view(connection, table)
+    if standing is not None and viewed_run(standing) == run_id:  # it stays until the run's rows are dropped
         return connection.dataset.ref(view)
     _remember_view(connection, run_id, view)  # first: a view that nobody knows of would never be dropped
     parts = {"view": view.sql, "mark": literal(mark(live=run_id)), "table": out.sql}
     jobs.run(Query("live_view", statement("live_view", **parts), chain=f"{run_id}-live"))
     return connection.dataset.ref(view)
+
+
+def standing_view(connection: Connection, table: str) -> bigquery.Table | None:
+    """An output's live view, if there is one. Raises `OutputError` where something stands that is none."""
+    found = connection.table(connection.dataset.live(table))
+    if found is not None and viewed_run(found) is None:
+        raise live_name_taken(table, kind_of_table(found), connection.dataset.live(table).path)
+    return found
 
 
 def _remember_view(connection: Connection, run_id: str, view: TableName) -> None:

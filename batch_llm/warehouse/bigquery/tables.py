@@ -1,4 +1,4 @@
-"""The tables that match a pattern.
+"""The tables that match a pattern, and what each is.
 
 Belongs here: listing what is there. Not here: looking into one (sources.py).
 """
@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from google.cloud import bigquery
+
 from batch_llm.errors import InputError
 from batch_llm.warehouse.base import TableInfo
 from batch_llm.warehouse.bigquery.answers import answer
@@ -19,7 +21,12 @@ from batch_llm.warehouse.bigquery.names import TableName
 from batch_llm.warehouse.bigquery.statements import statement
 from batch_llm.warehouse.refs import LIVE_SUFFIX
 
-__all__ = ["matching"]
+__all__ = ["kind_of_table", "matching"]
+
+
+def kind_of_table(table: bigquery.Table) -> str:
+    """What it is, in words: table, view, materialized view, external .."""
+    return str(table.table_type).lower().replace("_", " ")
 
 
 def matching(jobs: Jobs, pattern: str) -> Iterator[TableInfo]:

@@ -13,8 +13,9 @@ from batch_llm.warehouse.base import Loaded
 from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs
 from batch_llm.warehouse.bigquery.loading import Load
 from batch_llm.warehouse.bigquery.names import PREFIX
-from batch_llm.warehouse.bigquery.outputs import check_column_names, kind_of_table, require_dataset
+from batch_llm.warehouse.bigquery.outputs import check_column_names, require_dataset
 from batch_llm.warehouse.bigquery.schema import Unstorable, field_of
+from batch_llm.warehouse.bigquery.tables import kind_of_table
 from batch_llm.warehouse.output_rules import check_loadable, refuse_taken
 
 __all__ = ["load"]

@@ -148,6 +148,7 @@ class BigQueryWarehouse:
         """See `Warehouse.ensure`."""
         if is_file(table):
             self._files.ensure(table, schema, key, source=source if source is not None and is_file(source) else None)
+            publishing.standing_view(self._connection, table)
         else:
             outputs.ensure(self._connection, table, schema, key, source)
 

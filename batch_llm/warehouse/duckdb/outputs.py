@@ -23,6 +23,7 @@ from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.files import find_files
 from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, parquet_scan, quoted, run_table
 from batch_llm.warehouse.duckdb.promotion import add_columns, lacking, stored_file_key
+from batch_llm.warehouse.duckdb.publishing import free_view
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import condition, statement
 from batch_llm.warehouse.duckdb.vectors import own_file
@@ -49,9 +50,11 @@ def ensure(database: Database, table: str, schema: pa.Schema, key: Sequence[str]
     if source is not None and _is_input(table, source):
         raise OutputError(f"output {table!r} is (or belongs to) the input {source!r}; give the output another name")
     if is_file(table):
+        with database.read() as connection:
+            free_view(connection, table)
         _ensure_file(database, Path(table), schema, tuple(key))
     else:
-        _ensure_table(database, TableName.parse(table, OutputError), schema, tuple(key))
+        _ensure_table(database, table, schema, tuple(key))
 
 
 def _is_input(table: str, source: str) -> bool:
@@ -70,11 +73,13 @@ def _crosses_folders(table: str, pattern: str) -> bool:
     return "**" in pattern and fnmatch.fnmatchcase(str(Path(table).absolute()), pattern)
 
 
-def _ensure_table(database: Database, name: TableName, schema: pa.Schema, key: tuple[str, ...]) -> None:
+def _ensure_table(database: Database, table: str, schema: pa.Schema, key: tuple[str, ...]) -> None:
+    name = TableName.parse(table, OutputError)
     if name.schema.lower() == INTERNAL_SCHEMA:
         raise OutputError(f"output {name.ref!r}: the schema {INTERNAL_SCHEMA} belongs to batch_llm's own tables")
     with database.temporary_folder() as folder:
         with database.read() as connection:
+            free_view(connection, table)
             entry = find(connection, name)
             if entry is None:
                 return

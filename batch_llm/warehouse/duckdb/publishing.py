@@ -12,17 +12,19 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.errors import WarehouseError
 from batch_llm.warehouse.base import Published, StatusCounts
 from batch_llm.warehouse.duckdb.catalog import find, tables_and_views
 from batch_llm.warehouse.duckdb.database import Database, transaction
 from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, literal, live_name, quoted, run_table
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
+from batch_llm.warehouse.output_rules import live_name_taken
 from batch_llm.warehouse.parquet_file import ParquetOutput
 
-__all__ = ["forget_published", "live_view", "publish", "published", "required_run_table"]
+__all__ = ["forget_published", "free_view", "live_view", "publish", "published", "required_run_table"]
 
+_LIVE = "batch_llm: what is done of run "  # so begins the comment of a live view
 _COUNTS = tuple(field.name for field in fields(StatusCounts))
 
 
@@ -79,12 +81,9 @@ def published(database: Database, run_id: str, number: int | None = None) -> dic
 
 def live_view(database: Database, run_id: str, table: str) -> str:
     """See `Warehouse.live_view`."""
-    view = live_name(table)
     with database.write() as connection:
         source = required_run_table(connection, run_id)
-        taken = find(connection, view)
-        if taken is not None and not taken.is_view:
-            raise OutputError(f"the table {view.ref} stands where the view of what is done would be; rename it")
+        view = free_view(connection, table)
         parts = {
             "schema": quoted(view.schema),
             "view": view.sql,
@@ -97,8 +96,17 @@ def live_view(database: Database, run_id: str, table: str) -> str:
     return view.ref
 
 
+def free_view(connection: duckdb.DuckDBPyConnection, table: str) -> TableName:
+    """The name of an output's live view. Raises `OutputError` where something stands that is none."""
+    view = live_name(table)
+    taken = find(connection, view)
+    if taken is not None and not (taken.is_view and (taken.comment or "").startswith(_LIVE)):
+        raise live_name_taken(table, "view" if taken.is_view else "table", taken.name.ref)
+    return view
+
+
 def _view_comment(run_id: str) -> str:
-    return f"batch_llm: what is done of run {run_id}"
+    return f"{_LIVE}{run_id}"
 
 
 def required_run_table(connection: duckdb.DuckDBPyConnection, run_id: str) -> TableName:
