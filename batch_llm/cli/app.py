@@ -189,7 +189,9 @@ def export(
 
 @app.command()
 def upload(
-    file: Annotated[str, typer.Argument(metavar="FILE", help=".parquet .csv .jsonl .arrow", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help=".parquet .csv .jsonl .arrow .feather", show_default=False)
+    ],
     table: Annotated[str, typer.Argument(metavar="TABLE", help="name or dataset.name", show_default=False)],
     replace: Annotated[bool, typer.Option("--replace", help="Put the rows in the place of a table's.")] = False,
     json: JsonOption = False,

@@ -28,7 +28,7 @@ Action = Callable[["Engine"], Awaitable[RunSummary]]
 def drive(settings: Settings, declared: DeclaredJob, action: Action, *, json: bool) -> RunSummary:
     """Open the engine, do one thing with it, show it as it goes; blocking.
 
-    Ctrl-C or SIGTERM drains (the summary then says so); a second one raises `Cancelled`.
+    Ctrl-C, SIGTERM or a closed terminal drains (the summary then says so); a second one raises `Cancelled`.
     """
     board = Board(declared.job.name, declared.job.budget_usd)
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a run is going.
+"""Ctrl-C, SIGTERM and a terminal that closes while a run is going.
 
 Belongs here: turning signals into 'drain', then 'stop at once'. Not here: draining (engine).
 """
@@ -6,12 +6,14 @@ Belongs here: turning signals into 'drain', then 'stop at once'. Not here: drain
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Any, Protocol
 
 __all__ = ["Interrupts", "Stoppable"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOWN_ON = (1, 2)  # stdout and stderr
 
 
 class Stoppable(Protocol):
@@ -25,6 +27,9 @@ class Stoppable(Protocol):
 class Interrupts:
     """The first signal drains, the second cancels; before there is anything to drain the first one cancels.
 
+    A terminal that closes (SIGHUP) is told several times over: it drains, and nothing more is shown on it. Whoever
+    ignores that signal, as after nohup, goes on ignoring it.
+
     A context manager inside the event loop; gives back the earlier handlers.
     """
 
@@ -37,6 +42,8 @@ class Interrupts:
         self._loop = task.get_loop()
         self._earlier: dict[int, Any] = {}
         self._asked = False
+        self._hung = False
+        self._terminals = [number for number in SHOWN_ON if os.isatty(number)]
         self.engine: Stoppable | None = None  # set as soon as there is one
 
     def __enter__(self) -> Interrupts:
@@ -44,6 +51,9 @@ class Interrupts:
         for number in SIGNALS:
             self._earlier[number] = signal.getsignal(number)
             self._loop.add_signal_handler(number, self.interrupt)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            self._earlier[signal.SIGHUP] = signal.getsignal(signal.SIGHUP)
+            self._loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -59,3 +69,15 @@ class Interrupts:
             return
         self._asked = True
         self.engine.stop()
+
+    def _hung_up(self) -> None:
+        """The terminal is gone: writing to it would be an error."""
+        gone, self._terminals = self._terminals, []
+        if gone:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for number in gone:
+                os.dup2(nowhere, number)
+            os.close(nowhere)
+        if not (self._asked or self._hung):
+            self.interrupt()
+        self._hung = True

@@ -62,8 +62,8 @@ class Input(_Part):
     table: str | None = Field(
         default=None,
         min_length=1,
-        description="A warehouse table (dataset.table), or a file or glob (.parquet .csv .jsonl .arrow) relative to "
-        "the job file. Absent when `watch` names the tables.",
+        description="A warehouse table (dataset.table), or a file or glob (.parquet .csv .jsonl .arrow .feather) "
+        "relative to the job file. Absent when `watch` names the tables.",
     )
     key: Columns = Field(
         description="Columns that together name a row: unique and never null, checked before any call."

@@ -28,7 +28,7 @@ __all__ = [
     "partition_problems",
 ]
 
-INPUT_SUFFIXES = (".parquet", ".csv", ".jsonl", ".arrow")
+INPUT_SUFFIXES = (".parquet", ".csv", ".jsonl", ".arrow", ".feather")
 OUTPUT_SUFFIX = ".parquet"
 LIVE_VIEW = "__live"  # the view over what is done so far is the output's name with this
 _OTHER_FILES = (
@@ -43,7 +43,6 @@ _OTHER_FILES = (
     ".bz2",
     ".zst",
     ".zip",
-    ".feather",
     ".orc",
     ".avro",
     ".db",

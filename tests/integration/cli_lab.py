@@ -6,6 +6,7 @@ Belongs here: starting commands and reading what they say. Not here: assertions,
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import pty
@@ -78,10 +79,16 @@ class CommandLine:
         termios.tcsetwinsize(inner, WIDE)
         process = await asyncio.create_subprocess_exec(
             *BATCH_LLM, *arguments, cwd=self.lab.folder, env=self.environment, stdin=inner,
-            stdout=asyncio.subprocess.PIPE, stderr=inner,
+            stdout=asyncio.subprocess.PIPE, stderr=inner, preexec_fn=_own_terminal,
         )  # fmt: skip
         os.close(inner)
         return TerminalSession(process, outer)
+
+
+def _own_terminal() -> None:
+    """A session whose terminal is the one on stdin, as a window has it."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 async def ended(process: asyncio.subprocess.Process) -> Said:
@@ -116,11 +123,17 @@ class TerminalSession:
         """Type something."""
         os.write(self._terminal, text.encode())
 
+    def hang_up(self) -> None:
+        """The window is closed."""
+        os.close(self._terminal)
+        self._terminal = -1
+
     async def ended(self) -> Said:
         """Wait for the end."""
         out, _ = await self.process.communicate()
         await self._reader
-        os.close(self._terminal)
+        if self._terminal >= 0:
+            os.close(self._terminal)
         assert self.process.returncode is not None
         return Said(self.process.returncode, out.decode(), self.shown)
 

@@ -29,7 +29,7 @@ async def answered(simulator: Simulator, count: int) -> None:
         await asyncio.sleep(0.005)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_one_signal_drains_and_the_same_command_goes_on(lab: Lab, cli: CommandLine, number: int) -> None:
     """Exit 3; nothing that was paid is lost and nothing is paid twice."""
     job = cli.job_file()
@@ -104,6 +104,19 @@ async def test_a_stop_shows_in_the_panel(lab: Lab, cli: CommandLine) -> None:
     assert run.code == 3
     assert "draining" in run.err
     assert json.loads(run.out)["stopped"] == "cancelled"
+
+
+async def test_a_terminal_that_is_closed_drains(lab: Lab, cli: CommandLine) -> None:
+    """Nothing can be shown any more; what was in flight is stored, and the rest is pending."""
+    job = cli.job_file()
+    async with lab.simulator(SLOW, latency_median_s=0.2) as simulator:
+        session = await cli.in_terminal("run", job, "--json")
+        await session.until("of 1,500 per minute")
+        await answered(simulator, 20)
+        session.hang_up()
+        run = await session.ended()
+        assert (run.code, run.json["stopped"]) == (3, "cancelled")
+        assert simulator.stats()["answered"] == run.json["ok"] < ROWS
 
 
 @pytest.mark.parametrize(("typed", "code"), [("n\r", 3), ("y\r", 0)])

@@ -1,4 +1,4 @@
-"""Ctrl-C once, Ctrl-C twice, SIGTERM: with real signals."""
+"""Ctrl-C once, Ctrl-C twice, SIGTERM, a terminal that closes: with real signals."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def signalled(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_the_first_signal_drains(number: int) -> None:
     with Interrupts() as interrupts:
         engine = interrupts.engine = Draining()
@@ -48,6 +48,31 @@ async def test_the_second_signal_stops_at_once() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asyncio.create_task(run())
     assert engine.stops == 1
+
+
+async def test_a_terminal_that_closes_says_so_more_than_once() -> None:
+    """The shell tells its jobs, then the kernel does: neither is in a hurry. Who closes it may not press anything."""
+    with Interrupts() as interrupts:
+        engine = interrupts.engine = Draining()
+        for _ in range(3):
+            signalled(signal.SIGHUP)
+            await engine.told.wait()
+            await asyncio.sleep(0)
+    assert engine.stops == 1
+
+
+async def test_a_command_that_shall_outlive_its_terminal_does() -> None:
+    """Started by nohup, it ignores the signal, and goes on ignoring it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            interrupts.engine = Draining()
+            signalled(signal.SIGHUP)
+            await asyncio.sleep(0)
+            assert interrupts.engine.stops == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 async def test_before_there_is_an_engine_the_first_signal_ends_the_wait() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from batch_llm.job.model import Job
-from batch_llm.job.rules import is_file, job_problems, missing_columns, not_yet_available
+from batch_llm.job.rules import INPUT_SUFFIXES, is_file, job_problems, missing_columns, not_yet_available
+from batch_llm.warehouse.refs import FILE_SUFFIXES
 
 
 def job(**changes: Any) -> Job:
@@ -45,7 +46,18 @@ def test_files_and_tables_are_told_apart(reference: str, expected: bool) -> None
 
 
 @pytest.mark.parametrize(
-    "table", ["raw.reports", "reports", "p-1.d.t", "x.parquet", "../in/*.csv", "a.jsonl", "/abs/b.arrow"]
+    "table",
+    [
+        "raw.reports",
+        "reports",
+        "p-1.d.t",
+        "x.parquet",
+        "../in/*.csv",
+        "a.jsonl",
+        "/abs/b.arrow",
+        "c.feather",
+        "d.FEATHER",
+    ],
 )
 def test_tables_and_files_are_accepted_as_input(table: str) -> None:
     assert told(input__table=table) == {}
@@ -54,7 +66,7 @@ def test_tables_and_files_are_accepted_as_input(table: str) -> None:
 @pytest.mark.parametrize(
     ("table", "reason"),
     [
-        ("book.xlsx", "none of the kinds of file that can be read: .parquet .csv .jsonl .arrow"),
+        ("book.xlsx", "none of the kinds of file that can be read: .parquet .csv .jsonl .arrow .feather"),
         ("folder/x", "none of the kinds of file"),
         ("gs://bucket/x.parquet", "is a URL"),
         ("raw.reports_*", "a pattern of tables goes into `watch`"),
@@ -232,3 +244,7 @@ def test_what_has_landed_is_not_refused() -> None:
         budget_usd=5,
     )
     assert not_yet_available(landed) == []
+
+
+def test_a_job_may_name_every_kind_of_file_that_a_warehouse_reads() -> None:
+    assert set(FILE_SUFFIXES) == set(INPUT_SUFFIXES)
