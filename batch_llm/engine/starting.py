@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import secrets
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -182,6 +183,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         run_id=run_id,
         job=parts.declared.job_data(),
         job_dir=str(parts.declared.directory),
+        job_file="" if parts.declared.path is None else os.path.abspath(parts.declared.path),
         signature=signature,
         shape=shape,
         source=parts.source,

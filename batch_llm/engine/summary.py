@@ -47,22 +47,15 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
 
 
 def journalled_usd(parts: JobParts, judge: AnyJudge, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
-    """What slices cost by their journals, unknown outcomes in full where a budget held them. Blocking.
-
-    None: the price of a model that answers is unknown.
-    """
+    """What the answers in the journals of slices cost. Blocking. None: the price of a model that answers is unknown."""
     if any(each.price is None for each in (parts, *parts.fallbacks)):
         return None
-    runs, spent = parts.runs, Decimal(0)
+    settled_usd = Decimal(0)
     for number in numbers:
-        known = runs.spent(record.run_id, number)
-        if known is not None:
-            spent += Decimal(known[1])
-            continue
         rows = Rows(parts.answerers(judge), record.slice_rows[number])
-        rows.replay(runs.entries(record.run_id, number))
-        spent += rows.spent_usd
-    return spent
+        rows.replay(parts.runs.entries(record.run_id, number))
+        settled_usd += rows.settled_usd
+    return settled_usd
 
 
 def cost_so_far(stored: StatusCounts) -> Decimal | None:

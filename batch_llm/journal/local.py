@@ -275,7 +275,7 @@ class _Reader:
 
 def _tell_damage(path: Path, entries: int) -> None:
     _log.warning(
-        "%s: %d damaged entries are skipped; rows whose only answer was in one are asked, and paid, again",
+        "%s: damaged entries are skipped (%d); rows whose only answer was in one are asked, and paid, again",
         path,
         entries,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 
 from batch_llm import wiring
 from batch_llm.cli.status import RunStatus, status_of
+from batch_llm.journal.base import Entry, EntryKind
 from tests.integration.engine_lab import killed_before_publishing
 from tests.integration.lab import Lab
 
@@ -33,10 +36,15 @@ async def test_a_cost_that_nobody_knows_is_none(lab: Lab, monkeypatch: pytest.Mo
     lab.table(8)
     async with lab.simulator():
         await killed_before_publishing(lab, "run")
+    known, store = status(lab).cost_usd, wiring.open_store(lab.settings)
+    (record,) = store.runs.all()
+    with closing(store.runs.journal(record.run_id, 0)) as journal:
+        journal.append(Entry(EntryKind.SENT, 0, 2, detail={"held_usd": "5"}))
+    assert status(lab).cost_usd == known  # what a budget sets aside is no cost
     monkeypatch.setattr(wiring, "_price", lambda target: None)
     assert status(lab).cost_usd is None
     lab.settings.providers_path.unlink()
-    assert (status(lab).answered, status(lab).cost_usd) == (8, None)
+    assert (status(lab).answered, status(lab).cost_usd) == (7, None)  # the last word on row 0 is no answer
 
 
 async def test_a_sample_was_cancelled_by_nobody(lab: Lab) -> None:
