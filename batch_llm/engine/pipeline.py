@@ -207,17 +207,16 @@ class Pipeline:
                 await self._clock.sleep(LOOK_S)
                 continue
             room = route.room(self._clock.monotonic())
-            probing = route.window.outage is not None
-            rows = queue.listed(room, probing) if claim is None else self._claimed(route, claim, room, probing)
+            rows = queue.listed(room, route.window.standing) if claim is None else self._claimed(route, claim, room)
             if rows:
                 await self._launch(route, rows)
             else:
                 await self._something_new(route)
 
-    def _claimed(self, route: Route, claim: Claim, room: int, probing: bool) -> list[Work]:
+    def _claimed(self, route: Route, claim: Claim, room: int) -> list[Work]:
         """Rows that wait for this pool, each with its form for the pool's model."""
         while True:
-            listed = self._queue.claimed(room, claim, probing)
+            listed = self._queue.claimed(room, claim, route.window.standing)
             rows = self.tiers.of_use(route, listed)
             if rows or not listed:
                 return rows

@@ -21,13 +21,14 @@ from dataclasses import dataclass, field
 from itertools import chain, count, islice
 
 from batch_llm.clock import Clock
+from batch_llm.engine.window import Standing
 from batch_llm.engine.work import Work
 
 __all__ = ["Claim", "Lines", "RowQueue"]
 
 LISTED_MAX = 64  # rows shown to the limiter in one call: more of them would be copied more often than sent
 AHEAD_BYTES = 32 * 1024 * 1024  # of prompts and images read and never sent: rows may be of a megabyte each
-THROTTLED_MAX = 1_000  # rows that may wait for the end of their own 429 beside the others
+AGAIN_MAX, AGAIN_BYTES = 1_000, 32 * 1024 * 1024  # rows that wait to be asked again; then nothing new is sent
 
 
 @dataclass(slots=True, eq=False)
@@ -38,9 +39,9 @@ class Lines:
     failing: deque[Work] = field(default_factory=deque)  # again: after a failure that may be the row's own
     fresh: deque[Work] = field(default_factory=deque)
 
-    def in_turn(self, probing: bool) -> tuple[deque[Work], ...]:
-        """The lines, the first one first; ``probing``: what is asked is whether the provider answers anybody."""
-        return (self.due, self.fresh, self.failing) if probing else (self.due, self.failing, self.fresh)
+    def in_turn(self, to: Standing = Standing.THERE) -> tuple[deque[Work], ...]:
+        """The lines, the first one first; where the provider is away, what is asked is whether it answers anybody."""
+        return (self.due, self.fresh, self.failing) if to is Standing.AWAY else (self.due, self.failing, self.fresh)
 
     def rows(self) -> list[Work]:
         """All of them, in turn."""
@@ -61,7 +62,8 @@ class RowQueue:
         """Empty."""
         self._clock = clock
         self._later: list[tuple[float, int, Work]] = []  # a heap: due at (monotonic), order, row
-        self._throttled = 0  # of `_later`
+        self._again: dict[int, int] = {}  # every row that waits to be asked again, by its id: its bytes
+        self._again_bytes = 0
         self._lines = Lines()
         self._fresh = self._lines.fresh
         self._fresh_bytes = 0
@@ -79,29 +81,29 @@ class RowQueue:
     def again(self, work: Work, delay_s: float) -> None:
         """This row is to be sent again, so many seconds from now at the earliest."""
         heapq.heappush(self._later, (self._clock.monotonic() + delay_s, next(self._order), work))
-        self._throttled += work.throttles > 0
+        self._again[id(work)] = work.held_bytes
+        self._again_bytes += work.held_bytes
         self._news.set()
 
-    def listed(self, room: int, probing: bool = False) -> list[Work]:
+    def listed(self, room: int, to: Standing = Standing.THERE) -> list[Work]:
         """The next rows that may be sent now, in order; they stay until `sent`.
 
-        ``room``: how many more calls may be in flight. Rows that wait to be asked again take room too, so that
-        failures slow down the reading; those that wait because of a 429 do not: the limiter knows of it. ``probing``:
-        see `Lines.in_turn`.
+        ``room``: how many more calls may be in flight. Rows that wait to be asked again take none; only where very many
+        wait, nothing new is sent, and earlier ``to`` a provider that may be away. One that is away is probed.
         """
         if self._later:
             self._look_what_is_due()
         if room <= 0:
             return []
-        lines = self._lines
-        if probing:
-            return list(islice(chain(*lines.in_turn(probing)), min(room, LISTED_MAX)))
-        rows: list[Work] = []
-        if lines.due or lines.failing:
-            rows = list(islice(chain(lines.due, lines.failing), min(room, LISTED_MAX)))
-        waiting = len(lines.due) + len(lines.failing) + len(self._later) - min(self._throttled, THROTTLED_MAX)
-        most = min(room - waiting, LISTED_MAX - len(rows))
-        return [*rows, *islice(lines.fresh, most)] if most > 0 else rows
+        most, lines = min(room, LISTED_MAX), self._lines
+        if not self._again:
+            return list(islice(lines.fresh, most))
+        new = self._may_send_new(room, to)
+        return list(islice(chain(*(line for line in lines.in_turn(to) if new or line is not lines.fresh)), most))
+
+    def _may_send_new(self, room: int, to: Standing) -> bool:
+        most = room if to is Standing.IN_DOUBT else AGAIN_MAX
+        return to is Standing.AWAY or (len(self._again) < most and self._again_bytes < AGAIN_BYTES)
 
     def claim(self, pool: str) -> Claim:
         """For one of several pools; all of them list through `claimed` from then on."""
@@ -109,27 +111,22 @@ class RowQueue:
         self._claims.append(claim)
         return claim
 
-    def claimed(self, room: int, claim: Claim, probing: bool = False) -> list[Work]:
-        """As `listed`, for one of several pools.
-
-        Rows that wait to be asked again take no room: they may have failed at another pool than this one. Only where
-        very many wait, nothing new is sent.
-        """
+    def claimed(self, room: int, claim: Claim, to: Standing = Standing.THERE) -> list[Work]:
+        """As `listed`, for one of several pools."""
         self.give_back(claim)
         if self._later:
             self._look_what_is_due()
         left = most = min(room, LISTED_MAX)
-        lines = self._lines
-        is_full = len(lines.due) + len(lines.failing) + len(self._later) >= THROTTLED_MAX
-        for line, claimed in zip(lines.in_turn(probing), claim.in_turn(probing), strict=True):
-            if line is not lines.fresh or probing or not is_full:
+        lines, new = self._lines, self._may_send_new(room, to)
+        for line, claimed in zip(lines.in_turn(to), claim.in_turn(to), strict=True):
+            if new or line is not lines.fresh:
                 self._claim(line, claimed, left, claim.pool)
                 left -= len(claimed)
-        return list(chain(*claim.in_turn(probing))) or self._of_others(most, claim)
+        return list(chain(*claim.in_turn(to))) or self._of_others(most, claim)
 
     def give_back(self, claim: Claim) -> None:
         """No row waits for this pool any more; the others may have them."""
-        for line, claimed in zip(self._lines.in_turn(False), claim.in_turn(False), strict=True):
+        for line, claimed in zip(self._lines.in_turn(), claim.in_turn(), strict=True):
             line.extendleft(reversed(claimed))
             claimed.clear()
 
@@ -159,8 +156,7 @@ class RowQueue:
             return False
         line, at, is_fresh = place
         del line[at]
-        self._fresh_bytes -= work.held_bytes if is_fresh else 0
-        self._room.set()
+        self._left(work, is_fresh)
         return True
 
     def _place_of(self, work: Work, claim: Claim) -> tuple[deque[Work], int, bool] | None:
@@ -169,7 +165,7 @@ class RowQueue:
         Also where its claim was given back meanwhile.
         """
         for each in (claim, *self._claims, self._lines):
-            for line in each.in_turn(False):
+            for line in each.in_turn():
                 at = _index(line, work)
                 if at is not None:
                     return line, at, line is each.fresh
@@ -178,21 +174,27 @@ class RowQueue:
     def sent(self, work: Work) -> None:
         """A listed row that stands first in its line is on its way (or has ended)."""
         lines, fresh = self._lines, self._fresh
-        if fresh and fresh[0] is work:
-            taken = fresh.popleft()
+        is_fresh = bool(fresh) and fresh[0] is work
+        line = fresh if is_fresh else lines.due if lines.due and lines.due[0] is work else lines.failing
+        taken = line.popleft()
+        assert taken is work  # noqa: S101  rows are sent in the order they were listed in
+        self._left(work, is_fresh)
+
+    def _left(self, work: Work, is_fresh: bool) -> None:
+        if is_fresh:
             self._fresh_bytes -= work.held_bytes
         else:
-            taken = (lines.due if lines.due and lines.due[0] is work else lines.failing).popleft()
-        assert taken is work  # noqa: S101  rows are sent in the order they were listed in
+            self._again_bytes -= self._again.pop(id(work))
         self._room.set()
 
     def clear(self) -> None:
         """No row waits any more: all of them ended."""
         for each in (*self._claims, self._lines):
-            for line in each.in_turn(False):
+            for line in each.in_turn():
                 line.clear()
         self._later.clear()
-        self._throttled = self._fresh_bytes = 0
+        self._again.clear()
+        self._again_bytes = self._fresh_bytes = 0
         self.wake()
 
     def more(self, listed: int) -> bool:
@@ -244,7 +246,6 @@ class RowQueue:
         now_s = self._clock.monotonic()
         while self._later and self._later[0][0] <= now_s:
             work = heapq.heappop(self._later)[2]
-            self._throttled -= work.throttles > 0
             (self._lines.due if work.failure is None else self._lines.failing).append(work)
 
 

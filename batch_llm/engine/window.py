@@ -17,6 +17,7 @@ import math
 import resource
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from batch_llm.clock import Clock
@@ -24,7 +25,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.errors import ErrorClass
 from batch_llm.limiter.base import Limits, PoolState
 
-__all__ = ["Failure", "Outage", "Window", "rows_per_s"]
+__all__ = ["Failure", "Outage", "Standing", "Window", "rows_per_s"]
 
 WINDOW_MIN = 8
 WINDOW_UNLIMITED = 128  # in flight where no rate is declared
@@ -62,6 +63,14 @@ class Outage:
     delay_s: float = PROBE_FIRST_S
     probes: int = 0  # that failed
     is_answered: bool = False  # whether the last of them got an answer, if only a refusal
+
+
+class Standing(Enum):
+    """What the last calls say of the provider."""
+
+    THERE = "there"
+    IN_DOUBT = "in doubt"  # so many failed in a row that it may be away
+    AWAY = "away"
 
 
 class Failure(NamedTuple):
@@ -144,6 +153,13 @@ class Window:
         if self._state is not None and now_s - self._looked_at_s >= LOOK_EVERY_S:
             self._rates, self._looked_at_s = self._state(), now_s
         return self._rates
+
+    @property
+    def standing(self) -> Standing:
+        """Whether the provider is there, as far as is known."""
+        if self.outage is not None:
+            return Standing.AWAY
+        return Standing.THERE if self._failures < AWAY_FAILURES else Standing.IN_DOUBT
 
     @property
     def is_shrunk(self) -> bool:

@@ -64,6 +64,16 @@ class Provider:
         return RawAnswer(b"{}", {}, 0.0)
 
 
+class Sulking(Provider):
+    """Garbles its answer to each second row."""
+
+    async def send(self, request: Request, *, sending: Sending) -> RawAnswer:
+        answer = await super().send(request, sending=sending)
+        if int(request.custom_id) % 2 == 0:
+            raise ProviderError(ErrorClass.MALFORMED, "garbled")
+        return answer
+
+
 class Gate:
     """A limiter that lets so many rows out per call, and raises what stands in ``errors`` at that call."""
 
@@ -297,6 +307,26 @@ async def test_what_is_due_again_goes_before_what_was_never_sent() -> None:
     again = bench.provider.rows.index(0, 1)
     assert again <= WINDOW_UNLIMITED  # as soon as there is room
     assert sorted(bench.provider.rows) == sorted([0, *range(3 * WINDOW_UNLIMITED)])
+
+
+async def test_rows_that_wait_for_their_next_attempt_keep_no_other_from_being_sent() -> None:
+    """More of them than the window: half of what is let go fails each time, for 11 s."""
+    bench = Bench(rows=1_000, gate=Gate(1), attempts=5)
+    bench.provider = Sulking(bench.clock)
+    reserve = bench.gate.reserve_next
+
+    async def paced(tenant: Tenant, costs: Sequence[Cost], *, more: bool = False) -> list[Reservation]:
+        await bench.clock.sleep(0.01)
+        return await reserve(tenant, costs, more=more)
+
+    bench.gate.reserve_next = paced  # type: ignore[method-assign]
+    began_s = bench.clock.monotonic()
+    await bench.run()
+    first_s = {}
+    for row, at_s in zip(bench.provider.rows, bench.provider.at_s, strict=True):
+        first_s.setdefault(row, at_s - began_s)
+    assert max(first_s.values()) < 1.02 * 0.01 * len(bench.provider.rows)
+    assert len(bench.provider.rows) == 500 + 5 * 500
 
 
 async def test_only_the_row_that_never_fits_fails() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 
 from batch_llm.clock import ManualClock
-from batch_llm.engine.row_queue import AHEAD_BYTES, LISTED_MAX, RowQueue
+from batch_llm.engine.row_queue import AGAIN_BYTES, AGAIN_MAX, AHEAD_BYTES, LISTED_MAX, RowQueue
+from batch_llm.engine.window import Standing
 from batch_llm.engine.work import Work
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import Message, Request
+
+FAILURE: Any = object()
 
 
 def row(number: int) -> Work:
@@ -61,32 +64,69 @@ async def test_what_is_due_again_comes_before_what_was_never_sent() -> None:
     assert numbers(queue.listed(10)) == [11, 10, 0, 1]
 
 
-async def test_rows_that_wait_to_be_asked_again_take_room() -> None:
-    """A provider in trouble slows the reading down, and what is due waits for room as well."""
+async def test_rows_that_wait_to_be_asked_again_take_no_room() -> None:
+    """Neither in back-off nor after a 429: they are not in flight. What is due waits for room like any other."""
     clock = ManualClock()
     queue = RowQueue(clock)
     await filled(queue, 9)
+    throttled = row(11)
+    throttled.throttles = 1
     queue.again(row(10), 5.0)
-    queue.again(row(11), 5.0)
-    assert numbers(queue.listed(3)) == [0]
-    assert numbers(queue.listed(2)) == []
+    queue.again(throttled, 5.0)
+    assert numbers(queue.listed(2)) == [0, 1]
     await clock.advance(5.0)
     assert numbers(queue.listed(0)) == []
     assert numbers(queue.listed(1)) == [10]
     assert numbers(queue.listed(3)) == [10, 11, 0]
 
 
-async def test_rows_that_sit_out_their_own_429_take_no_room() -> None:
-    """The limiter knows of them: what else may go is its to say."""
+@pytest.mark.parametrize(("count", "held_bytes"), [(AGAIN_MAX, 1), (4, AGAIN_BYTES // 4)])
+async def test_where_very_many_wait_to_be_asked_again_nothing_new_is_sent(count: int, held_bytes: int) -> None:
+    """Or very large ones: memory does not follow the number of rows that fail."""
     clock = ManualClock()
     queue = RowQueue(clock)
-    await filled(queue, 9)
-    throttled = row(10)
-    throttled.throttles = 1
-    queue.again(throttled, 5.0)
-    assert numbers(queue.listed(2)) == [0, 1]
+    await filled(queue, 1)
+    for number in range(count):
+        waiting = row(10 + number)
+        waiting.input_bytes = held_bytes
+        queue.again(waiting, 5.0)
+    assert queue.listed(9) == []
+    assert queue.claimed(9, queue.claim("a")) == []
+    assert numbers(queue.listed(9, Standing.AWAY)) == [0]
     await clock.advance(5.0)
-    assert numbers(queue.listed(2)) == [10, 0]
+    queue.sent(queue.listed(1)[0])
+    assert 0 in numbers(queue.listed(LISTED_MAX)) or count > LISTED_MAX
+
+
+async def test_a_provider_that_may_be_away_is_sent_no_more_than_its_window_holds() -> None:
+    """Rows that failed and wait count: else a whole table would be tried before it is known to be away."""
+    queue = RowQueue(ManualClock())
+    await filled(queue, 9)
+    for number in range(3):
+        queue.again(row(10 + number), 5.0)
+    assert numbers(queue.listed(3)) == [0, 1, 2]
+    assert queue.listed(3, Standing.IN_DOUBT) == []
+    assert numbers(queue.listed(4, Standing.IN_DOUBT)) == [0, 1, 2, 3]
+
+
+async def test_a_pool_that_is_away_is_probed_with_rows_that_did_not_fail() -> None:
+    """Then with those that did, each time with another one."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    await filled(queue, 1)
+    failing = [row(number) for number in (10, 11)]
+    for work in failing:
+        work.failure = FAILURE
+        queue.again(work, 0.0)
+    queue.again(row(12), 0.0)
+    assert numbers(queue.listed(4)) == [12, 10, 11, 0]
+    assert numbers(queue.listed(4, Standing.AWAY)) == [12, 0, 10, 11]
+    for expected in (12, 0, 10, 11, 10, 11):
+        (probe,) = queue.listed(1, Standing.AWAY)
+        assert probe.row == expected
+        queue.sent(probe)
+        if probe in failing:
+            queue.again(probe, 0.0)
 
 
 async def test_it_reads_as_far_ahead_as_it_is_told_and_not_without_room() -> None:
@@ -213,6 +253,28 @@ async def test_rows_to_be_asked_again_take_no_room_of_another_pool() -> None:
     assert numbers(queue.claimed(2, a)) == [0, 1]
     await clock.advance(5.0)
     assert numbers(queue.claimed(4, a)) == [10, 11, 12, 0]
+
+
+async def test_one_of_several_pools_that_is_away_is_probed_with_rows_that_did_not_fail() -> None:
+    queue = RowQueue(ManualClock())
+    a, b = queue.claim("a"), queue.claim("b")
+    await filled(queue, 2)
+    failing = row(10)
+    failing.failure = FAILURE
+    queue.again(failing, 0.0)
+    assert numbers(queue.claimed(2, a)) == [10, 0]
+    assert numbers(queue.claimed(3, a, Standing.AWAY)) == [0, 1, 10]
+    assert numbers(queue.claimed(1, b, Standing.AWAY)) == [1]
+
+
+async def test_all_that_wait_can_be_dropped_at_once() -> None:
+    queue = RowQueue(ManualClock())
+    claim = queue.claim("a")
+    await filled(queue, 2)
+    queue.again(row(10), 5.0)
+    held = queue.claimed(1, claim)
+    queue.clear()
+    assert queue.is_empty and queue.waiting == [] and not queue.take(held[0], claim)
 
 
 async def test_a_row_goes_to_no_pool_whose_limit_is_smaller() -> None:
