@@ -7,7 +7,8 @@ Belongs here: finding a row's earlier result by key and request hash, place by p
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_llm.engine.parts import JobParts, frozen_input
+from batch_llm.errors import OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import FrozenInput
 
@@ -41,11 +43,19 @@ def prior_answers(
     frozen = frozen_input(of) if isinstance(of, RunRecord) else of
     looked_in = of.supersedes if isinstance(of, RunRecord) else runs
     keeps_keys = parts.declared.job.output.mode == "append_missing"  # a key that is in the output stays as it is
+    own = [Place(partial(_published, parts, of.run_id, number), keeps_keys)] if isinstance(of, RunRecord) else []
     places = [
-        Place(partial(parts.warehouse.prior, frozen, number, parts.output), any_question=keeps_keys),
+        Place(partial(parts.warehouse.prior, frozen, number, parts.output), keeps_keys),
+        *own,
         *(Place(partial(parts.warehouse.prior, frozen, number, f"run:{run_id}")) for run_id in looked_in),
     ]
     return PriorAnswers(parts.key, places, with_failed=with_failed)
+
+
+def _published(parts: JobParts, run_id: str, number: int) -> Iterator[pa.RecordBatch]:
+    """A slice's rows as the run itself published them, those that it carried included; nothing before it did."""
+    with suppress(OutputError):
+        yield from parts.warehouse.rows(f"run:{run_id}", slice_number=number)
 
 
 class PriorAnswers:

@@ -67,9 +67,11 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
         blocked = blocked_by_check(parts, stored)
         if runs.get(run_id).ended_as == rows != record.ended_as:
             return _End(counts, blocked, elsewhere=True)
+        ended: dict[str, Any] = {"ended_as": rows}
         if blocked is None and (counts or not record.slice_rows):
             parts.warehouse.promote(run_id, parts.output, record.key, parts.declared.job.output.mode)
-        ended: dict[str, Any] = {"ended_as": rows}
+            at = parts.clock.now().isoformat(timespec="microseconds")
+            ended["promoted"] = f"{at} {parts.warehouse.output_version(parts.output)}"
         whole = all(number in counts for number in range(len(record.slice_rows))) and not stored.pending
         if blocked is None and whole and not has_grown(parts, record):
             ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
