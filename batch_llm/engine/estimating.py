@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.parts import JobParts, python_rows, request_hash
-from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
+from batch_llm.engine.prior import PriorAnswers, keys_of, prior_answers
 from batch_llm.engine.rows import Rows, RowStatus
 from batch_llm.engine.sampling import EvenSample, is_drawn
 from batch_llm.errors import OutputError
@@ -124,11 +124,10 @@ class _Pass:
             self._count(self._request(batch, place), sizes[place])
 
     def _row_by_row(self, batch: pa.RecordBatch, sizes: Sequence[int], start: int) -> None:
-        columns = zip(*(batch.column(name).to_pylist() for name in self.parts.key), strict=True)
-        for place, values in enumerate(columns):
+        for place, key in enumerate(keys_of(batch, self.parts.key)):
             if self.own.is_done(start + place):
                 self._count_done(self.own.status(start + place), 1)
-            elif self.prior.has_key(key_of(values)):
+            elif key is not None and self.prior.has_key(key):
                 self._compare(batch, place, sizes[place])
             else:
                 self.found.new += 1

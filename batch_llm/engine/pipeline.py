@@ -48,6 +48,7 @@ class Slices(Protocol):
     """Who looks after the slices whose rows are asked."""
 
     on_room: Callable[[], None]  # called when a slice was closed
+    on_broken: Callable[[str, BaseException], None]  # called when one met what nobody foresaw
 
     def has_room(self) -> bool:
         """Whether another slice may be opened; while not, no further row is read."""
@@ -82,7 +83,7 @@ class Pipeline:
         self._home.set()
         self.stopped: ErrorClass | None = None
         self.stop_message = ""
-        self._fatal: JournalError | None = None
+        self._fatal: BaseException | None = None
 
     async def run(self, works: AsyncIterator[Work], slices: Slices) -> None:
         """Ask every row of ``works``; returns when none is in flight any more.
@@ -92,7 +93,7 @@ class Pipeline:
         after what is in flight came home.
         """
         self._slices = slices
-        slices.on_room = self._queue.wake
+        slices.on_room, slices.on_broken = self._queue.wake, self._broken_by
         deadlines = asyncio.create_task(Deadlines(self.routes, self._clock).keep(self._calls.in_flight))
         feeder = self._feeder = asyncio.create_task(self._feed(works))
         if self.stopped is not None:
@@ -166,8 +167,12 @@ class Pipeline:
 
     def broken(self, error: JournalError) -> None:
         """See `Outcomes.broken`."""
+        self._broken_by(str(error), error)
+
+    def _broken_by(self, message: str, error: BaseException) -> None:
+        """`run` raises this when all calls are home; nothing more is paid for it."""
         self._fatal = self._fatal or error
-        self.stop(ErrorClass.CANCELLED, str(error))
+        self.stop(ErrorClass.CANCELLED, message)
 
     def paid(self) -> None:
         """See `Outcomes.paid`."""

@@ -18,7 +18,16 @@ from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
-from batch_llm.engine.starting import Started, check, check_budget, freeze_spec, same_run, signatures, start
+from batch_llm.engine.starting import (
+    Started,
+    answered_before,
+    check,
+    check_budget,
+    freeze_spec,
+    same_run,
+    signatures,
+    start,
+)
 from batch_llm.engine.summary import journalled_usd
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord, RunState
@@ -142,12 +151,15 @@ class Planner:
         if same is None or same.state is not RunState.FINISHED:
             check_budget(parts)
         if same is not None and same.state is RunState.PLANNED:
-            return self._looked_at(frozen_input(same), same)
+            return self._looked_at(frozen_input(same), (same.run_id, *same.supersedes))
+        unfinished = latest is not None and latest.state is not RunState.FINISHED
+        ended = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
+        earlier = tuple(dict.fromkeys([*ended, *answered_before(parts, signature, shape)]))
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
         freeze = parts.warehouse.freeze_bill(spec)
         try:
-            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), latest)
+            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), earlier)
             plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)))
             if freeze is None:
                 return plan
@@ -156,9 +168,8 @@ class Planner:
             parts.warehouse.forget(run_id)
             parts.runs.delete(run_id)
 
-    def _looked_at(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
-        unfinished = latest is not None and latest.state is not RunState.FINISHED
-        earlier = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
+    def _looked_at(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
+        """``earlier``: runs with answers that the output may not hold."""
         expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
         return replace(self._estimate(frozen, earlier), warehouse=expected)
 

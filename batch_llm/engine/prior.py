@@ -7,23 +7,33 @@ Belongs here: finding a row's earlier result by key and request hash, place by p
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from batch_llm.engine.parts import JobParts, frozen_input
+from batch_llm.engine.parts import JobParts, frozen_input, python_rows
+from batch_llm.errors import OutputError
 from batch_llm.journal.base import RunRecord
-from batch_llm.warehouse.base import FrozenInput
+from batch_llm.warehouse.base import LLM_COLUMNS, FrozenInput
 
-__all__ = ["Place", "PriorAnswers", "key_of", "prior_answers"]
+__all__ = ["Place", "PriorAnswers", "key_of", "keys_of", "prior_answers"]
 
 
 def key_of(values: Iterable[Any]) -> tuple[Any, ...]:
     """A row's key as something that equals itself: NaN does not."""
     return tuple("NaN" if value != value else value for value in values)  # noqa: PLR0124  that is the test for NaN
+
+
+def keys_of(batch: pa.RecordBatch, columns: Sequence[str]) -> list[tuple[Any, ...] | None]:
+    """Each row's key (`key_of`); None for one with a value that Python cannot hold: no row is found by it."""
+    try:
+        return [key_of(row) for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True)]
+    except (OverflowError, ValueError):
+        return [None if row is None else key_of(row.values()) for row in python_rows(batch, columns)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +51,20 @@ def prior_answers(
     frozen = frozen_input(of) if isinstance(of, RunRecord) else of
     looked_in = of.supersedes if isinstance(of, RunRecord) else runs
     keeps_keys = parts.declared.job.output.mode == "append_missing"  # a key that is in the output stays as it is
+    own = [Place(partial(_published, parts, of.run_id, number), keeps_keys)] if isinstance(of, RunRecord) else []
     places = [
-        Place(partial(parts.warehouse.prior, frozen, number, parts.output), any_question=keeps_keys),
+        Place(partial(parts.warehouse.prior, frozen, number, parts.output), keeps_keys),
+        *own,
         *(Place(partial(parts.warehouse.prior, frozen, number, f"run:{run_id}")) for run_id in looked_in),
     ]
-    return PriorAnswers(parts.key, places, with_failed=with_failed)
+    of_use = {*(field.name for field in parts.schema.arrow_fields), *LLM_COLUMNS}
+    return PriorAnswers(parts.key, places, of_use, with_failed=with_failed)
+
+
+def _published(parts: JobParts, run_id: str, number: int) -> Iterator[pa.RecordBatch]:
+    """A slice's rows as the run itself published them, those that it carried included; nothing before it did."""
+    with suppress(OutputError):
+        yield from parts.warehouse.rows(f"run:{run_id}", slice_number=number)
 
 
 class PriorAnswers:
@@ -55,9 +74,17 @@ class PriorAnswers:
     nothing more is kept.
     """
 
-    def __init__(self, key: Sequence[str], places: Iterable[Place], *, with_failed: bool = True) -> None:
-        """``places``: in the order to look. ``with_failed``: a failed row counts as done."""
+    def __init__(
+        self,
+        key: Sequence[str],
+        places: Iterable[Place],
+        columns: Collection[str] = LLM_COLUMNS,
+        *,
+        with_failed: bool = True,
+    ) -> None:
+        """``places``: in the order to look. ``columns``: to keep of them. ``with_failed``: a failed row is done."""
         self._key = tuple(key)
+        self._columns = columns
         self._places = list(places)  # not read yet
         self._with_failed = with_failed
         self._index: dict[tuple[Any, ...], int] = {}  # by request and key
@@ -103,7 +130,7 @@ class PriorAnswers:
         return found in self._failed
 
     def values(self, found: int) -> dict[str, Any]:
-        """All columns of an earlier row."""
+        """The columns of an earlier row that were to be kept; kept ones of the input may be beyond Python."""
         batch = bisect_right(self._starts, found) - 1
         row: dict[str, Any] = self._batches[batch].slice(found - self._starts[batch], 1).to_pylist()[0]
         return row
@@ -115,7 +142,7 @@ class PriorAnswers:
         place = self._places[0]
         for batch in place.read():
             if self._add(batch, place.any_question):
-                self._batches.append(batch)
+                self._batches.append(batch.select([name for name in batch.schema.names if name in self._columns]))
                 self._starts.append(self._count)
                 self._count += batch.num_rows
         del self._places[0]  # only now: a place that cannot be read is tried again
@@ -125,13 +152,11 @@ class PriorAnswers:
         """Whether one of these rows is of use."""
         hashes = batch.column("llm_request_hash").to_pylist()
         statuses = batch.column("llm_status").to_pylist()
-        keys = zip(*(batch.column(name).to_pylist() for name in self._key), strict=True)
-        rows = zip(hashes, statuses, keys, strict=True)
+        rows = zip(hashes, statuses, keys_of(batch, self._key), strict=True)
         is_of_use = False
-        for number, (request_hash, status, values) in enumerate(rows, self._count):
-            if status not in ("ok", "failed"):
+        for number, (request_hash, status, key) in enumerate(rows, self._count):
+            if key is None or status not in ("ok", "failed"):
                 continue
-            key = key_of(values)
             self._keys.add(key)
             if status == "ok" and any_question and self._of_key.setdefault(key, number) == number:
                 is_of_use = True

@@ -68,9 +68,11 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
         if runs.get(run_id).ended_as == rows != record.ended_as:
             return _End(counts, blocked, elsewhere=True)
         all_there = all(number in counts for number in range(len(record.slice_rows)))
+        ended: dict[str, Any] = {"ended_as": rows}
         if blocked is None and (counts or not record.slice_rows):
             parts.warehouse.promote(run_id, parts.output, record.key, _mode(parts, all_there))
-        ended: dict[str, Any] = {"ended_as": rows}
+            at = parts.clock.now().isoformat(timespec="microseconds")
+            ended["promoted"] = f"{at} {parts.warehouse.output_version(parts.output)}"
         if blocked is None and all_there and not stored.pending and not has_grown(parts, record):
             ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
         runs.change(run_id, **ended)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from batch_llm.engine.events import NotPublished, SlicePublished
 from batch_llm.engine.parts import Calling, JobParts, frozen_input
@@ -49,6 +50,7 @@ class Publisher:
         self._tasks: set[asyncio.Task[None]] = set()
         self._seen_live = False
         self.on_room: Callable[[], None] = lambda: None
+        self.on_broken: Callable[[str, BaseException], None] = lambda _, __: None
         self.open_slices: dict[int, SliceWork] = {}
         self.waiting = 0  # slices whose rows all ended and that are not published yet
         self.stored: dict[int, StatusCounts] = {}  # of the slices published here, or found published
@@ -72,7 +74,9 @@ class Publisher:
     def idle(self, work: SliceWork) -> None:
         """All rows of this slice ended: publish it in the background."""
         self.waiting += 1
-        self._tasks.add(asyncio.create_task(self._publish_behind(work)))
+        task = asyncio.create_task(self._publish_behind(work))
+        task.add_done_callback(partial(self._ended, work.number))
+        self._tasks.add(task)
 
     def has_room(self) -> bool:
         """Whether another slice may be opened: publishing must keep up with asking."""
@@ -160,6 +164,15 @@ class Publisher:
         finally:
             self.waiting -= 1
             self.on_room()
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        """Tell at once what nobody foresaw, without a word of the rows: nothing more is paid for a run that breaks."""
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        why = str(error) if isinstance(error, OSError) else f"{type(error).__name__} in batch_llm; please report it"
+        self._calling.tell(NotPublished(number, why))
+        self.on_broken(f"slice {number} cannot be published: {why}", error)
 
     async def _publish(self, work: SliceWork, pending: Pending) -> None:
         async with self._turn:

@@ -38,7 +38,17 @@ from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
-__all__ = ["Started", "check", "check_budget", "check_money", "freeze_spec", "same_run", "signatures", "start"]
+__all__ = [
+    "Started",
+    "answered_before",
+    "check",
+    "check_budget",
+    "check_money",
+    "freeze_spec",
+    "same_run",
+    "signatures",
+    "start",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +57,7 @@ SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the l
 SLICE_ROWS_MIN = 20
 SLICE_ROWS_MAX = 50_000
 SLICE_VECTOR_BYTES = 64 << 20  # of an embedding job: earlier vectors of a slice are in memory while it is at work
+LOOKED_IN_RUNS = 8  # that ended, for answers that the output lost: where tables are billed, a statement for each
 SAMPLE_ROWS = 200  # rendered to guess tokens per row
 SAMPLE_IMAGE_ROWS = 20  # the same of rows with images, each of which may be of many megabytes
 
@@ -177,7 +188,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
     if not frozen.slices:  # an empty table is an output as well
         parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
-    supersedes = (*_found_in(parts, ended), *_finished_before(parts, signature, shape))
+    supersedes = tuple(dict.fromkeys([*_found_in(parts, ended), *answered_before(parts, signature, shape)]))
     seen = estimate(parts, judge, frozen, Looking(supersedes, every_row=False))
     record = RunRecord(
         run_id=run_id,
@@ -254,12 +265,24 @@ def _found_in(parts: JobParts, ended: list[RunRecord]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run_id for old in of_use for run_id in (old.run_id, *old.supersedes)))
 
 
-def _finished_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
-    """The newest finished run that asked the same question, where the output table may no longer hold its answers."""
-    for place, old in enumerate(earlier_runs(parts)):
-        if old.state is RunState.FINISHED and old.signature == signature:
-            return (old.run_id,) if place or old.shape != shape else ()
-    return ()
+def answered_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
+    """Runs that ended and asked the same question, newest first, where the output may not hold all their answers.
+
+    It does when nobody else changed it since the job did, and no run of another question or shape came between.
+    """
+    found: list[str] = []
+    is_whole = _is_as_left(parts)
+    for old in earlier_runs(parts):
+        is_whole = is_whole and (old.signature, old.shape) == (signature, shape)
+        if not is_whole and old.signature == signature and old.state is not RunState.PLANNED:
+            found.append(old.run_id)
+    return tuple(found[:LOOKED_IN_RUNS])
+
+
+def _is_as_left(parts: JobParts) -> bool:
+    """Whether the output is as the job's last promotion left it."""
+    last = max((old.promoted for old in parts.runs.all(parts.declared.job.name)), default="")
+    return bool(last) and last.partition(" ")[2] == parts.warehouse.output_version(parts.output)
 
 
 def _publish_journals(parts: JobParts, old: RunRecord) -> None:

@@ -121,7 +121,7 @@ class RunRecord:
     key: tuple[str, ...]
     columns: tuple[str, ...]
     slice_rows: tuple[int, ...]
-    supersedes: tuple[str, ...]  # unfinished runs whose paid answers this one takes over
+    supersedes: tuple[str, ...]  # runs with answers that the output may not hold: unfinished ones, and some that ended
     state: RunState
     created_at: datetime
     requested: bool = False  # a door that only plans asked for its slices to be run (the Dagster sensor does)
@@ -129,6 +129,7 @@ class RunRecord:
     planned: dict[str, Any] | None = None  # what it was planned to take (engine/planned.py)
     job_file: str = ""  # where it was declared when it was frozen; "": in Python
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
+    promoted: str = ""  # when it was last brought into its output (UTC), a space, the output's version after that
 
     @property
     def partition(self) -> str | None:

@@ -289,6 +289,10 @@ class Warehouse(Protocol):
         """
         ...
 
+    def output_version(self, table: str) -> str:
+        """Changes whenever rows of an output may have gone or given way to others; empty without it. Costs nothing."""
+        ...
+
     def live_view(self, run_id: str, table: str) -> str:
         """Make (or remake) the view ``<table>__live`` over the run's published rows; returns its name.
 

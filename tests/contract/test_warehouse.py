@@ -359,6 +359,19 @@ def test_earlier_rows_of_a_slice_are_found_wherever_they_are(warehouse: Warehous
         assert set(LLM_COLUMNS) <= set(rows[0])
 
 
+def test_an_output_has_another_version_when_rows_gave_way(warehouse: Warehouse, output: str) -> None:
+    """Rows that came, that went, and one in the place of another; else the same. Empty without an output."""
+    seen = [warehouse.output_version(output)]
+    publish(warehouse, "r1", 0, {"a": "ok", "b": "ok"})
+    publish(warehouse, "r2", 0, {"b": "ok"})
+    steps: list[tuple[str, Mode]] = [("r1", "upsert"), ("r2", "upsert"), ("r2", "replace")]
+    for run_id, mode in steps:
+        warehouse.promote(run_id, output, KEY, mode)
+        seen.append(warehouse.output_version(output))
+        assert warehouse.output_version(output) == seen[-1]
+    assert (seen[0], len(set(seen))) == ("", 4)
+
+
 def test_a_forgotten_run_is_gone_and_its_output_stays(lab: Lab, output: str, tmp_path: Path) -> None:
     warehouse = lab.warehouse
     frozen = warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", input_table(2))))

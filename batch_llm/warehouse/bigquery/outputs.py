@@ -29,7 +29,7 @@ from batch_llm.warehouse.output_rules import check_columns, check_names, of_slic
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, listed, nearest
 from batch_llm.warehouse.spool import spooled
 
-__all__ = ["Rows", "check_column_names", "ensure", "fitted", "read_rows", "require_dataset"]
+__all__ = ["Rows", "check_column_names", "ensure", "fitted", "read_rows", "require_dataset", "version"]
 
 # Source: https://cloud.google.com/bigquery/docs/schemas#column_names (read 2026-11-28)
 _COLUMN = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,299}")
@@ -91,6 +91,12 @@ def fitted(
         if not missing or connection.change(table, ["schema"]):
             break
     return table
+
+
+def version(connection: Connection, table: str) -> str:
+    """See `Warehouse.output_version`: what BigQuery itself says of the table."""
+    found = connection.table(connection.dataset.named(table, OutputError))
+    return "" if found is None else f"{found.etag} {found.modified} {found.num_rows}"
 
 
 def _missing(

@@ -190,6 +190,10 @@ class BigQueryWarehouse:
         finally:
             self._files.unpublish(run_id)
 
+    def output_version(self, table: str) -> str:
+        """See `Warehouse.output_version`."""
+        return self._files.output_version(table) if is_file(table) else outputs.version(self._connection, table)
+
     def live_view(self, run_id: str, table: str) -> str:
         """See `Warehouse.live_view`."""
         return publishing.live_view(self._jobs, run_id, table)

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.duckdb.catalog import columns_of, find
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.files import find_files
+from batch_llm.warehouse.duckdb.files import find_files, open_files
 from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, parquet_scan, quoted, run_table
 from batch_llm.warehouse.duckdb.promotion import add_columns, lacking, stored_file_key
 from batch_llm.warehouse.duckdb.publishing import free_view
@@ -31,7 +31,7 @@ from batch_llm.warehouse.output_rules import check_columns, check_names
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, nearest
 from batch_llm.warehouse.spool import spooled
 
-__all__ = ["Rows", "ensure", "prior", "read_rows"]
+__all__ = ["Rows", "ensure", "output_version", "prior", "read_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +150,18 @@ def _spooled(
     if wanted.limit is not None:
         query += f" LIMIT {int(wanted.limit)}"
     return spooled(streamed(connection, query, OutputError, repr(wanted.place)), database.temporary)
+
+
+def output_version(database: Database, table: str) -> str:
+    """See `Warehouse.output_version`: who answered which question. A file's is that of an input."""
+    if is_file(table):
+        return open_files(table).version if Path(table).is_file() else ""
+    with database.read() as connection:
+        relation = _relation(connection, table)
+        if relation is None or "llm_request_hash" not in columns_of(connection, relation):
+            return ""
+        content = connection.execute(statement("output_version", present=relation)).fetchall()[0]
+    return "output:" + "-".join(map(str, content))
 
 
 def prior(database: Database, slice_file: Path, key: Sequence[str], place: str) -> Iterator[pa.RecordBatch]:

@@ -127,6 +127,10 @@ class DuckDBWarehouse:
         """See `Warehouse.promote`."""
         return promotion.promote(self._database, run_id, table, key, mode)
 
+    def output_version(self, table: str) -> str:
+        """See `Warehouse.output_version`; of a table three columns are read through for it."""
+        return outputs.output_version(self._database, table)
+
     def live_view(self, run_id: str, table: str) -> str:
         """See `Warehouse.live_view`."""
         return publishing.live_view(self._database, run_id, table)

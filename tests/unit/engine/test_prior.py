@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from batch_llm.engine.prior import Place, PriorAnswers, key_of
 
 NAN = float("nan")
+COLUMNS = ("mark", "more")  # to keep
 
 
 class Row(NamedTuple):
@@ -39,11 +40,13 @@ def batch(*rows: Row) -> pa.RecordBatch:
 
 def prior(*batches: pa.RecordBatch, any_question: bool = False, with_failed: bool = True) -> PriorAnswers:
     """All of them in one place."""
-    return PriorAnswers(("a", "b"), [Place(lambda: batches, any_question)], with_failed=with_failed)
+    return PriorAnswers(("a", "b"), [Place(lambda: batches, any_question)], COLUMNS, with_failed=with_failed)
 
 
 def in_places(*places: list[pa.RecordBatch], with_failed: bool = True) -> PriorAnswers:
-    return PriorAnswers(("a", "b"), [Place(lambda held=held: held) for held in places], with_failed=with_failed)
+    return PriorAnswers(
+        ("a", "b"), [Place(lambda held=held: held) for held in places], COLUMNS, with_failed=with_failed
+    )
 
 
 def marked(found: PriorAnswers, a: float | None, b: str, asked: str) -> Any:
@@ -102,7 +105,7 @@ def test_any_question_counts_in_its_own_place_only() -> None:
         Place(lambda: [batch(Row(1, "x", "new", "ok", 2), Row(2, "x", "old", "ok", 3))]),
     ]
     for order in (places, places[::-1]):
-        found = PriorAnswers(("a", "b"), order)
+        found = PriorAnswers(("a", "b"), order, COLUMNS)
         assert [marked(found, 2, "x", asked) for asked in ("old", "new")] == [3, None]
         assert marked(found, 1, "x", "other") == 1
 
@@ -121,7 +124,7 @@ def test_a_place_is_read_when_those_before_it_do_not_answer() -> None:
         return Place(reading)
 
     known = place("first", Row(1, "x", "h", "ok", 1)), place("second", Row(2, "x", "h", "ok", 2)), place("third")
-    found = PriorAnswers(("a", "b"), known)
+    found = PriorAnswers(("a", "b"), known, COLUMNS)
     assert not read
     assert (marked(found, 1, "x", "h"), read) == (1, ["first"])
     with pytest.raises(OSError, match="away"):
