@@ -79,11 +79,10 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
     """
     schema, version = check(parts)
     with parts.runs.starting(parts.declared.job.name):
-        return _start(parts, judge, version, may_have_changed=names_images(parts.declared.job.images, schema))
+        return _start(parts, judge, schema, version)
 
 
-def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: bool) -> Started:
-    """``may_have_changed``: what the rows name, without the input's version telling."""
+def _start(parts: JobParts, judge: AnyJudge, schema: pa.Schema, version: str) -> Started:
     signature, shape = signatures(parts)
     records = earlier_runs(parts)
     same = [record for record in records if same_run(record, signature, shape, version)]
@@ -95,7 +94,7 @@ def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: 
         check_budget(parts)
         changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
         return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
-    if finished is not None and not may_have_changed:
+    if finished is not None and not _may_have_changed(parts, schema):
         if _output_stands(parts):
             return Started(finished, nothing_to_do=True)
         return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
@@ -105,6 +104,13 @@ def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: 
         for old in others:
             alone.enter_context(parts.runs.alone(old.run_id))
         return Started(_freeze(parts, judge, _taken_over(parts, others, signature)))
+
+
+def _may_have_changed(parts: JobParts, schema: pa.Schema) -> bool:
+    """Whether the rows, or what they name, may be others now, without the input's version telling."""
+    job = parts.declared.job
+    where = job.input.where
+    return names_images(job.images, schema) or (where is not None and parts.warehouse.may_change(parts.source, where))
 
 
 def check(parts: JobParts) -> tuple[pa.Schema, str]:

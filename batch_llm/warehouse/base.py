@@ -195,6 +195,13 @@ class Warehouse(Protocol):
         """Rows of an input under a filter. Raises `InputError`, also for a filter that is not valid SQL."""
         ...
 
+    def may_change(self, source: str, where: str) -> bool:
+        """Whether a filter may choose other rows while the input's version stays: by the clock, by chance, by who asks.
+
+        True where nobody can tell. Raises `InputError`.
+        """
+        ...
+
     def within(self, source: str, dates: DateRange, where: str | None) -> str:
         """The filter for those rows of ``where`` that lie in a range of dates; null dates lie in none.
 

@@ -194,3 +194,17 @@ async def test_a_refused_input_leaves_no_folder_behind(lab: Lab) -> None:
         with pytest.raises(InputError):
             await lab.run(lab.job(input={"table": "input.parquet", "key": ["extra"]}, output={"table": "out"}))
     assert list((lab.folder / "home" / "runs").glob("*")) == []
+
+
+async def test_a_filter_whose_rows_may_change_is_applied_at_each_run(lab: Lab) -> None:
+    """Frozen again, nothing asked again; an unfinished run goes on with the rows it has."""
+    lab.table(6)
+    job = lab.job(input={"table": "input.parquet", "key": ["id"], "where": "random() >= 0 AND now() > '2020-01-01'"})
+    async with lab.simulator() as simulator:
+        begun = await lab.run(job, limit=2)
+        first = await lab.run(job)
+        second = await lab.run(job)
+        assert simulator.stats()["answered"] == 6
+    assert (begun.run_id, first.pending) == (first.run_id, 0)
+    assert second.run_id != first.run_id
+    assert (second.nothing_to_do, second.requests, second.ok) == (False, 0, 6)

@@ -29,6 +29,7 @@ from batch_llm.warehouse.base import (
 )
 from batch_llm.warehouse.bigquery import (
     date_ranges,
+    filters,
     freezing,
     outputs,
     promotion,
@@ -91,6 +92,10 @@ class BigQueryWarehouse:
         if is_file(source):
             return self._files.count(source, where)
         return sources.count(self._jobs, source, where)
+
+    def may_change(self, source: str, where: str) -> bool:
+        """See `Warehouse.may_change`."""
+        return self._files.may_change(source, where) if is_file(source) else filters.may_change(where)
 
     def within(self, source: str, dates: DateRange, where: str | None) -> str:
         """See `Warehouse.within`."""

@@ -24,7 +24,7 @@ from batch_llm.warehouse.base import (
     StatusCounts,
     TableInfo,
 )
-from batch_llm.warehouse.duckdb import date_ranges, freezing, loading, outputs, promotion, publishing, sources
+from batch_llm.warehouse.duckdb import date_ranges, filters, freezing, loading, outputs, promotion, publishing, sources
 from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database, full_disk_told
 from batch_llm.warehouse.frozen_files import slice_path
 from batch_llm.warehouse.output_rules import of_slice
@@ -58,6 +58,10 @@ class DuckDBWarehouse:
     def count(self, source: str, where: str | None) -> int:
         """See `Warehouse.count`."""
         return sources.count(self._database, source, where)
+
+    def may_change(self, source: str, where: str) -> bool:
+        """See `Warehouse.may_change`."""
+        return filters.may_change(self._database, source, where)
 
     def within(self, source: str, dates: DateRange, where: str | None) -> str:
         """See `Warehouse.within`."""
