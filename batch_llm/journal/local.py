@@ -27,6 +27,7 @@ import orjson
 
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
 from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
+from batch_llm.private_files import private_folder
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
@@ -44,7 +45,7 @@ class LocalJournal:
         """Open ``path`` for appending (made when absent) and lock it."""
         self.path = path
         self._closing = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -34,6 +34,7 @@ from batch_llm.journal.base import Entry, RunRecord, RunState
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.retention import Retention, erase_expired
+from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["LocalRunStore", "read_record", "record_bytes"]
@@ -54,7 +55,7 @@ class LocalRunStore:
     def save(self, record: RunRecord) -> None:
         """Write the record, whole or not at all."""
         folder = self.runs_dir / record.run_id
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         _write_whole(folder / "run.json", record_bytes(record), durable=True)
 
     def change(self, run_id: str, **fields: Any) -> RunRecord:
@@ -202,7 +203,7 @@ class LocalRunStore:
         """See `RunStore.note_statement`."""
         path = self.runs_dir / run_id / "statements"
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             with path.open("ab", buffering=0) as file:  # one write: lines of several processes do not mix
                 file.write(f"{cost.as_text()}\n".encode())
 

@@ -24,6 +24,7 @@ import duckdb
 
 from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.memory import give_back
+from batch_llm.private_files import private_folder
 
 __all__ = ["Database", "transaction"]
 
@@ -129,7 +130,7 @@ class Database:
     @contextmanager
     def _writing(self, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with _writable(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
         with self._turn(), self._session(lambda: self._patient(self._open_writable), memory) as connection:
             yield connection
 
@@ -143,7 +144,7 @@ class Database:
     def temporary_folder(self) -> Iterator[Path]:
         """A folder that is gone afterwards; what a killed process left is swept away after a day."""
         with _writable(self.temporary):
-            self.temporary.mkdir(parents=True, exist_ok=True)
+            private_folder(self.temporary)
             _sweep(self.temporary)
             made = tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-")
         with made as folder:
@@ -191,7 +192,11 @@ class Database:
             connection.execute("SET enable_progress_bar = 'false'").fetchall()
 
     def _open_writable(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(str(self.path))
+        is_new = not self.path.exists()
+        connection = duckdb.connect(str(self.path))
+        if is_new:
+            self.path.chmod(0o600)  # DuckDB takes no empty file that was made so
+        return connection
 
     def _open_readable(self) -> duckdb.DuckDBPyConnection:
         try:

@@ -116,7 +116,7 @@ def _promote_to_file(
     beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ParquetOutput(beside, schema) as file:
+        with ParquetOutput(beside, schema, private=False) as file:
             for batch in reader:
                 file.write(batch)
         os.replace(beside, path)
