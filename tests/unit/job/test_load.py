@@ -146,6 +146,7 @@ def test_a_user_file_is_read_beside_the_job_file(tmp_path: Path) -> None:
         ),
         ("table: beige_tone\n", "table: ./beige_book.parquet\n", "x.yaml:12: output.table: is the input itself"),
         ("  table: beige_book.parquet\n", "", "give either `input.table` or `watch.tables`"),
+        ("output:", "budget_usd: '5'\noutput:", "x.yaml:11: budget_usd: must be a number, got '5'"),
         (
             "beige_book.parquet",
             "beige_book.xlsx",
