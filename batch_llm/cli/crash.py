@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batch_llm.errors import BatchLLMError
+from batch_llm.private_files import private_folder
 
 __all__ = ["write_crash_report"]
 
@@ -51,7 +52,7 @@ def _report(error: BaseException) -> str:
 
 
 def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     path.touch(mode=0o600)  # a message in the traceback may quote a row
     path.write_text(text, encoding="utf-8")
     return path.resolve()

@@ -152,7 +152,11 @@ def load_job(path: str | Path, table: str | None = None) -> DeclaredJob:
         raise JobFileError(f"{file}: cannot be read ({error.strerror})") from None
     except YamlProblem as error:
         raise JobFileError(f"{file}:{error.line}: {error.reason}") from None
-    return _declare(_validated(source, table), file.absolute().parent, file, source)
+    job = _validated(source, table)
+    if isinstance(source.data.get("budget_usd"), str):  # from Python, text is exact money
+        reason = f"must be a number, got {mask(source.data['budget_usd'])}"
+        raise JobFileError(source.message([Problem(("budget_usd",), reason)]))
+    return _declare(job, file.absolute().parent, file, source)
 
 
 def declare(data: Mapping[str, Any] | Job, directory: str | Path, table: str | None = None) -> DeclaredJob:
@@ -179,7 +183,10 @@ def declare(data: Mapping[str, Any] | Job, directory: str | Path, table: str | N
 
 def dump_job(job: Job) -> str:
     """The job as a job file, defaults left out; reads back equal."""
-    return dump_yaml(job.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+    data = job.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    if job.budget_usd is not None:
+        data["budget_usd"] = float(job.budget_usd)
+    return dump_yaml(data)
 
 
 def find_jobs(directory: Path) -> list[Path]:

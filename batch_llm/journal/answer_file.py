@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from batch_llm.errors import JournalBusy, JournalError
 from batch_llm.journal.locks import locked, passing_lock
+from batch_llm.private_files import private_folder
 
 __all__ = ["LAYOUT", "AnswerFile", "DamagedEntriesError"]
 
@@ -142,7 +143,7 @@ class AnswerFile:
         if self._connection is not None and self._identity == _identity(self.path):
             return self._connection
         self._close()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         with passing_lock(self._beside("opening")):
             with suppress(FileExistsError):  # never opened but to make it: closing it would give SQLite's locks back
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))

@@ -32,6 +32,7 @@ import orjson
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
 from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 from batch_llm.journal.disk import NO_ROOM, Reserve, disk_error
+from batch_llm.private_files import private_folder
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
@@ -62,7 +63,7 @@ class LocalJournal:
     def _open(self, failed: ExitStack) -> None:
         path = self.path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise disk_error(error, "open the journal", path.parent, EARLIER_ONES) from error

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batch_llm.private_files import private_folder
+
 __all__ = ["is_locked", "locked", "passing_lock"]
 
 
@@ -61,7 +63,7 @@ def is_locked(path: Path) -> bool:
 
 def _locked_in_place(path: Path) -> int:
     """Lock the file that stands at ``path``: one that its last holder removed meanwhile is nobody's lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -24,6 +24,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from batch_llm.errors import JournalBusy, JournalUnreachable
+from batch_llm.private_files import private_folder
 
 __all__ = ["Lease", "RedisLeases", "machine_of"]
 
@@ -162,7 +163,7 @@ class RedisLeases:
 
 def machine_of(folder: Path) -> str:
     """A name for the machine and the home on it: the same for all processes that see each other's file locks."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     boot = BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
     about = os.stat(folder)
     told = f"{boot} {socket.gethostname()} {about.st_dev} {about.st_ino}"

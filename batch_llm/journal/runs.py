@@ -35,6 +35,7 @@ from batch_llm.journal.disk import Reserve, disk_error
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.retention import Retention, erase_expired
+from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["LocalRunStore", "read_record", "record_bytes"]
@@ -58,7 +59,7 @@ class LocalRunStore:
         """Write the record, whole or not at all."""
         folder = self.runs_dir / record.run_id
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             _write_whole(folder / "run.json", record_bytes(record), durable=True)
         except OSError as error:
             raise disk_error(error, "save the run's record", folder, STORED) from error
@@ -207,7 +208,7 @@ class LocalRunStore:
         """See `RunStore.note_statement`."""
         path = self.runs_dir / run_id / "statements"
         with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             with path.open("ab", buffering=0) as file:  # one write: lines of several processes do not mix
                 file.write(f"{cost.as_text()}\n".encode())
 

@@ -33,6 +33,7 @@ from batch_llm.journal.runs import LocalRunStore, read_record, record_bytes
 from batch_llm.journal.segments import chain_end, newest_epoch
 from batch_llm.journal.shipped import ShippedJournal, ShippingTimes
 from batch_llm.journal.slice_objects import SliceListing, SliceObjects
+from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["SharedRunStore"]
@@ -158,7 +159,7 @@ class SharedRunStore:
         """The frozen slices of a run are on this machine; whole or not at all."""
         folder = self.runs_dir / record.run_id
         if not (folder / "frozen").exists():
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             partial = Path(tempfile.mkdtemp(dir=folder, prefix="frozen-partial-"))
             try:
                 for name in self._store.names(f"{record.run_id}/frozen"):
@@ -355,7 +356,7 @@ class SharedRunStore:
     @contextmanager
     def _copying(self, objects: SliceObjects) -> Iterator[None]:
         """Held while a slice's copy on this machine is changed or opened."""
-        objects.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(objects.path.parent)
         with locked(objects.path.with_suffix(".copying")):
             yield
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from batch_llm.journal.object_store import PIECE_BYTES, ObjectStore
 from batch_llm.journal.segments import Piece, Segment, chain, chain_end, holds_until, newest_epoch
+from batch_llm.private_files import private_folder
 
 __all__ = ["Shipped", "SliceListing", "SliceObjects", "whole_entries_from"]
 
@@ -92,7 +93,7 @@ class SliceObjects:
         were never shipped, or by a writer that had lost its lease: answers that are paid. They go behind the store's.
         """
         segments = list(segments)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         size = self.path.stat().st_size if self.path.exists() else 0
         shipped = self.shipped()
         same = min(size, holds_until(segments, shipped.size, shipped.epoch))

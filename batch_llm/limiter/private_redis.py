@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 from batch_llm.errors import LimiterError
 from batch_llm.limiter import private_redis_guard as guard
+from batch_llm.private_files import private_folder
 
 __all__ = ["private_redis", "private_redis_executable", "private_redis_url", "stop_private_redis"]
 
@@ -120,7 +121,7 @@ def _entered(home: Path) -> tuple[Path, int]:
     """The server's folder, made if need be, and its users.lock, not yet taken."""
     folder = _folder(home)
     with _told(folder):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(folder)
         return folder, _open(folder / guard.USERS_LOCK)
 
 

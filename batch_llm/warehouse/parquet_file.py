@@ -21,17 +21,23 @@ ROW_GROUP_ROWS = 16_384
 class ParquetOutput:
     """One Parquet file that grows batch by batch. A context manager; ``rows`` counts what was written."""
 
-    def __init__(self, path: Path, schema: pa.Schema, *, durable: bool = True) -> None:
-        """``path`` is overwritten. ``durable``: on the disk at the end, for what must survive the machine's crash."""
+    def __init__(self, path: Path, schema: pa.Schema, *, durable: bool = True, private: bool = True) -> None:
+        """``path`` is overwritten.
+
+        ``durable``: on the disk at the end, for what must survive the machine's crash. ``private``: a new file is for
+        its owner alone; else as the user's umask has it.
+        """
         self.rows = 0
         self._path = path
         self._schema = schema
         self._durable = durable
+        self._mode = 0o600 if private else 0o666
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
 
     def __enter__(self) -> ParquetOutput:
+        os.close(os.open(self._path, os.O_WRONLY | os.O_CREAT, self._mode))
         self._writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
         return self
 

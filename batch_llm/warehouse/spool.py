@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from batch_llm.private_files import private_folder
+
 __all__ = ["spooled"]
 
 
@@ -20,7 +22,7 @@ def spooled(reader: pa.RecordBatchReader, folder: Path) -> Iterator[pa.RecordBat
 
     The file is gone when the iterator is, also when the process is killed in between.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     descriptor, name = tempfile.mkstemp(dir=folder, suffix=".spool")
     os.close(descriptor)
     try:

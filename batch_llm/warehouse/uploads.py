@@ -17,6 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from batch_llm.errors import WarehouseError
+from batch_llm.private_files import private_folder
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 
 __all__ = ["drop_uploads", "sweep_uploads", "upload"]
@@ -36,7 +37,7 @@ def upload(reader: pa.RecordBatchReader, folder: Path) -> Path:
     """
     partial = folder / f"{PARTIAL}{os.getpid()}-{uuid.uuid4().hex}{SUFFIX}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with ParquetOutput(partial, reader.schema) as file:
             for batch in _windows(reader):
                 file.write(batch)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
+from batch_llm.private_files import private_folder
 from batch_llm.warehouse.base import Loaded
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.run_tables import one_per_slice
@@ -53,7 +54,7 @@ class Load:
 
     def run(self, jobs: Jobs, batches: Iterator[pa.RecordBatch]) -> Loaded:
         """Collect the rows in a file, then load them. Raises `JobFailed`."""
-        jobs.temporary.mkdir(parents=True, exist_ok=True)
+        private_folder(jobs.temporary)
         schema = pa.schema([pa.field(field.name, file_type(field)) for field in self.fields])
         with tempfile.NamedTemporaryFile(dir=jobs.temporary, suffix=".load.parquet") as collected:
             try:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
+from batch_llm.private_files import private_folder
 from batch_llm.warehouse.base import FrozenInput
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.freezing import PART_FIELDS
@@ -44,7 +45,7 @@ def fetched(connection: Connection, runs_dir: Path, frozen: FrozenInput, number:
             f"slice {number} of run {frozen.run_id} is not there (neither {path} nor {work.path}); was the run "
             "forgotten, or not touched for longer than its tables are kept?"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     # beside the slices, not among them: what lies there is shipped to a shared journal store
     with tempfile.TemporaryDirectory(dir=path.parent.parent, prefix=PARTIAL) as folder:
         partial = Path(folder) / path.name

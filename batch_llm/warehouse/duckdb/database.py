@@ -25,6 +25,7 @@ import duckdb
 
 from batch_llm.errors import WarehouseError, WarehouseRefused
 from batch_llm.memory import give_back
+from batch_llm.private_files import private_folder
 
 __all__ = ["Database", "full_disk_told", "transaction"]
 
@@ -133,7 +134,7 @@ class Database:
     @contextmanager
     def _writing(self, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
         with full_disk_told(self.path.parent), _writable(self.path.parent):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
         with self._turn(), self._session(lambda: self._patient(self._open_writable), memory) as connection:
             yield connection
 
@@ -151,7 +152,7 @@ class Database:
         """
         with full_disk_told(self.temporary):
             with _writable(self.temporary):
-                self.temporary.mkdir(parents=True, exist_ok=True)
+                private_folder(self.temporary)
                 _sweep(self.temporary)
                 made = tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-")
             with made as folder:
@@ -199,7 +200,11 @@ class Database:
             connection.execute("SET enable_progress_bar = 'false'").fetchall()
 
     def _open_writable(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect(str(self.path))
+        is_new = not self.path.exists()
+        connection = duckdb.connect(str(self.path))
+        if is_new:
+            self.path.chmod(0o600)  # DuckDB takes no empty file that was made so
+        return connection
 
     def _open_readable(self) -> duckdb.DuckDBPyConnection:
         try:

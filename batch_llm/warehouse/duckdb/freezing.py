@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_llm.errors import InputError, WarehouseError
+from batch_llm.private_files import private_folder
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.duckdb.database import Database
 from batch_llm.warehouse.duckdb.names import parquet_scan, quoted
@@ -42,7 +43,7 @@ def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
     folder = frozen_folder(runs_dir, spec.run_id)
     if folder.exists():
         return _load(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(folder.parent)
     partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=PARTIAL))
     try:
         frozen = _freeze_into(partial, database, spec)

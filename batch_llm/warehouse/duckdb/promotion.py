@@ -120,7 +120,7 @@ def _promote_to_file(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacement(path) as beside:
-            with ParquetOutput(beside, schema) as file:
+            with ParquetOutput(beside, schema, private=False) as file:
                 for batch in reader:
                     file.write(batch)
             os.replace(beside, path)
