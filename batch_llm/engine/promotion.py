@@ -72,7 +72,7 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
             parts.warehouse.promote(run_id, parts.output, record.key, _mode(parts, all_there))
         ended: dict[str, Any] = {"ended_as": rows}
         if blocked is None and all_there and not stored.pending and not has_grown(parts, record):
-            ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
+            ended |= {"state": RunState.FINISHED, "finished_at": max(parts.clock.now(), record.created_at)}
         runs.change(run_id, **ended)
         return _End(counts, blocked)
 
