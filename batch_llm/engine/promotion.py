@@ -74,7 +74,7 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
             at = parts.clock.now().isoformat(timespec="microseconds")
             ended["promoted"] = f"{at} {parts.warehouse.output_version(parts.output)}"
         if blocked is None and all_there and not stored.pending and not has_grown(parts, record):
-            ended |= {"state": RunState.FINISHED, "finished_at": parts.clock.now()}
+            ended |= {"state": RunState.FINISHED, "finished_at": max(parts.clock.now(), record.created_at)}
         runs.change(run_id, **ended)
         return _End(counts, blocked)
 

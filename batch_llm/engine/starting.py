@@ -12,6 +12,7 @@ import os
 import secrets
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -210,13 +211,19 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         slice_rows=tuple(info.rows for info in frozen.slices),
         supersedes=supersedes,
         state=RunState.PLANNED,
-        created_at=now,
+        created_at=_after_earlier_ones(parts, now),
         planned=planned(parts, seen, parts.learning.known).as_data(),
     )
     parts.runs.save(record)
     for old in ended:  # only now: a crash before this line leaves them to be taken over again
         parts.runs.change(old.run_id, state=RunState.SUPERSEDED)
     return record
+
+
+def _after_earlier_ones(parts: JobParts, now: datetime) -> datetime:
+    """The newest run is the one that began last, also by a clock that was set back since."""
+    newest = max((old.created_at for old in parts.runs.all(parts.declared.job.name)), default=None)
+    return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
 
 def _planned_again(parts: JobParts, record: RunRecord) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import duckdb
 import pytest
 import yaml
 
+from batch_llm.clock import SystemClock
 from batch_llm.engine.events import Stopping
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ConfigurationError, LimiterError, LimiterStoreError, LimiterUnreachable, WarehouseError
@@ -346,3 +348,27 @@ async def test_many_tiny_slices_are_never_open_all_at_once(lab: Lab, monkeypatch
     assert 1 < most[0] <= 8 and not now_open
     rows = lab.rows()
     assert [(row["id"], row["llm_slice"], row["llm_status"]) for row in rows] == [(i, i // 2, "ok") for i in range(40)]
+
+
+class SetBack(SystemClock):
+    """A wall clock that somebody set back by an hour."""
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(hours=1)
+
+
+async def test_a_clock_that_was_set_back_leaves_the_newest_run_the_newest(lab: Lab) -> None:
+    """`run` freezes no further run each time, `retry` finds the run of the job as it is."""
+    lab.table(4)
+    job = lab.job(prompt={"user": "New: {{ text }}"})
+    async with lab.simulator():
+        await lab.run()
+        async with lab.engine(job, clock=SetBack()) as engine:
+            first = await engine.run()
+        async with lab.engine(job, clock=SetBack()) as engine:
+            again = await engine.run()
+            tried_again = await engine.retry()
+            record = engine.parts.runs.get(first.run_id)
+    assert (again.nothing_to_do, again.run_id) == (True, first.run_id)
+    assert (tried_again.nothing_to_do, tried_again.run_id) == (True, first.run_id)
+    assert record.finished_at is not None and record.finished_at >= record.created_at
