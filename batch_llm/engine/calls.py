@@ -276,9 +276,9 @@ class Calls:
         work.input_bytes = parts.input_bytes(work.request)
         work.cost = parts.predicted_cost(work.request)
 
-    def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        """A row that cannot be sent at all; the message holds none of its text."""
-        self._end_failed(work, ProviderError(error_class, message, outline=message))
+    def fail(self, work: Work, error_class: ErrorClass, message: str, *, outline: str = "") -> None:
+        """A row that cannot be sent at all. ``outline``: see `ProviderError`."""
+        self._end_failed(work, ProviderError(error_class, message, outline=outline))
 
     def _end_failed(self, work: Work, error: ProviderError) -> None:
         error_class, message = error.error_class, scrub(str(error))
