@@ -301,10 +301,10 @@ class Calls:
         work.input_bytes = parts.input_bytes(work.request)
         work.cost = parts.predicted_cost(work.request)
 
-    def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        """A row that waits is not sent any more; the message holds none of its text."""
+    def fail(self, work: Work, error_class: ErrorClass, message: str, *, outline: str = "") -> None:
+        """A row that waits is not sent any more. ``outline``: see `ProviderError`."""
         work.attempt -= 1  # the next call never comes
-        self._end_failed(work, ProviderError(error_class, message, outline=message))
+        self._end_failed(work, ProviderError(error_class, message, outline=outline))
 
     def _end_failed(self, work: Work, error: ProviderError) -> None:
         error_class, message = error.error_class, scrub(str(error))

@@ -363,7 +363,7 @@ class Pipeline:
                 return
         else:
             self._queue.sent(work)
-        self._calls.fail(work, ErrorClass.TOO_LARGE, str(error))
+        self._calls.fail(work, ErrorClass.TOO_LARGE, str(error), outline=str(error))
 
     def _cannot_go_on(self, error: LimiterError, error_class: ErrorClass, what: str) -> None:
         """Stop resumably; but what never worked is the caller's own error, and nothing was spent."""
