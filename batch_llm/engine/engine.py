@@ -111,7 +111,10 @@ class Engine:
             return self._told(await self._last_word(summary))
 
     async def retry(self) -> RunSummary:
-        """Ask the failed rows of the job's latest run once more. Raises `ConfigurationError` without such a run."""
+        """Ask the failed rows of the job's latest run once more, and those that an earlier retry did not come to.
+
+        Raises `ConfigurationError` when the job has not run.
+        """
         record = await asyncio.to_thread(latest_run, self.parts)
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
@@ -121,13 +124,13 @@ class Engine:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
             counts = await self._published(record)
             meter = Meter(self.parts.clock)
-            with_failures = self._open_slices(record, counts, lambda slice_counts: slice_counts.failed)
-            if not with_failures and record.state is RunState.FINISHED and not has_grown(self.parts, record):
+            open_slices = self._open_slices(record, counts, lambda stored: stored.failed + stored.pending)
+            if not open_slices and record.state is RunState.FINISHED and not has_grown(self.parts, record):
                 found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
                 return self._told(replace(found, nothing_to_do=True))
             job = self.parts.declared.job_data()
             record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
-            asking = Asking(with_failures, None, self._sizes(record, with_failures))
+            asking = Asking(open_slices, None, self._sizes(record, open_slices))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
                 stopped = await self._ask(record, meter, asking)

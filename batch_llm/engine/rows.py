@@ -97,6 +97,7 @@ class Rows:
         self._own = answerers.own
         self._entry_at = entry_at
         self.ok = self.failed_count = self.cached = 0
+        self.retried = False  # somebody asked for all failed rows once more, those that other runs asked included
         self._status = bytearray(count)
         self._places = array("q", [-1]) * count  # of the good answers
         self._states: dict[int, RowState] = {}
@@ -133,6 +134,9 @@ class Rows:
         """Fold one entry, which stands at this place; the verdict when it is an answer, this row's own or another's."""
         if ROWS in entry.detail:
             return self._apply_to_many(entry, place)
+        if entry.kind is EntryKind.RETRIED:
+            self.retried = True
+            return None
         if entry.kind is EntryKind.ASKED_AS:
             self._hashes[entry.row] = entry.request_hash
             return None

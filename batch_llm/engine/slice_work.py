@@ -25,7 +25,7 @@ from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
 from batch_llm.journal.answer_index import Slice
-from batch_llm.journal.base import Entry, EntryKind, Journal, RunRecord
+from batch_llm.journal.base import NO_ROW, Entry, EntryKind, Journal, RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["SliceWork"]
@@ -75,7 +75,7 @@ class SliceWork:
         """Lock the journal and learn what is known; blocking. Raises `JournalBusy`.
 
         ``reopen_below``: failed rows are to be asked once more, those of earlier runs and those whose failure this
-        journal noted below this place; None: none.
+        journal noted below this place; None: none but those of an earlier opening that were not asked yet.
         """
         with ExitStack() as opened:
             self._journal = self.parts.runs.journal(self.record.run_id, self.number)
@@ -83,10 +83,17 @@ class SliceWork:
             self.rows.replay(self._journal.replay())
             self._reuse = self._opened_reuse()
             if reopen_below is not None:
-                for row in self.rows.failed(reopen_below):
-                    self.note(Entry(EntryKind.REOPENED, row, at=self.parts.clock.now()))
-            self.prior = prior_answers(self.parts, self.record, self.number, with_failed=reopen_below is None)
+                self._reopen(reopen_below)
+            self.prior = prior_answers(self.parts, self.record, self.number, with_failed=not self.rows.retried)
             opened.pop_all()
+
+    def _reopen(self, below: int) -> None:
+        """Noted, so that rows that are not asked before somebody stops it are asked by whoever goes on."""
+        at = self.parts.clock.now()
+        if not self.rows.retried:
+            self.note(Entry(EntryKind.RETRIED, NO_ROW, at=at))
+        for row in self.rows.failed(below):
+            self.note(Entry(EntryKind.REOPENED, row, at=at))
 
     def _opened_reuse(self) -> Reuse | None:
         """What this slice may use again; nothing where a call asks many rows: their answers are too large to copy."""

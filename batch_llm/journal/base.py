@@ -16,10 +16,11 @@ from typing import Any, NamedTuple, Protocol
 from batch_llm.errors import JournalError
 from batch_llm.statement_costs import StatementCost
 
-__all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+__all__ = ["NO_ROW", "POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
 
 
 NO_DETAIL: Mapping[str, Any] = MappingProxyType({})
+NO_ROW = -1
 POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
@@ -33,6 +34,7 @@ class EntryKind(StrEnum):
     UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
     FAILED = "failed"  # the row ends as failed
     REOPENED = "reopened"  # somebody asked for the failed row once more
+    RETRIED = "retried"  # of the whole slice: failures of earlier runs do not count in it any more
     ASKED_AS = "asked_as"  # the answers are judged by another schema now: the request's hash as it would be made today
 
 
@@ -40,7 +42,7 @@ class Entry(NamedTuple):  # two are made per row: half the time of a frozen data
     """One line of a slice's journal."""
 
     kind: EntryKind
-    row: int  # 0-based position in the frozen slice
+    row: int  # 0-based position in the frozen slice; NO_ROW where it is about the slice
     attempt: int = 0  # starting at 1
     at: datetime | None = None
     request_hash: str = ""

@@ -15,7 +15,7 @@ from batch_llm.engine.answers import Judge
 from batch_llm.engine.rows import Rows, RowState, RowStatus
 from batch_llm.errors import ErrorClass
 from batch_llm.job.schema import AnswerSchema
-from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.journal.base import NO_ROW, Entry, EntryKind
 from batch_llm.pricing import PriceList
 from batch_llm.providers.openai.chat import OpenAIChatProvider, OpenAIEndpoint
 
@@ -184,6 +184,14 @@ def test_a_lost_call_and_an_answer_without_usage_count_in_full() -> None:
     known = rows()
     known.replay([sent(0, "0.5"), Entry(EntryKind.LOST, 0, 1), sent(1, "0.25"), answer(1, usage=None)])
     assert known.spent_usd == Decimal("0.75")
+
+
+def test_a_retried_slice_is_about_no_row() -> None:
+    """Only that failures of other runs do not count in it any more."""
+    known = rows()
+    known.replay([answer(8), Entry(EntryKind.RETRIED, NO_ROW)])
+    assert (known.retried, known.ok, known.failed_count) == (True, 1, 0)
+    assert [known.open_state(row) for row in (0, 8)] == [None, None]
 
 
 def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
