@@ -134,7 +134,7 @@ class Reparser:
         return moves
 
     def _moves(self, work: SliceWork) -> Iterator[tuple[str, str]]:
-        after = StandingRows(self.parts.answerers(self._judge), work.row_count)
+        after = StandingRows(self.parts.answerers(self._judge, work.record), work.row_count)
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
             before, open_state = work.rows.status(row), after.open_state(row)

@@ -17,12 +17,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from batch_llm.engine.answerers import FALLBACK, POOL, Answerer, Answerers
+from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.shares import shared_tokens
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.pricing import usd_of_nano
+from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
 __all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
@@ -73,7 +73,7 @@ class RowState:
     error_class: str | None = None
     error: str | None = None
     cached: bool = False  # the good answer was paid for elsewhere
-    pool: str | None = None  # that gave its last answer; None: not noted
+    price_version: str | None = None  # of the price of its last answer; None: unknown
     fallback: str | None = None  # the model that gave it, where it was not the job's own
 
     @property
@@ -185,7 +185,7 @@ class Rows:
     def _answer(self, entry: Entry, place: int) -> Verdict:
         who = self._who(entry)
         verdict = who.judge.judge(entry.body)
-        cost = who.cost_nano(verdict.usage, entry.detail.get(POOL))
+        cost = who.cost_nano(verdict.usage, entry.detail)
         self._settle(entry, cost)
         if self._is_plain(entry, verdict):  # no state is made for what would be dropped at once
             self._status[entry.row] = _OK
@@ -193,7 +193,7 @@ class Rows:
             self._places[entry.row] = place
             return verdict
         state = self._asked(entry)
-        self._fold(state, entry, verdict.usage, cost)
+        self._fold(state, entry, (verdict.usage, cost), who.price_of(entry.detail))
         if verdict.error_class is not None:
             state.bad_answers += 1
             return verdict
@@ -227,9 +227,10 @@ class Rows:
             self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
             return None
         verdict, shares = self._split(entry)
-        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail.get(POOL)))
-        for row, state, (usage, cost) in zip(rows, states, shares, strict=True):
-            self._fold(state, entry, usage, cost)
+        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail))
+        price = self._own.price_of(entry.detail)
+        for row, state, share in zip(rows, states, shares, strict=True):
+            self._fold(state, entry, share, price)
             if verdict.error_class is None:
                 self._end_well(row, state, place)
             else:
@@ -240,7 +241,7 @@ class Rows:
         """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
         count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
         verdict = self._own.judge.judge(entry.body, count)
-        usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail.get(POOL))
+        usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail)
         if usage is None:
             return verdict, [(None, None)] * count
         tokens = shared_tokens(usage.input_tokens, weights)
@@ -255,12 +256,13 @@ class Rows:
             del self._states[row]
 
     @staticmethod
-    def _fold(state: RowState, entry: Entry, usage: Usage | None, cost_nano: int | None) -> None:
+    def _fold(state: RowState, entry: Entry, share: _Share, price: Price | None) -> None:
         """What an answer adds to a row; of an answer to many, its share."""
+        usage, cost_nano = share
         state.answers += 1
         state.latency_s = entry.latency_s
         state.finished_at = entry.at
-        state.pool = entry.detail.get(POOL)
+        state.price_version = None if price is None else price.version
         state.fallback = entry.detail.get(FALLBACK)
         if usage is None:
             state.usage_unknown = True
@@ -332,7 +334,8 @@ class Rows:
             if good.kind is EntryKind.CACHED:
                 state.cached, state.finished_at, state.fallback = True, good.at, good.detail.get(FALLBACK)
             else:
-                self._fold(state, good, verdict.usage, who.cost_nano(verdict.usage, good.detail.get(POOL)))
+                share = (verdict.usage, who.cost_nano(verdict.usage, good.detail))
+                self._fold(state, good, share, who.price_of(good.detail))
         return state, verdict.values
 
     def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:
@@ -347,7 +350,7 @@ class Rows:
         if state is None:
             request_hash = good.detail[HASHES][at]
             state = RowState(RowStatus.OK, good.attempt, request_hash=request_hash, good_place=good.place)
-            self._fold(state, good, *shares[at])
+            self._fold(state, good, shares[at], self._own.price_of(good.detail))
         return state, {EMBEDDING_COLUMN: verdict.vectors[at]} if verdict.vectors else None
 
     def failed(self, below: int) -> list[int]:

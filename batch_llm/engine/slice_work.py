@@ -48,7 +48,7 @@ class SliceWork:
         self.record = record
         self.number = number
         count = record.slice_rows[number]
-        self.rows = Rows(parts.answerers(judge), count, lambda place: self.journal.entries_at([place])[0])
+        self.rows = Rows(parts.answerers(judge, record), count, lambda place: self.journal.entries_at([place])[0])
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0

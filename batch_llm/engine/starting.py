@@ -24,6 +24,7 @@ from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
+from batch_llm.engine.prices import prices_in_force
 from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
@@ -193,6 +194,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         state=RunState.PLANNED,
         created_at=now,
         planned=planned(parts, seen, parts.learning.known).as_data(),
+        prices=prices_in_force(parts),
     )
     parts.runs.save(record)
     for old in ended:  # only now: a crash before this line leaves them to be taken over again

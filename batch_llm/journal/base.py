@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -113,6 +113,7 @@ class RunRecord:
     finished_at: datetime | None = None
     planned: dict[str, Any] | None = None  # what it was planned to take (engine/planned.py)
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
+    prices: dict[str, Any] = field(default_factory=dict)  # that its calls were made at (engine/prices.py)
 
     @property
     def partition(self) -> str | None:

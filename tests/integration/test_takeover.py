@@ -94,15 +94,22 @@ async def test_what_was_paid_is_read_as_its_own_provider_writes(lab: Lab) -> Non
         assert (summary.ok, summary.requests, simulator.stats()["answered"]) == (12, 0, 12)
 
 
-async def test_a_model_that_no_pool_has_any_more_is_read_and_none_of_its_rows_has_anothers_price(lab: Lab) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_model_that_no_pool_has_any_more_has_no_other_models_price(lab: Lab, kept: bool) -> None:
+    """It has that of its run's record; where that keeps none (of an earlier batch_llm) the cost is not known."""
     async with lab.simulator() as simulator:
         await killed_before_publishing(lab, "run")
         killed = killed_run(lab)
+        if not kept:
+            wiring.open_store(lab.settings).runs.change(killed, prices={})
         declares(lab, simulator.base_url, dear={"input": "100", "output": "100"})
         await started(lab, model="simulator/dear")
     rows = lab.rows(f"run:{killed}")
     assert said(rows, "status", "model") == {("ok", "small"): 12}
-    assert said(rows, "cost_usd", "price_version") == {(None, None): 12}
+    if kept:
+        assert sum(row["llm_cost_usd"] for row in rows) == bill(rows, CHEAP)
+    else:
+        assert said(rows, "cost_usd", "price_version") == {(None, None): 12}
 
 
 async def test_a_provider_that_is_gone_keeps_its_run_open_and_says_so(
