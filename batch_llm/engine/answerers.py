@@ -15,10 +15,11 @@ from batch_llm.errors import ConfigurationError
 from batch_llm.pricing import Price
 from batch_llm.providers.base import Usage
 
-__all__ = ["FALLBACK", "POOL", "PRICE_VERSION", "Answerer", "Answerers"]
+__all__ = ["FALLBACK", "POOL", "PRICE_VERSION", "USER", "Answerer", "Answerers"]
 
 # in the detail of an answer
 POOL = "pool"  # the name of the pool that gave it, in its provider
+USER = "user"  # who paid for it; absent: who began the run
 PRICE_VERSION = "price_version"  # the version of the price that was in force then; absent: it was unknown
 FALLBACK = "fallback"  # the model that gave it in the place of the job's own, provider/model; absent: the job's own did
 

@@ -118,7 +118,8 @@ class Engine:
                 found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
                 return self._told(replace(found, nothing_to_do=True))
             job = self.parts.declared.job_data()
-            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
+            of = record.begun_by
+            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job, user=of)
             asking = Asking(with_failures, None, self._sizes(record, with_failures))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):

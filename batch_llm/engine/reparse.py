@@ -194,9 +194,8 @@ class Reparser:
             parts.warehouse.unpublish(record.run_id)
         signature, shape = signatures(parts)
         job = parts.declared.job_data()
-        record = parts.runs.change(
-            record.run_id, signature=signature, shape=shape, job=job, state=RunState.PLANNED, ended_as=""
-        )
+        changes = {"signature": signature, "shape": shape, "job": job, "user": record.begun_by, "ended_as": ""}
+        record = parts.runs.change(record.run_id, state=RunState.PLANNED, **changes)
         for number in range(len(record.slice_rows)):
             work = SliceWork(parts, self._judge, record, number)
             work.open(reopen_below=None)

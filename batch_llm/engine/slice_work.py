@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_llm.engine.answerers import FALLBACK
+from batch_llm.engine.answerers import FALLBACK, USER
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
 from batch_llm.engine.packing import Packer
@@ -55,6 +55,8 @@ class SliceWork:
         self.carried_ok = self.carried_failed = 0
         self.prior = PriorAnswers((), ())
         self._reuse: Reuse | None = None
+        self._user = parts.declared.job.user
+        self._is_guest = self._user != record.begun_by  # who goes on with somebody else's run pays in it for himself
         self._elsewhere: list[Work] = []  # rows whose request somebody else is asking
         self.asked_by: set[str] = set()  # the runs that do, as of the last look
         self._journal: Journal | None = None
@@ -100,6 +102,7 @@ class SliceWork:
                 for entry in self.journal.replay()
                 if entry.kind is EntryKind.ANSWER
                 and FALLBACK not in entry.detail
+                and entry.detail.get(USER, self.record.begun_by) == self._user
                 and self.rows.good_place(entry.row) == entry.place
             )
         return reuse
@@ -135,6 +138,8 @@ class SliceWork:
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
+        if self._is_guest and entry.kind is EntryKind.ANSWER:
+            entry = entry._replace(detail={**entry.detail, USER: self._user})
         return self.rows.apply(entry, self.journal.append(entry))
 
     async def works(self) -> AsyncGenerator[Work]:

@@ -82,7 +82,8 @@ def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: 
         unfinished = finished
     if unfinished is not None:
         check_budget(parts)
-        changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
+        planned_again = _planned_again(parts, unfinished)
+        changes = {"job": parts.declared.job_data(), "user": unfinished.begun_by, "planned": planned_again}
         return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
     if finished is not None and not may_have_changed:
         if _output_stands(parts):
@@ -194,6 +195,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         state=RunState.PLANNED,
         created_at=now,
         planned=planned(parts, seen, parts.learning.known).as_data(),
+        user=job.user,
         prices=prices_in_force(parts),
     )
     parts.runs.save(record)

@@ -113,7 +113,13 @@ class RunRecord:
     finished_at: datetime | None = None
     planned: dict[str, Any] | None = None  # what it was planned to take (engine/planned.py)
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
+    user: str = ""  # who began it, whoever goes on with it; "": of an earlier batch_llm, which did not say
     prices: dict[str, Any] = field(default_factory=dict)  # that its calls were made at (engine/prices.py)
+
+    @property
+    def begun_by(self) -> str:
+        """The user who paid the answers beside which the journal names no other."""
+        return self.user or str(self.job.get("user", ""))
 
     @property
     def partition(self) -> str | None:
