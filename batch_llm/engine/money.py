@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batch_llm.engine.context import longest_answer
+from batch_llm.engine.context import longest_answer, most_input
 from batch_llm.engine.events import BudgetMark
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route
@@ -104,8 +104,8 @@ class Money:
         parts = self._parts if work.fallback is None else self._others[work.fallback]
         if parts.price is None:
             return 0
-        # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
-        input_tokens = max(work.cost.input_tokens, 0 if parts.tokens.exact else work.input_bytes + work.image_tokens)
+        size_bytes, texts = work.input_bytes + work.image_tokens, work.text_count
+        input_tokens = most_input(parts, work.cost.input_tokens, size_bytes, texts)
         longest = longest_answer(parts, work.cost)
         if len(self._routes) == 1:
             return parts.price.cost_nano(input_tokens, longest)

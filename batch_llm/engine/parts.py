@@ -185,7 +185,8 @@ class JobParts:
         return self.tokens.count(self._structure_text)
 
     @cached_property
-    def _structure_bytes(self) -> int:
+    def schema_bytes(self) -> int:
+        """The same in bytes."""
         return len(self._structure_text.encode())
 
     def predicted_cost(self, request: Request) -> Cost:
@@ -215,7 +216,7 @@ class JobParts:
     def input_bytes(self, request: Request) -> int:
         """UTF-8 bytes of all text that is billed as input; no tokenizer makes more tokens of it, framing aside."""
         texts = (message.content for message in request.messages)
-        return self._structure_bytes + sum(len(text.encode("utf-8", "replace")) for text in texts)
+        return self.schema_bytes + sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     def with_cap(self, request: Request, bad_answers: int = 0) -> Request:
         """The request as it is sent: with the learned cap in force, where the job wants one.

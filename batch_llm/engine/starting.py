@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
-from batch_llm.engine.context import longest_answer
+from batch_llm.engine.context import least_input, longest_answer
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
@@ -132,13 +132,13 @@ def check_budget(parts: JobParts) -> None:
         return
     cap = parts.output_length.cap() if job.params.learns_cap else job.params.declared_cap
     longest = longest_answer(parts, Cost(0, 0, cap))
-    held_usd = parts.price.cost(0, longest, 0)
+    held_usd = parts.price.cost(least_input(parts), longest, 0)
     if job.budget_usd < held_usd:
         raise ConfigurationError(
             f"budget_usd {job.budget_usd} pays for no row: before each call the dearest answer is set aside, here "
-            f"{longest:,} tokens or {held_usd:.4f} USD, with the prompt on top. Raise budget_usd above {held_usd:.4f}, "
-            f"or set params.max_output_tokens {'lower' if job.params.declared_cap else 'to a number'}. "
-            "Nothing was spent"
+            f"{longest:,} tokens and what surrounds a prompt, {held_usd:.4f} USD, with the prompt on top. Raise "
+            f"budget_usd above {held_usd:.4f}, or set params.max_output_tokens "
+            f"{'lower' if job.params.declared_cap else 'to a number'}. Nothing was spent"
         )
 
 
