@@ -16,6 +16,7 @@ from batch_llm.engine.caps import Cut, after_cut
 from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.money import held
 from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
@@ -134,7 +135,7 @@ class Calls:
                 call.route.limiter.settle(call.reservation, call.work.cost)
             with suppress(LimiterError):
                 self._budget.settle(call.hold, None)
-            call.work.note(EntryKind.LOST)
+            call.work.note(EntryKind.LOST, detail=held(call.hold))
             self._end_failed(call.work, ErrorClass.INTERNAL, f"{type(error).__name__} in batch_llm; please report it")
 
     def _store(self, call: Call, raw: RawAnswer) -> None:
@@ -204,8 +205,9 @@ class Calls:
             window.answered()
 
     def _lost(self, call: Call, error_class: ErrorClass | None = None) -> None:
-        """The outcome is unknown: it counts as paid."""
-        call.work.note(EntryKind.LOST, detail={"error_class": error_class.value} if error_class else {})
+        """The outcome is unknown: it counts as paid, also in a budget that is given later."""
+        why = {"error_class": error_class.value} if error_class else {}
+        call.work.note(EntryKind.LOST, detail={**why, **held(call.hold)})
         self._budget.settle(call.hold, None)
 
     def _unbilled(self, call: Call) -> None:

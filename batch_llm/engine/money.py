@@ -14,13 +14,18 @@ from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.errors import JournalError
-from batch_llm.journal.base import EntryKind
+from batch_llm.journal.base import HELD_USD, EntryKind
 from batch_llm.limiter.base import Budget, Hold
 from batch_llm.pricing import usd_of_nano
 
-__all__ = ["Money"]
+__all__ = ["Money", "held"]
 
 BUDGET_MARKS = (50, 80, 100)
+
+
+def held(hold: Hold) -> dict[str, str]:
+    """What the journal notes of it; nothing where no price is known."""
+    return {HELD_USD: str(hold.amount_usd)} if hold.amount_nano else {}
 
 
 class Money:
@@ -48,7 +53,7 @@ class Money:
         if not self._budget.is_capped:
             return
         try:
-            work.note(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)})
+            work.note(EntryKind.SENT, detail={HELD_USD: str(hold.amount_usd)})
         except JournalError:
             self._budget.release(hold)
             raise

@@ -21,7 +21,7 @@ from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.shares import shared_tokens
 from batch_llm.job.embedding import EMBEDDING_COLUMN
-from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
@@ -144,10 +144,10 @@ class Rows:
                 state.finished_at = entry.at
                 self._end_well(row, state, place)
             case EntryKind.SENT:
-                self._held_usd[row, entry.attempt] = Decimal(entry.detail["held_usd"])
+                self._held_usd[row, entry.attempt] = Decimal(entry.detail[HELD_USD])
             case EntryKind.LOST:
                 state.lost += 1
-                self._unknown_usd += self._held_usd.pop((row, entry.attempt), ZERO)
+                self._unknown_usd += self._held_for(entry)
             case EntryKind.UNBILLED:
                 self._held_usd.pop((row, entry.attempt), None)
             case EntryKind.FAILED:
@@ -160,6 +160,11 @@ class Rows:
                 state.bad_answers = 0
                 state.error_class = state.error = None
                 self._set(row, state, RowStatus.PENDING)
+
+    def _held_for(self, entry: Entry) -> Decimal:
+        """What was set aside for a lost call: by its intent; by the entry itself where money was not capped."""
+        held = self._held_usd.pop((entry.row, entry.attempt), None)
+        return Decimal(entry.detail.get(HELD_USD, 0)) if held is None else held
 
     def _asked(self, entry: Entry) -> RowState:
         """The state of the entry's row, with what every entry says of it."""
@@ -224,7 +229,7 @@ class Rows:
         if entry.kind is not EntryKind.ANSWER:
             for state in states:
                 state.lost += 1
-            self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
+            self._unknown_usd += self._held_for(entry)
             return None
         verdict, shares = self._split(entry)
         self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail))

@@ -15,20 +15,21 @@ from typing import Any, NamedTuple, Protocol
 
 from batch_llm.statement_costs import StatementCost
 
-__all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+__all__ = ["HELD_USD", "POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
 
 
 NO_DETAIL: Mapping[str, Any] = MappingProxyType({})
+HELD_USD = "held_usd"  # in the detail of an entry about a call: the dearest bill, US dollars
 POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
 class EntryKind(StrEnum):
     """What a journal entry says of a row."""
 
-    SENT = "sent"  # the intent, written before the call when money is capped; detail: held_usd
+    SENT = "sent"  # the intent, written before the call when money is capped; detail: HELD_USD
     ANSWER = "answer"  # a complete answer, raw, not looked into yet
     CACHED = "cached"  # an answer that was paid for elsewhere: its body, or detail: place of it in this journal
-    LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep
+    LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep; detail: HELD_USD, where the price is known
     UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
     FAILED = "failed"  # the row ends as failed
     REOPENED = "reopened"  # somebody asked for the failed row once more

@@ -7,6 +7,7 @@ Belongs here: what is set aside against what is billed, judged by the endpoint's
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import pytest
 
 from batch_llm import wiring
 from batch_llm.errors import ConfigurationError
-from tests.integration.engine_lab import answered_body, compatible_server, write_input
+from batch_llm.journal.base import EntryKind
+from tests.integration.engine_lab import answered_body, compatible_server, journalled, write_input
 from tests.integration.lab import Lab
 
 USD_PER_TOKEN = Decimal(10) / 1_000_000
@@ -65,3 +67,35 @@ async def test_a_budget_that_pays_for_the_framing_of_no_row_is_refused(lab: Lab)
         planner = wiring.planner(lab.settings, lab.job(**{**data, "model": model}))
         with pytest.raises(ConfigurationError, match=r"budget_usd 0\.005 pays for no row"):
             await asyncio.to_thread(planner.start)
+
+
+async def test_calls_of_unknown_outcome_count_in_a_budget_that_is_given_later(lab: Lab) -> None:
+    """They may be billed: what was held for them is in the journals, whoever reads these."""
+    write_input(lab, id=list(range(8)), text=[str(i) for i in range(8)], extra=[0] * 8)
+    came: list[str] = []
+    all_came = asyncio.Event()
+
+    async def silent(prompt: str) -> tuple[int, dict[str, Any]]:
+        came.append(prompt)
+        if len(came) == 8:
+            all_came.set()
+        await asyncio.sleep(60)
+        return 500, {}
+
+    async with compatible_server(lab, silent, prices=PRICES) as model:
+        data = {**short(lab, "1").job_data(), "model": model}
+        async with lab.engine(lab.job(**{**data, "budget_usd": None})) as engine:
+            asked = asyncio.create_task(engine.run())
+            await all_came.wait()
+            asked.cancel()
+            with suppress(asyncio.CancelledError):
+                await asked
+        lost = [entry for entry in journalled(lab, 0) if entry.kind is EntryKind.LOST]
+        held = sum(Decimal(entry.detail["held_usd"]) for entry in lost)
+        assert len(lost) == 8 and held > 8 * 640 * USD_PER_TOKEN
+        record = wiring.open_store(lab.settings).runs.latest("lab")
+        assert record is not None
+        async with lab.engine(lab.job(**{**data, "budget_usd": str(held)})) as engine:
+            assert sum((await engine._spent_usd(record, frozenset())).values()) == held
+            summary = await engine.run()
+    assert (summary.stopped, summary.requests, len(came)) == ("budget", 0, 8)

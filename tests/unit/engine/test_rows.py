@@ -157,6 +157,14 @@ def test_a_lost_call_and_an_answer_without_usage_count_in_full() -> None:
     assert known.spent_usd == Decimal("0.75")
 
 
+def test_a_lost_call_says_itself_what_was_held_where_no_intent_was_noted() -> None:
+    """No budget was given then; with one, the intent counts once."""
+    known, detail = rows(), {"held_usd": "0.5"}
+    lost = [Entry(EntryKind.LOST, row, 1, detail=detail) for row in (0, 1)]
+    known.replay([lost[0], sent(1, "0.5"), lost[1], Entry(EntryKind.LOST, 2, 1)])
+    assert known.spent_usd == Decimal(1)
+
+
 def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
     """Its attempts go on counting."""
     known = rows()
