@@ -186,7 +186,10 @@ class Calls:
         """One row's fault must not be that of the others."""
         halves = halved(work.rows(), error_class) if work.others else []
         for half in halves:
-            self.outcomes.again(Work.together(half, row_is_request=work.row_is_request), 0.0)
+            again = Work.together(half, row_is_request=work.row_is_request)
+            again.attempt = work.attempt + 1
+            again.fits_not = frozenset()  # it is smaller
+            self.outcomes.again(again, 0.0)
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:
@@ -279,8 +282,9 @@ class Calls:
         work.cost = parts.predicted_cost(work.request)
 
     def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        """A row that cannot be sent at all."""
-        self._end_failed(work, error_class, message)
+        """A row that cannot be sent at all; a call for many rows is tried in halves."""
+        if not self._asked_in_halves(work, error_class):
+            self._end_failed(work, error_class, message)
 
     def _end_failed(self, work: Work, error_class: ErrorClass, message: str) -> None:
         for row in work.rows():
