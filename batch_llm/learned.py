@@ -3,8 +3,8 @@
 Belongs here: the evidence as plain sums, adding it up, reading figures out of it. Not here: counting with an encoding
 (tokens.py), the file it lies in (journal/learned.py), what a plan makes of it (engine).
 
-All evidence is whole numbers that are added, so any number of processes may bring theirs in any order. It is bounded:
-lengths are kept in classes each 5 % wider than the one before. It holds no text.
+All evidence is whole numbers that are added, or the largest of their kind, so any number of processes may bring theirs
+in any order. It is bounded: lengths are kept in classes each 5 % wider than the one before. It holds no text.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ LINE_AFTER_ANSWERS = 20  # before that, framing and text cannot be told apart
 ALIKE = 0.05  # prompts whose lengths spread less than this around their mean are all alike
 EXPLAINED = 0.5  # of how bills differ, prompts' lengths must explain so much for a line to be trusted
 MOST_ANSWERS = 50_000  # a file keeps no more: what is learned later then counts for more
+MOST = frozenset({"most_excess"})  # figures that are no sums
 OLDER_ANSWERS = 20  # what an older wording of the question taught weighs at most so many answers
 
 
@@ -38,6 +39,7 @@ class PromptEvidence:
     cached_tokens: int = 0  # of `tokens`: read from the provider's cache
     counted: int = 0  # answers whose prompt had been counted with the model's own encoding
     excess_tokens: int = 0  # of those: billed minus counted
+    most_excess: int = 0  # of any prompt: billed minus counted, or where it was not counted, minus its bytes
 
     def note(self, size_bytes: int, tokens: int, cached_tokens: int = 0, counted_tokens: int | None = None) -> None:
         """One more bill."""
@@ -48,9 +50,13 @@ class PromptEvidence:
         self.bytes_by_tokens += size_bytes * tokens
         self.tokens_squared += tokens * tokens
         self.cached_tokens += cached_tokens
+        excess = tokens - size_bytes
         if counted_tokens is not None:
+            excess = tokens - counted_tokens
             self.counted += 1
-            self.excess_tokens += tokens - counted_tokens
+            self.excess_tokens += excess
+        if excess > self.most_excess:  # noqa: PLR1730  twice per row
+            self.most_excess = excess
 
     def scaled(self, factor: float) -> PromptEvidence:
         """The same figures, with another weight."""
@@ -214,6 +220,8 @@ def _sum(one: _Evidence, other: _Evidence) -> _Evidence:
         theirs: Any = getattr(other, name)
         if isinstance(mine, dict):
             setattr(added, name, {key: mine.get(key, 0) + theirs.get(key, 0) for key in sorted({*mine, *theirs})})
+        elif name in MOST:
+            setattr(added, name, max(mine, theirs))
         else:
             setattr(added, name, mine + theirs)
     return added
@@ -225,6 +233,8 @@ def _scaled(whole: _Evidence, factor: float) -> _Evidence:
         value = getattr(whole, name)
         if isinstance(value, dict):  # the rare long one is not forgotten
             setattr(scaled, name, {key: max(1, round(count * factor)) for key, count in value.items()})
+        elif name in MOST:
+            setattr(scaled, name, value)
         else:
             setattr(scaled, name, round(value * factor))
     return scaled

@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from batch_llm.engine.context import framing_allowance
 from batch_llm.errors import BatchLLMError, ConfigurationError, ErrorClass, NotYetAvailable, ProviderError, StopRun
 from batch_llm.limiter.base import Budget, Cost, Hold, RateLimiter, Reservation, Tenant, Throttle
 from batch_llm.paced_pools import CallPools, OpenCallPool
@@ -284,6 +285,6 @@ def _dearest_usd(paced: PacedProvider, asking: Asking, input_tokens: int) -> Dec
     """The most that the request can cost; 0 without a price, for then there is no cap."""
     if paced.price is None:
         return Decimal(0)
-    if not paced.tokens.exact:
-        input_tokens = max(input_tokens, len(asking.text.encode()) + asking.image_tokens)
+    size_bytes = len(asking.text.encode()) + asking.image_tokens
+    input_tokens = paced.tokens.most(input_tokens, size_bytes, framing_allowance(1))
     return paced.price.cost(input_tokens, (asking.max_output_tokens or UNKNOWN_OUTPUT_CAP) * asking.answers, 0)

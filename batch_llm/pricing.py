@@ -10,12 +10,13 @@ cheapest models costs a few hundredths of a millionth), half to even: over a mil
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cached_property
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
@@ -71,7 +72,8 @@ class Price:
     """What one model costs in one lane.
 
     Attributes:
-        version: Where it comes from, for `llm_price_version`: the list's version and date, or "override:<hash>".
+        version: Where it comes from, for `llm_price_version`: the list's version and date, or "override:<hash>". Of one
+            model two prices with the same version are the same.
         tiers: Ascending; the first one begins at 0.
         per_request_usd: What a request costs beside its tokens.
     """
@@ -79,6 +81,17 @@ class Price:
     version: str
     tiers: tuple[_Tier, ...]
     per_request_usd: Decimal = Decimal(0)
+
+    def as_data(self) -> dict[str, Any]:
+        """Its numbers as plain data, US dollars as text; without the version, which names them."""
+        tiers = [[tier.above_input_tokens, *map(str, _amounts(tier))] for tier in self.tiers]
+        return {"tiers": tiers, "per_request_usd": str(self.per_request_usd)}
+
+    @classmethod
+    def from_data(cls, version: str, data: Mapping[str, Any]) -> Price:
+        """What `as_data` gave."""
+        tiers = tuple(_Tier(int(above), *map(Decimal, amounts)) for above, *amounts in data["tiers"])
+        return cls(version, tiers, Decimal(data["per_request_usd"]))
 
     def cost(
         self, input_tokens: int, output_tokens: int, cached_input_tokens: int = 0, *, requests: int = 1
@@ -188,14 +201,21 @@ def _price_of(model: _Model, override: PoolPrices | None, lane: Lane, at: dateti
     if override is not None:
         return _overridden(override)
     prices = _listed(model.provider_name, model.name, lane, at or datetime.now(UTC))
-    return None if prices is None else _priced(prices, _list_version(lane), has_output=model.has_output)
+    price = None if prices is None else _priced(prices, _list_version(lane), has_output=model.has_output)
+    if price is None or not _varies(model):
+        return price
+    digest = _digest("/".join(map(str, (price.per_request_usd, *price.tiers))))
+    return replace(price, version=f"{price.version} {digest}")
 
 
 def _overridden(prices: PoolPrices) -> Price:
     cached = prices.input if prices.cached_input is None else prices.cached_input
     text = "/".join(f"{amount.normalize():f}" for amount in (prices.input, prices.output, cached))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return Price(f"override:{digest}", (_Tier(0, prices.input, prices.output, cached),))
+    return Price(f"override:{_digest(text)}", (_Tier(0, prices.input, prices.output, cached),))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _list_version(lane: Lane) -> str:
@@ -215,6 +235,12 @@ def _model(provider_name: str, model_name: str) -> tuple[ModelInfo | None, bool]
     if not provider or not model:
         return None, False
     return model, any(model is own for own in provider.models)
+
+
+def _varies(model: _Model) -> bool:
+    """Whether the list has several prices of it: by date, or by the hour."""
+    found, _ = _model(model.provider_name, model.name)
+    return found is not None and isinstance(found.prices, list) and len(found.prices) > 1
 
 
 def _listed(provider_name: str, model_name: str, lane: Lane, at: datetime) -> ModelPrice | None:

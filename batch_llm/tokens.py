@@ -155,6 +155,18 @@ class Tokens:
                 return max(1, sum(counts) + round(framing))
         return sum(counts) + MESSAGE_OVERHEAD_TOKENS * len(counts) + REPLY_OVERHEAD_TOKENS
 
+    def most(self, counted: int, size_bytes: int, allowance: int) -> int:
+        """The most input tokens that a request can be billed for, as far as anybody can know.
+
+        Args:
+            counted: As `count_chat` said.
+            size_bytes: Of all its text in UTF-8, which no tokenizer makes more tokens of; and its images, tokens.
+            allowance: For what is billed beside the text, where counts are not exact. What any bill so far was above
+                what was expected is allowed for in any case.
+        """
+        seen = self._learned.most_excess
+        return counted + seen if self.exact else max(counted, size_bytes) + max(seen, allowance)
+
     def learn(self, text_bytes: int, tokens: int, *, cached_tokens: int = 0, counted_tokens: int | None = None) -> None:
         """A prompt of this many UTF-8 bytes was billed as this many input tokens.
 

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.errors import ConfigurationError
 from batch_llm.pricing import Price
 from batch_llm.providers.base import Usage
 
-__all__ = ["FALLBACK", "POOL", "Answerer", "Answerers"]
+__all__ = ["FALLBACK", "POOL", "PRICE_VERSION", "USER", "Answerer", "Answerers"]
 
 # in the detail of an answer
 POOL = "pool"  # the name of the pool that gave it, in its provider
+USER = "user"  # who paid for it; absent: who began the run
+PRICE_VERSION = "price_version"  # the version of the price that was in force then; absent: it was unknown
 FALLBACK = "fallback"  # the model that gave it in the place of the job's own, provider/model; absent: the job's own did
+
+
+def _none(version: str) -> Price | None:
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +35,28 @@ class Answerer:
     provider: str
     model: str
     judge: AnyJudge
-    price: Price | None  # of its dearest pool; None: unknown
+    price: Price | None  # of its dearest pool today; None: unknown
     by_pool: Mapping[str, Price | None] = field(default_factory=dict)  # where pools' prices differ
+    noted: Callable[[str], Price | None] = _none  # finds the price of a version in the run's record
 
-    def price_at(self, pool: str | None) -> Price | None:
-        """The price of an answer that this pool gave; None: not noted, and the dearest counts."""
-        return self.by_pool.get(pool or "", self.price) if self.by_pool else self.price
+    def price_of(self, detail: Mapping[str, Any]) -> Price | None:
+        """The price that an answer was paid at, by what the journal notes beside it.
 
-    def cost_nano(self, usage: Usage | None, pool: str | None) -> int | None:
+        Where that is not known (an earlier batch_llm kept no prices, or none was known then): that of its pool today;
+        of a pool that is not noted, or is gone, the dearest.
+        """
+        version, today = detail.get(PRICE_VERSION), self.price
+        if version is not None:
+            if today is not None and today.version == version:
+                return today
+            then = self.noted(version)
+            if then is not None:
+                return then
+        return self.by_pool.get(detail.get(POOL, ""), today) if self.by_pool else today
+
+    def cost_nano(self, usage: Usage | None, detail: Mapping[str, Any]) -> int | None:
         """What an answer with this usage cost, nano-dollars; None when the price or the usage is unknown."""
-        price = self.price_at(pool) if self.by_pool else self.price
+        price = self.price_of(detail)
         if usage is None or price is None:
             return None
         return price.cost_nano(usage.input_tokens, usage.output_tokens, usage.cached_input_tokens)

@@ -17,6 +17,7 @@ from batch_llm.engine.caps import Cut, after_cut
 from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.money import held
 from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
@@ -136,7 +137,7 @@ class Calls:
                 call.route.limiter.settle(call.reservation, call.work.cost)
             with suppress(LimiterError):
                 self._budget.settle(call.hold, None)
-            call.work.note(EntryKind.LOST)
+            call.work.note(EntryKind.LOST, detail=held(call.hold))
             message = f"{type(error).__name__} in batch_llm; please report it"
             self._end_failed(call.work, ProviderError(ErrorClass.INTERNAL, message, outline=message))
 
@@ -189,7 +190,10 @@ class Calls:
         """One row's fault must not be that of the others."""
         halves = halved(work.rows(), error_class) if work.others else []
         for half in halves:
-            self.outcomes.again(Work.together(half, row_is_request=work.row_is_request), 0.0)
+            again = Work.together(half, row_is_request=work.row_is_request)
+            again.attempt = work.attempt + 1
+            again.fits_not = frozenset()  # it is smaller
+            self.outcomes.again(again, 0.0)
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:
@@ -215,8 +219,9 @@ class Calls:
             window.failed(str(error), (work.slice_work.number, work.row), answered=answered, unreachable=unreachable)
 
     def _lost(self, call: Call, error_class: ErrorClass | None = None) -> None:
-        """The outcome is unknown: it counts as paid."""
-        call.work.note(EntryKind.LOST, detail={"error_class": error_class.value} if error_class else {})
+        """The outcome is unknown: it counts as paid, also in a budget that is given later."""
+        why = {"error_class": error_class.value} if error_class else {}
+        call.work.note(EntryKind.LOST, detail={**why, **held(call.hold)})
         self._budget.settle(call.hold, None)
 
     def _unbilled(self, call: Call) -> None:
@@ -302,9 +307,10 @@ class Calls:
         work.cost = parts.predicted_cost(work.request)
 
     def fail(self, work: Work, error_class: ErrorClass, message: str, *, outline: str = "") -> None:
-        """A row that waits is not sent any more. ``outline``: see `ProviderError`."""
+        """A row that waits is not sent any more; a call for many rows is tried in halves. ``outline``: of the error."""
         work.attempt -= 1  # the next call never comes
-        self._end_failed(work, ProviderError(error_class, message, outline=outline))
+        if not self._asked_in_halves(work, error_class):
+            self._end_failed(work, ProviderError(error_class, message, outline=outline))
 
     def _end_failed(self, work: Work, error: ProviderError) -> None:
         error_class, message = error.error_class, scrub(str(error))

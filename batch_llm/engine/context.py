@@ -1,7 +1,7 @@
-"""How much a model can read and write at once.
+"""How much a model can read and write at once, and be billed for.
 
-Belongs here: whether a row is too long for the model, how long its answer can get. Not here: the limits of a pool
-(limiter), where a model's figures come from (wiring.py).
+Belongs here: whether a row is too long for the model, the most that its prompt and its answer can take. Not here: the
+limits of a pool (limiter), where a model's figures come from (wiring.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,16 @@ from __future__ import annotations
 from batch_llm.engine.parts import JobParts
 from batch_llm.limiter.base import Cost
 
-__all__ = ["LONGEST_ANSWER", "longest_answer", "too_long"]
+__all__ = ["LONGEST_ANSWER", "framing_allowance", "least_input", "longest_answer", "most_input", "too_long"]
+
+# The most that a provider is taken to add to the text where the model's encoding is not known: per request a system
+# message of its own, a date, what opens the answer; per message the marks around it. Chat templates mark a message with
+# 4 or 5 tokens; what they put before all takes 20 to 40 (Qwen 2.5, Llama 3.1) to some hundred (Mistral Small 3), what
+# Anthropic puts before tools up to 530.
+# Source: the `chat_template` of these models' repositories at https://huggingface.co;
+# https://docs.anthropic.com/es/docs/tool-use-pricing-and-tokens (read 2026-11-29)
+FRAMING_REQUEST_TOKENS = 640
+FRAMING_MESSAGE_TOKENS = 8
 
 LONGEST_ANSWER = 131_072  # tokens; no model that we know writes more at once
 CLEARLY = 1.5  # an estimate that is over by less may be wrong, and the provider is asked
@@ -32,6 +41,28 @@ def too_long(parts: JobParts, cost: Cost) -> str | None:
         f"{context:,}: shorten the row{less}, or take a model that reads more. If the model does read more, give "
         "`context_tokens` to its pool in the providers file"
     )
+
+
+def framing_allowance(messages: int) -> int:
+    """What a chat template may add to so many messages, as it is allowed for before any bill: see `Tokens.most`."""
+    return FRAMING_REQUEST_TOKENS + FRAMING_MESSAGE_TOKENS * messages
+
+
+def most_input(parts: JobParts, counted: int, size_bytes: int, texts: int) -> int:
+    """The most input tokens a request can be billed for: what a budget sets aside.
+
+    ``size_bytes``: see `Tokens.most`; ``texts``: how many messages it has, or of one for vectors, texts.
+    """
+    of_vectors = parts.declared.job.is_embedding
+    allowance = FRAMING_MESSAGE_TOKENS * texts if of_vectors else framing_allowance(texts + 1)  # one for the schema
+    return parts.tokens.most(counted, size_bytes, allowance)
+
+
+def least_input(parts: JobParts) -> int:
+    """The same of a row that adds no text: its schema, and what surrounds a prompt."""
+    texts = 2 if parts.declared.job.prompt.system else 1
+    counted = 0 if parts.declared.job.is_embedding else parts.tokens.count_chat([""] * texts) + parts.schema_tokens
+    return most_input(parts, counted, parts.schema_bytes, texts)
 
 
 def longest_answer(parts: JobParts, cost: Cost) -> int:

@@ -23,6 +23,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.planned import keep_learned
+from batch_llm.engine.prices import note_prices
 from batch_llm.engine.progress import Ticker
 from batch_llm.engine.promotion import has_grown, promote
 from batch_llm.engine.publish import Pending
@@ -129,7 +130,8 @@ class Engine:
                 found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
                 return self._told(replace(found, nothing_to_do=True))
             job = self.parts.declared.job_data()
-            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job)
+            of = record.begun_by
+            record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job, user=of)
             asking = Asking(open_slices, None, self._sizes(record, open_slices))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
@@ -261,6 +263,7 @@ class Engine:
         self, record: RunRecord, meter: Meter, asking: Asking, publisher: Publisher
     ) -> tuple[str | None, Asking]:
         """Ask the slices that nobody else works on; why it stopped early, if it did, and what is left to ask."""
+        await asyncio.to_thread(note_prices, self.parts, record)
         async with self.calling.budget_of(record, partial(self._spent_usd, record)) as budget:
             return await self._ask_within(budget, record, meter, asking, publisher)
 
@@ -381,7 +384,7 @@ class Engine:
         known = runs.spent(record.run_id, number)
         if known is not None:
             return Decimal(known[1])
-        rows = Rows(self.parts.answerers(self._judge), record.slice_rows[number])
+        rows = Rows(self.parts.answerers(self._judge, record), record.slice_rows[number])
         rows.replay(runs.entries(record.run_id, number))
         return rows.spent_usd
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from batch_llm.engine.context import longest_answer
+from batch_llm.engine.context import longest_answer, most_input
 from batch_llm.engine.events import BudgetMark
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
 from batch_llm.errors import JournalError
-from batch_llm.journal.base import EntryKind
+from batch_llm.journal.base import HELD_USD, EntryKind
 from batch_llm.limiter.base import Budget, Hold
 from batch_llm.pricing import usd_of_nano
 
-__all__ = ["Money"]
+__all__ = ["Money", "held"]
 
 BUDGET_MARKS = (50, 80, 100)
+
+
+def held(hold: Hold) -> dict[str, str]:
+    """What the journal notes of it; nothing where no price is known."""
+    return {HELD_USD: str(hold.amount_usd)} if hold.amount_nano else {}
 
 
 class Money:
@@ -49,7 +54,7 @@ class Money:
         if not self._budget.is_capped:
             return
         try:
-            work.note(EntryKind.SENT, detail={"held_usd": str(hold.amount_usd)})
+            work.note(EntryKind.SENT, detail={HELD_USD: str(hold.amount_usd)})
         except JournalError:
             self._budget.release(hold)
             raise
@@ -113,8 +118,8 @@ class Money:
         parts = self._parts if work.fallback is None else self._others[work.fallback]
         if parts.price is None:
             return 0
-        # a predicted count may be wrong; the bytes cannot be: no tokenizer makes more tokens than bytes
-        input_tokens = max(work.cost.input_tokens, 0 if parts.tokens.exact else work.input_bytes + work.image_tokens)
+        size_bytes, texts = work.input_bytes + work.image_tokens, work.text_count
+        input_tokens = most_input(parts, work.cost.input_tokens, size_bytes, texts)
         longest = longest_answer(parts, work.cost)
         if len(self._routes) == 1:
             return parts.price.cost_nano(input_tokens, longest)

@@ -11,20 +11,21 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from batch_llm.clock import Clock
-from batch_llm.engine.answerers import POOL, Answerer, Answerers
+from batch_llm.engine.answerers import POOL, PRICE_VERSION, Answerer, Answerers
 from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
+from batch_llm.engine.prices import NotedPrices
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
@@ -103,22 +104,27 @@ class JobParts:
         """The same job as if it named each model of `fallback`, in their order."""
         return tuple(self._other_model(model).parts for model in self.declared.job.fallback)
 
-    def answerers(self, judge: AnyJudge) -> Answerers:
-        """Who may have given a stored answer; ``judge`` reads those of the job's own model."""
-        return Answerers(self._answerer(judge), self._other_answerer)
+    def answerers(self, judge: AnyJudge, of: RunRecord | None = None) -> Answerers:
+        """Who may have given a stored answer, at which prices.
 
-    def _answerer(self, judge: AnyJudge) -> Answerer:
+        ``judge`` reads those of the job's own model; ``of``: the run that paid them, where it matters what they cost.
+        """
+        noted = NotedPrices({}, dict) if of is None else NotedPrices(of.prices, lambda: self.runs.get(of.run_id).prices)
+        return Answerers(self._answerer(judge, noted), lambda model: self._other_answerer(model, noted))
+
+    def _answerer(self, judge: AnyJudge, noted: NotedPrices) -> Answerer:
         job = self.declared.job
-        return Answerer(job.provider_name, job.model_name, judge, self.price, self.prices)
+        noted_of_it = partial(noted.find, job.model)
+        return Answerer(job.provider_name, job.model_name, judge, self.price, self.prices, noted_of_it)
 
     @cached_property
     def _other_model(self) -> Callable[[str], OtherModel]:
         """Finds a model that answers for the job's own, or once did, provider/model; each is made once."""
         return cache(lambda model: self.as_declared(self.declared.asking(model)))
 
-    def _other_answerer(self, model: str) -> Answerer:
+    def _other_answerer(self, model: str, noted: NotedPrices) -> Answerer:
         other = self._other_model(model)
-        return other.parts._answerer(other.judge.for_schema(self.schema))
+        return other.parts._answerer(other.judge.for_schema(self.schema), noted)
 
     @cached_property
     def schema(self) -> AnswerSchema:
@@ -166,7 +172,7 @@ class JobParts:
         """What the journal notes beside an answer of this pool: who gave it, at which price list."""
         job, price = self.declared.job, pool.price
         noted = {"provider": job.provider_name, "model": job.model_name, POOL: pool.name}
-        return noted if price is None else {**noted, "price_version": price.version}
+        return noted if price is None else {**noted, PRICE_VERSION: price.version}
 
     @cached_property
     def _structure_text(self) -> str:
@@ -179,7 +185,8 @@ class JobParts:
         return self.tokens.count(self._structure_text)
 
     @cached_property
-    def _structure_bytes(self) -> int:
+    def schema_bytes(self) -> int:
+        """The same in bytes."""
         return len(self._structure_text.encode())
 
     def predicted_cost(self, request: Request) -> Cost:
@@ -209,7 +216,7 @@ class JobParts:
     def input_bytes(self, request: Request) -> int:
         """UTF-8 bytes of all text that is billed as input; no tokenizer makes more tokens of it, framing aside."""
         texts = (message.content for message in request.messages)
-        return self._structure_bytes + sum(len(text.encode("utf-8", "replace")) for text in texts)
+        return self.schema_bytes + sum(len(text.encode("utf-8", "replace")) for text in texts)
 
     def with_cap(self, request: Request, bad_answers: int = 0) -> Request:
         """The request as it is sent: with the learned cap in force, where the job wants one.

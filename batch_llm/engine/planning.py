@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Literal
 
 from batch_llm.engine.answers import AnyJudge
-from batch_llm.engine.context import longest_answer
+from batch_llm.engine.context import longest_answer, most_input
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
@@ -289,7 +289,7 @@ def _of_holds(budget_usd: Decimal, models: Sequence[JobParts], p99: int) -> list
     for parts in models:
         job = parts.declared.job
         longest = longest_answer(parts, Cost(p99, 0, job.params.declared_cap))
-        held_usd = Decimal(0) if parts.price is None else parts.price.cost(p99, longest, 0)
+        held_usd = Decimal(0) if parts.price is None else parts.price.cost(most_input(parts, p99, p99, 2), longest, 0)
         if budget_usd < held_usd:
             whom = "" if parts is models[0] else f" of {job.model}"
             found.append(

@@ -191,7 +191,7 @@ _OWN = (
 
 def _own(who: Answerer, state: RowState, pending: Pending) -> tuple[Any, ...]:
     """What this run knows of a row that ``who`` answered: a value per `_OWN` column; the cost in billionths."""
-    price = who.price_at(state.pool)
+    nothing_known = who.price is None and not (state.answers or state.cached)
     waiting = state.status == RowStatus.PENDING
     unknown = _is_unknown(state)
     return (
@@ -202,8 +202,8 @@ def _own(who: Answerer, state: RowState, pending: Pending) -> tuple[Any, ...]:
         None if unknown else state.input_tokens,
         None if unknown else state.output_tokens,
         None if unknown else state.cached_input_tokens,
-        None if unknown or state.price_unknown or (price is None and not state.cached) else state.cost_nano or 0,
-        price.version if price is not None and state.answers else None,
+        None if unknown or state.price_unknown or nothing_known else state.cost_nano or 0,
+        state.price_version,
         state.cached,
         state.latency_s,
         None if waiting else state.finished_at,

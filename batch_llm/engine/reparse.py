@@ -135,7 +135,7 @@ class Reparser:
         return moves
 
     def _moves(self, work: SliceWork) -> Iterator[tuple[str, str]]:
-        after = StandingRows(self.parts.answerers(self._judge), work.row_count)
+        after = StandingRows(self.parts.answerers(self._judge, work.record), work.row_count)
         after.replay(work.journal.replay())
         for row, values in self._frozen_rows(work):
             before = work.rows.status(row)
@@ -203,9 +203,8 @@ class Reparser:
             parts.warehouse.unpublish(record.run_id)
         signature, shape = signatures(parts)
         job = parts.declared.job_data()
-        record = parts.runs.change(
-            record.run_id, signature=signature, shape=shape, job=job, state=RunState.PLANNED, ended_as=""
-        )
+        changes = {"signature": signature, "shape": shape, "job": job, "user": record.begun_by, "ended_as": ""}
+        record = parts.runs.change(record.run_id, state=RunState.PLANNED, **changes)
         for number in range(len(record.slice_rows)):
             work = SliceWork(parts, self._judge, record, number)
             work.open(reopen_below=None)

@@ -17,12 +17,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from batch_llm.engine.answerers import FALLBACK, POOL, Answerer, Answerers
+from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.shares import shared_tokens
 from batch_llm.job.embedding import EMBEDDING_COLUMN
-from batch_llm.journal.base import Entry, EntryKind
-from batch_llm.pricing import usd_of_nano
+from batch_llm.journal.base import HELD_USD, Entry, EntryKind
+from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
 __all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
@@ -73,7 +73,7 @@ class RowState:
     error_class: str | None = None
     error: str | None = None
     cached: bool = False  # its last answer was paid for elsewhere
-    pool: str | None = None  # that gave its last answer; None: not noted
+    price_version: str | None = None  # of the price of its last answer; None: unknown
     fallback: str | None = None  # the model that gave it, where it was not the job's own
 
     @property
@@ -179,10 +179,10 @@ class Rows:
         row = entry.row
         match entry.kind:
             case EntryKind.SENT:
-                self._held_usd[row, entry.attempt] = Decimal(entry.detail["held_usd"])
+                self._held_usd[row, entry.attempt] = Decimal(entry.detail[HELD_USD])
             case EntryKind.LOST:
                 state.lost += 1
-                self._unknown_usd += self._held_usd.pop((row, entry.attempt), ZERO)
+                self._unknown_usd += self._held_for(entry)
             case EntryKind.UNBILLED:
                 self._held_usd.pop((row, entry.attempt), None)
             case EntryKind.FAILED:
@@ -196,6 +196,11 @@ class Rows:
                 state.error_class = state.error = None
                 self._set_cached(state, cached=False)
                 self._set(row, state, RowStatus.PENDING)
+
+    def _held_for(self, entry: Entry) -> Decimal:
+        """What was set aside for a lost call: by its intent; by the entry itself where money was not capped."""
+        held = self._held_usd.pop((entry.row, entry.attempt), None)
+        return Decimal(entry.detail.get(HELD_USD, 0)) if held is None else held
 
     def _asked(self, entry: Entry) -> RowState:
         """The state of the entry's row, with what every entry says of it."""
@@ -221,7 +226,7 @@ class Rows:
     def _answer(self, entry: Entry, place: int) -> Verdict:
         who = self._who(entry)
         verdict = who.judge.judge(entry.body)
-        cost = who.cost_nano(verdict.usage, entry.detail.get(POOL))
+        cost = who.cost_nano(verdict.usage, entry.detail)
         self._settle(entry, cost)
         if self._is_plain(entry, verdict):  # no state is made for what would be dropped at once
             self._status[entry.row] = _OK
@@ -229,7 +234,7 @@ class Rows:
             self._places[entry.row] = place
             return verdict
         state = self._asked(entry)
-        self._fold(state, entry, verdict.usage, cost)
+        self._fold(state, entry, (verdict.usage, cost), who.price_of(entry.detail))
         if verdict.error_class is None or self._status[entry.row] != _OK:
             self._set_cached(state, cached=False)
         if verdict.error_class is not None:
@@ -262,12 +267,13 @@ class Rows:
         if entry.kind is not EntryKind.ANSWER:
             for state in states:
                 state.lost += 1
-            self._unknown_usd += self._held_usd.pop((entry.row, entry.attempt), ZERO)
+            self._unknown_usd += self._held_for(entry)
             return None
         verdict, shares = self._split(entry)
-        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail.get(POOL)))
-        for row, state, (usage, cost) in zip(rows, states, shares, strict=True):
-            self._fold(state, entry, usage, cost)
+        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail))
+        price = self._own.price_of(entry.detail)
+        for row, state, share in zip(rows, states, shares, strict=True):
+            self._fold(state, entry, share, price)
             if verdict.error_class is None:
                 self._end_well(row, state, place)
             else:
@@ -278,7 +284,7 @@ class Rows:
         """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
         count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
         verdict = self._own.judge.judge(entry.body, count)
-        usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail.get(POOL))
+        usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail)
         if usage is None:
             return verdict, [(None, None)] * count
         tokens = shared_tokens(usage.input_tokens, weights)
@@ -293,12 +299,13 @@ class Rows:
             del self._states[row]
 
     @staticmethod
-    def _fold(state: RowState, entry: Entry, usage: Usage | None, cost_nano: int | None) -> None:
+    def _fold(state: RowState, entry: Entry, share: _Share, price: Price | None) -> None:
         """What an answer adds to a row; of an answer to many, its share."""
+        usage, cost_nano = share
         state.answers += 1
         state.latency_s = entry.latency_s
         state.finished_at = entry.at
-        state.pool = entry.detail.get(POOL)
+        state.price_version = None if price is None else price.version
         state.fallback = entry.detail.get(FALLBACK)
         if usage is None:
             state.usage_unknown = True
@@ -370,7 +377,8 @@ class Rows:
             if good.kind is EntryKind.CACHED:
                 state.cached, state.finished_at, state.fallback = True, good.at, good.detail.get(FALLBACK)
             else:
-                self._fold(state, good, verdict.usage, who.cost_nano(verdict.usage, good.detail.get(POOL)))
+                share = (verdict.usage, who.cost_nano(verdict.usage, good.detail))
+                self._fold(state, good, share, who.price_of(good.detail))
         return state, verdict.values
 
     def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:
@@ -385,7 +393,7 @@ class Rows:
         if state is None:
             request_hash = good.detail[HASHES][at]
             state = RowState(RowStatus.OK, good.attempt, request_hash=request_hash, good_place=good.place)
-            self._fold(state, good, *shares[at])
+            self._fold(state, good, shares[at], self._own.price_of(good.detail))
         return state, {EMBEDDING_COLUMN: verdict.vectors[at]} if verdict.vectors else None
 
     def failed(self, below: int) -> list[int]:

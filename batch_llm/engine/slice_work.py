@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_llm.engine.answerers import FALLBACK
+from batch_llm.engine.answerers import FALLBACK, USER
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
 from batch_llm.engine.packing import Packer
@@ -48,13 +48,15 @@ class SliceWork:
         self.record = record
         self.number = number
         count = record.slice_rows[number]
-        self.rows = Rows(parts.answerers(judge), count, lambda place: self.journal.entries_at([place])[0])
+        self.rows = Rows(parts.answerers(judge, record), count, lambda place: self.journal.entries_at([place])[0])
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0
         self.carried_ok = self.carried_failed = 0
         self.prior = PriorAnswers((), ())
         self._reuse: Reuse | None = None
+        self._user = parts.declared.job.user
+        self._is_guest = self._user != record.begun_by  # who goes on with somebody else's run pays in it for himself
         self._elsewhere: list[Work] = []  # rows whose request somebody else is asking
         self.asked_by: set[str] = set()  # the runs that do, as of the last look
         self._journal: Journal | None = None
@@ -107,6 +109,7 @@ class SliceWork:
                 for entry in self.journal.replay()
                 if entry.kind is EntryKind.ANSWER
                 and FALLBACK not in entry.detail
+                and entry.detail.get(USER, self.record.begun_by) == self._user
                 and self.rows.good_place(entry.row) == entry.place
             )
         return reuse
@@ -145,6 +148,8 @@ class SliceWork:
 
         Raises `JournalError` when it could not be stored, or was and nothing more is to be asked.
         """
+        if self._is_guest and entry.kind is EntryKind.ANSWER:
+            entry = entry._replace(detail={**entry.detail, USER: self._user})
         journal, verdict = self.journal, None
         place = journal.append(entry)
         if entry.kind is EntryKind.CACHED:  # it was judged when it was found, or for the row that asked it

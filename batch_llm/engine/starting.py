@@ -20,12 +20,13 @@ import orjson
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
-from batch_llm.engine.context import longest_answer
+from batch_llm.engine.context import least_input, longest_answer
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
+from batch_llm.engine.prices import prices_in_force
 from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
@@ -93,7 +94,8 @@ def _start(parts: JobParts, judge: AnyJudge, schema: pa.Schema, version: str) ->
         unfinished = finished
     if unfinished is not None:
         check_budget(parts)
-        changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
+        planned_again = _planned_again(parts, unfinished)
+        changes = {"job": parts.declared.job_data(), "user": unfinished.begun_by, "planned": planned_again}
         return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
     if finished is not None and not _may_have_changed(parts, schema):
         if _output_stands(parts):
@@ -149,13 +151,13 @@ def check_budget(parts: JobParts) -> None:
         return
     cap = parts.output_length.cap() if job.params.learns_cap else job.params.declared_cap
     longest = longest_answer(parts, Cost(0, 0, cap))
-    held_usd = parts.price.cost(0, longest, 0)
+    held_usd = parts.price.cost(least_input(parts), longest, 0)
     if job.budget_usd < held_usd:
         raise ConfigurationError(
             f"budget_usd {job.budget_usd} pays for no row: before each call the dearest answer is set aside, here "
-            f"{longest:,} tokens or {held_usd:.4f} USD, with the prompt on top. Raise budget_usd above {held_usd:.4f}, "
-            f"or set params.max_output_tokens {'lower' if job.params.declared_cap else 'to a number'}. "
-            "Nothing was spent"
+            f"{longest:,} tokens and what surrounds a prompt, {held_usd:.4f} USD, with the prompt on top. Raise "
+            f"budget_usd above {held_usd:.4f}, or set params.max_output_tokens "
+            f"{'lower' if job.params.declared_cap else 'to a number'}. Nothing was spent"
         )
 
 
@@ -213,6 +215,8 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         state=RunState.PLANNED,
         created_at=_after_earlier_ones(parts, now),
         planned=planned(parts, seen, parts.learning.known).as_data(),
+        user=job.user,
+        prices=prices_in_force(parts),
     )
     parts.runs.save(record)
     for old in ended:  # only now: a crash before this line leaves them to be taken over again

@@ -117,6 +117,11 @@ class Work:
         return [first, *(replace(work, attempt=self.attempt, tries=self.tries) for work in self.others)]
 
     @property
+    def text_count(self) -> int:
+        """Messages of its request, or texts of one for vectors."""
+        return len(self.request.messages) if isinstance(self.request, Request) else len(self.request.texts)
+
+    @property
     def text(self) -> str:
         """The text to embed: the last message."""
         return self.request.messages[-1].content if isinstance(self.request, Request) else self.request.texts[0]

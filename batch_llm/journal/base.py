@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -16,21 +16,22 @@ from typing import Any, NamedTuple, Protocol
 from batch_llm.errors import JournalError
 from batch_llm.statement_costs import StatementCost
 
-__all__ = ["NO_ROW", "POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+__all__ = ["HELD_USD", "NO_ROW", "POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
 
 
 NO_DETAIL: Mapping[str, Any] = MappingProxyType({})
 NO_ROW = -1
+HELD_USD = "held_usd"  # in the detail of an entry about a call: the dearest bill, US dollars
 POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
 class EntryKind(StrEnum):
     """What a journal entry says of a row."""
 
-    SENT = "sent"  # the intent, written before the call when money is capped; detail: held_usd
+    SENT = "sent"  # the intent, written before the call when money is capped; detail: HELD_USD
     ANSWER = "answer"  # a complete answer, raw, not looked into yet
     CACHED = "cached"  # an answer that was paid for elsewhere: its body, or detail: place of it in this journal
-    LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep
+    LOST = "lost"  # the outcome is unknown: may be billed, nothing to keep; detail: HELD_USD, where the price is known
     UNBILLED = "unbilled"  # an attempt the provider refused; cancels the intent
     FAILED = "failed"  # the row ends as failed
     REOPENED = "reopened"  # somebody asked for the failed row once more
@@ -132,6 +133,13 @@ class RunRecord:
     job_file: str = ""  # where it was declared when it was frozen; "": in Python
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
     promoted: str = ""  # when it was last brought into its output (UTC), a space, the output's version after that
+    user: str = ""  # who began it, whoever goes on with it; "": of an earlier batch_llm, which did not say
+    prices: dict[str, Any] = field(default_factory=dict)  # that its calls were made at (engine/prices.py)
+
+    @property
+    def begun_by(self) -> str:
+        """The user who paid the answers beside which the journal names no other."""
+        return self.user or str(self.job.get("user", ""))
 
     @property
     def partition(self) -> str | None:

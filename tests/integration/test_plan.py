@@ -148,7 +148,7 @@ async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("budget", "words"),
-    [("0.0005", "less than the least this will cost"), ("5", None)],
+    [("0.0015", "less than the least this will cost"), ("5", None)],
 )
 async def test_a_budget_that_is_too_small_is_told_beforehand(lab: Lab, budget: str, words: str | None) -> None:
     lab.table(200)
@@ -161,7 +161,7 @@ async def test_a_budget_below_any_row_is_refused_before_anything(lab: Lab) -> No
     """By plan and run alike: the same run would ask nothing however often it is started."""
     lab.table(2)
     poor: dict[str, Any] = {"budget_usd": "0.05", "params": {}, **FREE}
-    helps = r"budget_usd 0.05 pays for no row.*Raise budget_usd above 0.2621, or set params.max_output_tokens"
+    helps = r"budget_usd 0.05 pays for no row.*Raise budget_usd above 0.2628, or set params.max_output_tokens"
     async with lab.simulator() as simulator:
         with pytest.raises(ConfigurationError, match=helps):
             plan_of(lab, **poor)

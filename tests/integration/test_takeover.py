@@ -18,7 +18,7 @@ import yaml
 from batch_llm import wiring
 from batch_llm.journal.base import RunState
 from tests.integration.engine_lab import killed_before_publishing
-from tests.integration.lab import FAST, Lab
+from tests.integration.lab import FAST, SCHEMA, Lab
 
 CHEAP = {"input": "1.00", "output": "2.00"}  # `Lab.providers` says so of the killed run's model
 ANTHROPIC = "other/claude-x"
@@ -94,15 +94,22 @@ async def test_what_was_paid_is_read_as_its_own_provider_writes(lab: Lab) -> Non
         assert (summary.ok, summary.requests, simulator.stats()["answered"]) == (12, 0, 12)
 
 
-async def test_a_model_that_no_pool_has_any_more_is_read_and_none_of_its_rows_has_anothers_price(lab: Lab) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+async def test_a_model_that_no_pool_has_any_more_has_no_other_models_price(lab: Lab, kept: bool) -> None:
+    """It has that of its run's record; where that keeps none (of an earlier batch_llm) the cost is not known."""
     async with lab.simulator() as simulator:
         await killed_before_publishing(lab, "run")
         killed = killed_run(lab)
+        if not kept:
+            wiring.open_store(lab.settings).runs.change(killed, prices={})
         declares(lab, simulator.base_url, dear={"input": "100", "output": "100"})
         await started(lab, model="simulator/dear")
     rows = lab.rows(f"run:{killed}")
     assert said(rows, "status", "model") == {("ok", "small"): 12}
-    assert said(rows, "cost_usd", "price_version") == {(None, None): 12}
+    if kept:
+        assert sum(row["llm_cost_usd"] for row in rows) == bill(rows, CHEAP)
+    else:
+        assert said(rows, "cost_usd", "price_version") == {(None, None): 12}
 
 
 async def test_a_provider_that_is_gone_keeps_its_run_open_and_says_so(
@@ -121,3 +128,34 @@ async def test_a_provider_that_is_gone_keeps_its_run_open_and_says_so(
         assert await started(lab, model="simulator/small", prompt={"user": "Another: {{ text }}"}) != killed
         assert state_of(lab, killed) is RunState.SUPERSEDED
         assert said(lab.rows(f"run:{killed}"), "status", "model") == {("ok", "small"): 12}
+
+
+async def cached_for(lab: Lab, user: str) -> int:
+    """How many rows of another job of this user, which asks the same, need not be asked."""
+    output = {"table": f"of_{user}", "schema": SCHEMA}
+    return (await lab.run(lab.job(name=f"other_{user}", user=user, output=output))).cached
+
+
+async def test_what_was_paid_is_nobody_elses_answer(lab: Lab) -> None:
+    """Who takes the run over pays for what she asks herself."""
+    async with lab.simulator():
+        await killed_before_publishing(lab, "run")
+        own = lab.job().job.user
+        await started(lab, user="bob", prompt={"user": "Another: {{ text }}"})
+        assert await cached_for(lab, "bob") == 0
+        assert await cached_for(lab, own) == 12
+
+
+async def test_a_run_that_two_users_paid_gives_each_what_that_one_paid(lab: Lab) -> None:
+    """One began it, the other went on; also when the index has to learn it from the journal."""
+    async with lab.simulator():
+        own = lab.job().job.user
+        await lab.run(limit=5)
+        await lab.run(lab.job(user="bob"), limit=4)
+        for lost in lab.settings.home.glob("answers.sqlite*"):
+            lost.unlink()
+        summary = await lab.run(lab.job(user="carol"), limit=1)
+        assert (summary.ok, summary.pending) == (10, 2)
+        await lab.run(lab.job(user="bob"), limit=1)
+        await lab.run()
+        assert [await cached_for(lab, user) for user in (own, "bob", "carol", "dave")] == [6, 5, 1, 0]

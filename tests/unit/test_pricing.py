@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_llm.pricing import _LIST_DATES, COST_PLACES, PriceList
+from batch_llm.pricing import _LIST_DATES, COST_PLACES, Price, PriceList, _Tier
 from tests.search import examples
 
 AT = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -139,6 +140,26 @@ def test_a_price_names_its_list_and_the_lists_date() -> None:
     price = PriceList.for_model("openai", "gpt-4.1-mini")
     assert price is not None
     assert price.version == f"genai-prices {number} ({_LIST_DATES[number]})"
+
+
+@given(
+    st.lists(st.tuples(*[st.decimals(0, 1_000, places=6)] * 3), min_size=1, max_size=3),
+    st.decimals(0, 1, places=9),
+)
+def test_a_price_that_was_kept_as_data_costs_the_same(tiers: list[tuple[Decimal, ...]], per_request: Decimal) -> None:
+    price = Price("v", tuple(_Tier(1_000 * at, *amounts) for at, amounts in enumerate(tiers)), per_request)
+    assert Price.from_data("v", json.loads(json.dumps(price.as_data()))) == price
+
+
+def test_a_price_that_the_list_changes_by_date_is_named_by_its_numbers_as_well() -> None:
+    """Of one model two prices never have the same version."""
+    before, after, same = (
+        PriceList.for_model("anthropic", "claude-opus-4-6", at=datetime(2026, month, 1, tzinfo=UTC))
+        for month in (2, 4, 5)
+    )
+    assert before is not None and after is not None and same is not None
+    assert (before.version == after.version) == (before == after) and after == same
+    assert before.version.startswith(f"genai-prices {version('genai-prices')}")
 
 
 def test_roundings_cancel_out() -> None:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batch_llm import tokens
+from batch_llm.engine.context import framing_allowance
 from batch_llm.learned import AnswerEvidence, PromptEvidence
 from batch_llm.tokens import (
     CAP_AFTER_ROWS,
@@ -195,6 +196,31 @@ def test_nonsense_teaches_nothing() -> None:
     length.learn(-1)
     assert learned.count("x" * 400) == 100
     assert length.predicted() == before
+
+
+@given(
+    framing=st.integers(0, 3_000),
+    prompts=st.lists(st.tuples(st.integers(1, 4_000), st.floats(0, 1)), min_size=1, max_size=30),
+)
+def test_no_bill_is_above_the_most_by_more_than_any_before(framing: int, prompts: list[tuple[int, float]]) -> None:
+    """Not at all where what surrounds a prompt is within the allowance, whatever the text is."""
+    tokens, allowance, seen = Tokens("of-nobody"), framing_allowance(1), 0
+    for size_bytes, share in prompts:
+        bill = framing + int(size_bytes * share)  # no tokenizer makes more tokens than bytes
+        most = tokens.most(size_bytes // 4, size_bytes, allowance)
+        assert bill <= most or (framing > allowance and bill - size_bytes > seen)
+        tokens.learn(size_bytes, bill)
+        seen = max(seen, bill - size_bytes)
+    again = Tokens("of-nobody", tokens.taken())  # as another process learns it
+    assert again.most(1, 1, allowance) == 1 + max(seen, allowance)
+
+
+def test_the_most_of_an_exact_count_is_the_count_and_what_bills_were_above_it() -> None:
+    tokens = Tokens("gpt-4o-mini")
+    assert tokens.most(100, 400, framing_allowance(1)) == 100
+    tokens.learn(400, 160, counted_tokens=100)
+    tokens.learn(400, 90, counted_tokens=100)
+    assert tokens.most(100, 400, framing_allowance(1)) == 160
 
 
 def test_threads_may_learn_together() -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from batch_llm.config.providers_file import PricesSpec
 from batch_llm.engine.answerers import Answerer, Answerers
@@ -91,8 +93,47 @@ def test_an_equal_row_has_the_answer_and_its_model() -> None:
 
 def test_a_pool_that_is_not_noted_is_the_dearest_of_its_model() -> None:
     other = answerers().called(OTHER)
-    assert other.price_at(None) == other.price_at("gone") == price(30)
-    assert other.price_at("cheap") == price(10)
+    assert other.price_of({}) == other.price_of({"pool": "gone"}) == price(30)
+    assert other.price_of({"pool": "cheap"}) == price(10)
+
+
+def test_an_answer_has_the_price_whose_version_it_notes() -> None:
+    """Whatever its pool costs by now; where the run keeps no such price, that of today."""
+    then, today = price(2), price(5)
+    assert then is not None and today is not None
+    kept = {then.version: then}
+    who = Answerer("p", "m", judge_of(openai.KIND), today, {"a": price(4), "b": today}, kept.get)
+    for pool in ({}, {"pool": "a"}, {"pool": "gone"}):
+        assert who.price_of({**pool, "price_version": then.version}) == then
+        assert who.price_of({**pool, "price_version": today.version}) == today
+    assert who.price_of({"pool": "a", "price_version": "override:lost"}) == price(4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([1, 3, 7]), st.booleans()), max_size=20))
+def test_what_was_spent_is_the_sum_of_the_rows_whatever_prices_are_today(paid: list[tuple[int, int, bool]]) -> None:
+    """Live, replayed and read again from the journal."""
+    kept = {each.version: each for each in (price(1), price(3), price(7)) if each is not None}
+    stored: list[Entry] = []
+    attempts = [0] * 5
+    for place, (row, usd, good) in enumerate(paid):
+        attempts[row] += 1
+        by = price(usd)
+        assert by is not None
+        body = openai_body("yes" if good else "")
+        stored.append(answer(row, body, place, attempts[row], price_version=by.version))
+    for today in (price(1), price(100), None):
+        who = Answerers(Answerer("p", "m", judge_of(openai.KIND), today, {}, kept.get))
+        known = Rows(who, 5, stored.__getitem__)
+        known.replay(stored)
+        total = 0
+        for row in range(5):
+            place = known.good_place(row)
+            state, _ = known.judged(row, stored[place] if place >= 0 else None)
+            mine = [usd for each, usd, _ in paid if each == row]
+            assert (state.cost_nano or 0) == sum(15_000 * usd for usd in mine)
+            assert state.price_version == (price(mine[-1]).version if mine else None)  # type: ignore[union-attr]
+            total += state.cost_nano or 0
+        assert known.spent_usd == Decimal(total).scaleb(-9)
 
 
 def test_a_model_that_nobody_knows_is_an_error() -> None:

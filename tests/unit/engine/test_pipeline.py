@@ -170,7 +170,7 @@ class Bench:
             context_tokens=None,
             paid_at=lambda pool: {},
             fallbacks=(),
-            tokens=SimpleNamespace(exact=True),
+            tokens=SimpleNamespace(exact=True, most=lambda counted, size_bytes, allowance: counted),
             tenant=Tenant("u", "j"),
             declared=SimpleNamespace(job=job),
         )

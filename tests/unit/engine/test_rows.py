@@ -167,7 +167,7 @@ def test_an_answer_costs_what_its_pool_says() -> None:
         known.apply(told, PLACE)
         state = known.judged(0, told)[0]
         cost[pool] = state.cost_nano
-        assert state.pool == pool and state.price_unknown == (pool == "unknown")
+        assert state.price_unknown == (pool == "unknown") == (state.price_version is None)
     assert cost["dear"] == cost["gone"] == cost[None] == 3 * (cost["cheap"] or 0) > 0
     assert cost["unknown"] is None
 
@@ -192,6 +192,14 @@ def test_a_retried_slice_is_about_no_row() -> None:
     known.replay([answer(8), Entry(EntryKind.RETRIED, NO_ROW)])
     assert (known.retried, known.ok, known.failed_count) == (True, 1, 0)
     assert [known.open_state(row) for row in (0, 8)] == [None, None]
+
+
+def test_a_lost_call_says_itself_what_was_held_where_no_intent_was_noted() -> None:
+    """No budget was given then; with one, the intent counts once."""
+    known, detail = rows(), {"held_usd": "0.5"}
+    lost = [Entry(EntryKind.LOST, row, 1, detail=detail) for row in (0, 1)]
+    known.replay([lost[0], sent(1, "0.5"), lost[1], Entry(EntryKind.LOST, 2, 1)])
+    assert known.spent_usd == Decimal(1)
 
 
 def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
