@@ -16,11 +16,21 @@ from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.context import longest_answer
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
+from batch_llm.engine.images import names_images
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
-from batch_llm.engine.starting import Started, check, check_budget, freeze_spec, same_run, signatures, start
+from batch_llm.engine.starting import (
+    Started,
+    check,
+    check_budget,
+    freeze_spec,
+    looked_in,
+    standing,
+    start,
+)
+from batch_llm.engine.summary import total
 from batch_llm.job.model import Job
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import RunRecord
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
@@ -130,19 +140,20 @@ class Planner:
     def plan(self) -> Plan:
         """What `run` would do; blocking. Raises what `run` would raise before its first call."""
         parts = self.parts
-        _, version = check(parts)
-        signature, shape = signatures(parts)
-        latest = latest_run(parts)
-        same = latest if latest is not None and same_run(latest, signature, shape, version) else None
-        if same is None or same.state is not RunState.FINISHED:
+        schema, version = check(parts)
+        found = standing(parts, version)
+        if found.unfinished is not None:
             check_budget(parts)
-        if same is not None and same.state is RunState.PLANNED:
-            return self._looked_at(frozen_input(same), same)
+            return self._looked_at(frozen_input(found.unfinished), _all_of(found.unfinished))
+        if found.finished is not None and not names_images(parts.declared.job.images, schema):
+            return self._answered(found.finished)
+        if found.finished is None:
+            check_budget(parts)
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
         freeze = parts.warehouse.freeze_bill(spec)
         try:
-            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), latest)
+            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), looked_in(parts))
             plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)))
             if freeze is None:
                 return plan
@@ -151,15 +162,20 @@ class Planner:
             parts.warehouse.forget(run_id)
             parts.runs.delete(run_id)
 
-    def _looked_at(self, frozen: FrozenInput, latest: RunRecord | None) -> Plan:
-        unfinished = latest is not None and latest.state is not RunState.FINISHED
-        earlier = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
-        expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
-        return replace(self._estimate(frozen, earlier), warehouse=expected)
-
-    def _estimate(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
-        seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
+    def _answered(self, finished: RunRecord) -> Plan:
+        """Every row was asked; what its output has lost since is promoted again, for nothing."""
+        frozen, counts = frozen_input(finished), self.parts.warehouse.published(finished.run_id)
+        stored = total(counts.values())
+        if stored.ok + stored.failed != frozen.rows:  # published rows are gone as well
+            return self._looked_at(frozen, _all_of(finished))
+        seen = Estimate(frozen.rows, done=stored.ok, failed=stored.failed)
         return self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
+
+    def _looked_at(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
+        expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
+        seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
+        plan = self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
+        return replace(plan, warehouse=expected)
 
     def _plan_of(self, frozen: FrozenInput, seen: Estimate, plan: Planned) -> Plan:
         parts, job = self.parts, self.parts.declared.job
@@ -228,6 +244,11 @@ class Planner:
             about = "" if seen.sample.whole else "about "
             found.append(f"{about}{seen.unrendered:,} rows cannot be rendered and will fail without a call")
         return found
+
+
+def _all_of(record: RunRecord) -> tuple[str, ...]:
+    """The run itself, and those whose answers it takes over."""
+    return record.run_id, *record.supersedes
 
 
 def _dearest_usd(parts: JobParts, plan: Planned) -> Decimal | None:

@@ -23,6 +23,7 @@ from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.date_partition import date_range, latest_run
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.output import check_owner
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
@@ -182,6 +183,7 @@ class Reparser:
         try:
             schema = parts.output_schema(first.schema)
             parts.warehouse.ensure(parts.output, schema, parts.key, source=parts.source)
+            check_owner(parts)
         except OutputError as error:
             raise OutputError(
                 f"{error}. Nothing was changed; `reparse` can fill a new table: change output.table"

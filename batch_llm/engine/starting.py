@@ -21,6 +21,7 @@ from batch_llm.engine.context import longest_answer
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
+from batch_llm.engine.output import check_owner, stands
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.promotion import has_grown
@@ -28,7 +29,7 @@ from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.window import rows_per_s
-from batch_llm.errors import ConfigurationError, InputError, OutputError
+from batch_llm.errors import ConfigurationError, InputError
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
@@ -36,7 +37,18 @@ from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
-__all__ = ["Started", "check", "check_budget", "check_money", "freeze_spec", "same_run", "signatures", "start"]
+__all__ = [
+    "Standing",
+    "Started",
+    "check",
+    "check_budget",
+    "check_money",
+    "freeze_spec",
+    "looked_in",
+    "signatures",
+    "standing",
+    "start",
+]
 
 SLICE_MINUTES = 10.0  # a Dagster run costs 4 to 6 s: about 1 % of a slice
 SLICES_AT_ONCE = 4  # `max_concurrent_runs` in dagster.yaml: so many share the limit
@@ -69,27 +81,52 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
 
 def _start(parts: JobParts, judge: AnyJudge, version: str, *, may_have_changed: bool) -> Started:
     """``may_have_changed``: what the rows name, without the input's version telling."""
-    signature, shape = signatures(parts)
-    records = earlier_runs(parts)
-    same = [record for record in records if same_run(record, signature, shape, version)]
-    unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
-    finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
-    if unfinished is None and finished is not None and has_grown(parts, finished):
-        unfinished = finished
-    if unfinished is not None:
+    found = standing(parts, version)
+    if found.unfinished is not None:
         check_budget(parts)
-        changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, unfinished)}
-        return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
-    if finished is not None and not may_have_changed:
-        if _output_stands(parts):
-            return Started(finished, nothing_to_do=True)
-        return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
+        changes = {"job": parts.declared.job_data(), "planned": _planned_again(parts, found.unfinished)}
+        record = parts.runs.change(found.unfinished.run_id, state=RunState.PLANNED, **changes)
+        return Started(record, resumed=True)
+    if found.finished is not None and not may_have_changed:
+        if stands(parts, found.finished):
+            return Started(found.finished, nothing_to_do=True)
+        return Started(
+            replace(found.finished, state=RunState.PLANNED), resumed=True
+        )  # promoted again, nothing is asked
     check_budget(parts)
     ended = _unfinished(parts)
     with ExitStack() as alone:
         for old in ended:
             alone.enter_context(parts.runs.alone(old.run_id))
         return Started(_freeze(parts, judge, ended))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The job's run over the input as it is; at most one of both."""
+
+    unfinished: RunRecord | None = None  # to go on with
+    finished: RunRecord | None = None  # nothing is to be asked, unless what its rows name has changed
+
+
+def standing(parts: JobParts, version: str) -> Standing:
+    """Whether the job, as it is, was begun or done with this version of its input; blocking."""
+    signature, shape = signatures(parts)
+    records = earlier_runs(parts)
+    same = [record for record in records if _same_run(record, signature, shape, version)]
+    unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
+    if unfinished is not None:
+        return Standing(unfinished)
+    finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
+    if finished is not None and has_grown(parts, finished):
+        return Standing(finished)
+    return Standing(finished=finished)
+
+
+def looked_in(parts: JobParts) -> tuple[str, ...]:
+    """The runs in which a new run would look for answers, beside the output; blocking."""
+    ended = [name for old in _unfinished(parts) for name in (old.run_id, *old.supersedes)]
+    return tuple(dict.fromkeys([*ended, *_finished_before(parts, *signatures(parts))]))
 
 
 def check(parts: JobParts) -> tuple[pa.Schema, str]:
@@ -107,6 +144,7 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
         raise InputError(f"input.key: {', '.join(nested)} holds lists or structs, which cannot name a row")
     check_money(parts)
     parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
+    check_owner(parts)
     return schema, info.version
 
 
@@ -151,7 +189,7 @@ def signatures(parts: JobParts) -> tuple[str, str]:
     return _hash(signature), _hash([*shape, job.output.mode, *of_dates])
 
 
-def same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
+def _same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
     """The record is an execution of this very job over this very input."""
     return (record.signature, record.shape, record.input_version) == (signature, shape, version)
 
@@ -248,14 +286,6 @@ def _publish_journals(parts: JobParts, judge: AnyJudge, old: RunRecord) -> None:
             publish_slice(work, Pending.because(None))
         finally:
             work.close()
-
-
-def _output_stands(parts: JobParts) -> bool:
-    try:
-        next(parts.warehouse.rows(parts.output, limit=1), None)
-    except OutputError:
-        return False
-    return True
 
 
 def _rows_per_slice(parts: JobParts, where: str | None) -> int:

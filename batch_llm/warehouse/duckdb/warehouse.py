@@ -127,6 +127,10 @@ class DuckDBWarehouse:
         """See `Warehouse.promote`."""
         return promotion.promote(self._database, run_id, table, key, mode)
 
+    def holds(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+        """See `Warehouse.holds`."""
+        return promotion.holds(self._database, run_id, table, key, mode)
+
     def live_view(self, run_id: str, table: str) -> str:
         """See `Warehouse.live_view`."""
         return publishing.live_view(self._database, run_id, table)
