@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.context import too_long
 from batch_llm.engine.parts import JobParts, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, key_of, prior_answers
 from batch_llm.engine.rows import Rows, RowStatus
@@ -48,26 +49,37 @@ class Estimate:
     changed: int = 0  # asked before, otherwise
     done: int = 0
     failed: int = 0
-    unrendered_drawn: int = 0
+    taken: int = 0  # rows that were drawn, those included that the sample has dropped since
+    unrendered_drawn: int = 0  # of them
+    too_long_drawn: int = 0  # of them
+    unrendered_again: int = 0  # of `failed`: rows with an earlier row that cannot be sent, so nothing tells what it was
+    too_long_again: int = 0  # the same
     sample: EvenSample = field(default_factory=lambda: EvenSample(COUNTED_ROWS))
     prompts: list[str] = field(default_factory=list)
     others: tuple[EvenSample, ...] = ()  # the same sample as each model of `fallback` counts it
 
     @property
     def to_ask(self) -> int:
-        """Rows that are to be asked, those that cannot be rendered included."""
+        """Rows that are to be asked, those that cannot be sent included."""
         return self.new + self.changed
 
     @property
     def unrendered(self) -> int:
         """Rows that cannot be rendered, and so fail without a call."""
-        drawn = len(self.sample.drawn)
-        return round(self.unrendered_drawn * self.to_ask / drawn) if drawn else 0
+        return self._of_all(self.unrendered_drawn) + self.unrendered_again
+
+    @property
+    def too_long(self) -> int:
+        """Rows that are too long for the model, and so fail without a call."""
+        return self._of_all(self.too_long_drawn) + self.too_long_again
 
     @property
     def requests(self) -> int:
         """Rows that are sent."""
-        return max(0, self.to_ask - self.unrendered)
+        return max(0, self.to_ask - self._of_all(self.unrendered_drawn + self.too_long_drawn))
+
+    def _of_all(self, drawn: int) -> int:
+        return round(drawn * self.to_ask / self.taken) if self.taken else 0
 
 
 def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Looking) -> Estimate:
@@ -142,11 +154,18 @@ class _Pass:
             return
         row = python_rows(batch.slice(place, 1), self.parts.asked_columns)[0]
         request = self._rendered(row)
-        if request is not None and row is not None:
-            match = self.prior.find(row, request_hash(request, self.parts.declared.job.model))
-            if match is not None:
-                self._count_done(RowStatus.FAILED if self.prior.is_failed(match) else RowStatus.OK, self.stretch)
-                return
+        if request is None or row is None:
+            self.found.unrendered_again += self.stretch
+            self._count_done(RowStatus.FAILED, self.stretch)
+            return
+        match = self.prior.find(row, request_hash(request, self.parts.declared.job.model))
+        if match is not None:
+            self._count_done(RowStatus.FAILED if self.prior.is_failed(match) else RowStatus.OK, self.stretch)
+            return
+        if self._is_too_long(request):
+            self.found.too_long_again += self.stretch
+            self._count_done(RowStatus.FAILED, self.stretch)
+            return
         self.found.changed += self.stretch
         for _ in range(self.stretch):
             if self.found.sample.wants(size):
@@ -160,9 +179,11 @@ class _Pass:
 
     def _count(self, request: Request | None, size: int) -> None:
         """A row of the sample."""
+        self.found.taken += 1
+        refused = request is None or self._is_too_long(request)
         models = zip((self.parts, *self.parts.fallbacks), (self.found.sample, *self.found.others), strict=True)
         for parts, sample in models:
-            if request is None:
+            if request is None or refused:
                 sample.take(size, 0, 0)
                 continue
             named = replace(request, model=parts.declared.job.model_name)
@@ -171,9 +192,17 @@ class _Pass:
         if request is None:
             self.found.unrendered_drawn += 1
             return
+        if refused:
+            self.found.too_long_drawn += 1
+            return
         if len(self.found.prompts) < SHOWN_PROMPTS:
             told = [f"[{part.role}] {part.content}" for part in request.messages]
             self.found.prompts.append("\n".join([*told, *(f"[image] {image.shown}" for image in request.images)]))
+
+    def _is_too_long(self, request: Request) -> bool:
+        if self.parts.context_tokens is None:  # nobody knows, and counting takes time
+            return False
+        return too_long(self.parts, self.parts.predicted_cost(request)) is not None
 
     def _request(self, batch: pa.RecordBatch, place: int) -> Request | None:
         return self._rendered(python_rows(batch.slice(place, 1), self.parts.asked_columns)[0])

@@ -78,7 +78,7 @@ class Plan:
     new: int  # never asked before
     changed: int  # asked before, with another prompt, model, params or schema, or another text
     done: int  # answered, need not be asked
-    failed: int  # failed before; only `retry` asks them again
+    failed: int  # failed before: only `retry` asks them again; or there before and not to be sent
     slices: int
     input_tokens_p50: int
     input_tokens_p99: int
@@ -240,9 +240,10 @@ class Planner:
             found += _of_holds(job.budget_usd, (parts, *parts.fallbacks), p99)
         if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
-        if seen.unrendered:
-            about = "" if seen.sample.whole else "about "
-            found.append(f"{about}{seen.unrendered:,} rows cannot be rendered and will fail without a call")
+        about = "" if seen.sample.whole else "about "
+        for rows, why in ((seen.unrendered, "cannot be rendered"), (seen.too_long, "are too long for the model")):
+            if rows:
+                found.append(f"{about}{rows:,} rows {why} and will fail without a call")
         return found
 
 

@@ -122,6 +122,35 @@ async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
     assert any("rows cannot be rendered and will fail without a call" in warning for warning in plan.warnings)
 
 
+async def test_rows_that_are_too_long_for_the_model_cost_nothing(lab: Lab) -> None:
+    texts(lab, [50] * 7 + [9_000] * 3)
+    async with lab.simulator() as simulator:
+        lab.providers(simulator.base_url, context_tokens=1_000)
+        plan = plan_of(lab)
+        assert "3 rows are too long for the model and will fail without a call" in plan.warnings
+        assert (plan.new, plan.input_tokens_total < 7 * 100) == (10, True)
+        assert not any("word word word word word word word word word word word word" in text for text in plan.prompts)
+        summary = await lab.run()
+    assert (summary.ok, summary.failed) == (7, 3)
+    assert summary.planned is not None and summary.planned.rows == 7
+
+
+async def test_what_failed_without_a_call_is_not_planned_to_be_paid(lab: Lab) -> None:
+    """Such a row has no request to compare: it has failed, and costs nothing, whatever became of the input."""
+    lab.table(10)
+    broken = {"user": "{{ 1 // (extra - 3) }} {{ text }}"}
+    async with lab.simulator():
+        summary = await lab.run(lab.job(prompt=broken))
+        assert summary.failed == 1
+        plan = plan_of(lab, prompt=broken)
+        assert (plan.new, plan.changed, plan.done, plan.failed, plan.cost_high_usd) == (0, 0, 9, 1, 0)
+        lab.table(12)
+        plan = plan_of(lab, prompt=broken)
+        assert plan.new == 2 and plan.input_tokens_total < 2 * 40
+        assert "2 rows cannot be rendered and will fail without a call" in plan.warnings
+        assert (plan.changed, plan.failed, plan.done) == (0, 1, 9)
+
+
 @pytest.mark.parametrize(
     ("budget", "words"),
     [("0.0005", "less than the least this will cost"), ("5", None)],
