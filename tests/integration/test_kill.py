@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm import wiring
 from tests.integration.engine_lab import answers_journalled, killed_after
 from tests.integration.lab import Lab
 
@@ -42,6 +43,21 @@ async def test_killed_runs_go_on_where_they_stopped(lab: Lab, seed: int) -> None
     assert stats["duplicates"]["prompts"] == ROWS
     paid_twice = stats["answered"] - ROWS
     assert 0 <= paid_twice <= at_kills
+
+
+async def test_a_killed_run_has_kept_what_it_learned(lab: Lab, root: Path) -> None:
+    """But for its last second."""
+    lab.table(ROWS)
+    learned = lab.settings.home / "learned" / "lab.json"
+    async with lab.simulator(limits={"requests_per_minute": 1_200}):
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root)
+        while not learned.exists() and process.poll() is None:
+            await asyncio.sleep(0.005)
+        process.kill()
+        assert process.wait() == -9
+        plan = wiring.planner(lab.settings, lab.job(slices={"rows": 150})).plan()
+    assert 0 < plan.done < ROWS
+    assert plan.output_from.endswith("answers of this job")
 
 
 async def test_a_run_killed_while_it_publishes_is_published_by_the_next(lab: Lab, root: Path) -> None:
