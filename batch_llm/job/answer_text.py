@@ -81,13 +81,10 @@ def _loads(text: str) -> Any:
 
 def _keys(value: Any) -> int:
     """Keys of all objects in a value."""
-    if type(value) is dict:
-        inner, count = value.values(), len(value)
-    elif type(value) is list:
-        inner, count = value, 0
-    else:
+    if type(value) is not dict and type(value) is not list:
         return 0
-    for each in inner:
+    count = len(value) if type(value) is dict else 0
+    for each in value.values() if type(value) is dict else value:
         if type(each) is dict or type(each) is list:
             count += _keys(each)
     return count
