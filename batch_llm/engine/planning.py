@@ -19,6 +19,7 @@ from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.images import names_images
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
+from batch_llm.engine.reparse import differences
 from batch_llm.engine.starting import (
     Started,
     check,
@@ -108,6 +109,7 @@ class Plan:
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
     image_tokens: int = 0  # of the input tokens, of the rows to ask
     fallbacks: tuple[FallbackCost, ...] = ()  # in their order
+    free: int = 0  # of new and changed, at least: an equal row's answer or an earlier one is theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,8 @@ class Planner:
         freeze = parts.warehouse.freeze_bill(spec)
         try:
             plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), looked_in(parts))
-            plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)))
+            warnings = [*plan.warnings, *self._of_reparse(plan)]
+            plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)), warnings=warnings)
             if freeze is None:
                 return plan
             return replace(plan, freeze_bytes=freeze.bytes, freeze_kept_minutes=freeze.kept_minutes)
@@ -177,9 +180,17 @@ class Planner:
         plan = self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
         return replace(plan, warehouse=expected)
 
+    def _of_reparse(self, plan: Plan) -> list[str]:
+        """What is paid for where nothing but the schema is another one."""
+        latest = latest_run(self.parts) if plan.changed else None
+        if latest is None or differences(self.parts, latest):
+            return []
+        told = f"nothing but output.schema changed since run {latest.run_id}: `batch-llm reparse {plan.job}` judges its"
+        return [f"{told} answers by the new one for nothing; a run asks the changed rows again"]
+
     def _plan_of(self, frozen: FrozenInput, seen: Estimate, plan: Planned) -> Plan:
         parts, job = self.parts, self.parts.declared.job
-        tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn) or [0]
+        tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn if tokens) or [0]
         p99 = tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)]
         bounds = parts.call_bounds
         requests = plan.rows if bounds is not None and bounds.row_is_request else plan.requests
@@ -218,6 +229,7 @@ class Planner:
             prompts=seen.prompts,
             warnings=self._warnings(seen, plan, p99),
             image_tokens=plan.image_tokens,
+            free=seen.free,
             fallbacks=tuple(
                 _fallback_cost(other, replace(seen, sample=sample, others=()))
                 for other, sample in zip(parts.fallbacks, seen.others, strict=True)

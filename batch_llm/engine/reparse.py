@@ -36,7 +36,7 @@ from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
 
-__all__ = ["Reparsed", "Reparser", "StandingRows"]
+__all__ = ["Reparsed", "Reparser", "StandingRows", "differences"]
 
 PENDING = RowStatus.PENDING
 FOREIGN = "pending (answered in an earlier run)"
@@ -109,7 +109,7 @@ class Reparser:
         record = latest_run(parts)
         if record is None:
             raise ConfigurationError(f"job {parts.declared.job.name} has not run in this home; `run` it first")
-        other = _differences(parts, record)
+        other = differences(parts, record)
         if other:
             raise ConfigurationError(
                 f"job {parts.declared.job.name}: {', '.join(other)} changed since run {record.run_id}, so its answers "
@@ -213,7 +213,7 @@ def _as_it_was(record: RunRecord) -> DeclaredJob:
     return declare(record.job, Path(record.job_dir))
 
 
-def _differences(parts: JobParts, record: RunRecord) -> list[str]:
+def differences(parts: JobParts, record: RunRecord) -> list[str]:
     """What of the job is another than the run's, but for what `reparse` is there for."""
     now, was = parts.declared, _as_it_was(record)
     compared = {
