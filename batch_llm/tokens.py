@@ -146,6 +146,12 @@ class Tokens:
             return max(1, round(size_bytes(text) * self._line()[1])) if text else 0
         return encoded_length(encoding, text)
 
+    def count_answer(self, text: str) -> int:
+        """Tokens of a ``text`` that the model would write; what bills of prompts taught is of another kind of text."""
+        if self.exact:
+            return self.count(text)
+        return max(1, round(len(text.encode("utf-8", "replace")) / FIRST_BYTES_PER_TOKEN)) if text else 0
+
     def count_chat(self, contents: Iterable[str]) -> int:
         """Tokens of a chat with these messages, its framing included."""
         counts = [self.count(content) for content in contents]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from batch_llm.journal.base import RunRecord
     from batch_llm.wiring import Store
 
-__all__ = ["KnownRun", "declared_in", "declared_job", "known_run", "name_of", "open_home"]
+__all__ = ["KnownRun", "declared_in", "declared_job", "known_run", "name_of", "open_home", "run_of"]
 
 JOBS_FOLDER = Path("jobs")
 SUFFIXES = (".yaml", ".yml")
@@ -113,6 +113,11 @@ def known_run(reference: str, partition: str | None = None) -> KnownRun:
         if file is not None:
             raise JobFileError(f"{name} has not run in {store.settings.home}. Start it: batch-llm run {reference}")
         raise _unknown(reference, {run.job["name"] for run in store.runs.all()}, store.settings)
+    return run_of(store, record)
+
+
+def run_of(store: Store, record: RunRecord) -> KnownRun:
+    """A run with the job as it was declared for it."""
     return KnownRun(store, record, declared_in(record))
 
 

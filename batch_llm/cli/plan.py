@@ -72,9 +72,12 @@ def _beginning(prompt: str) -> str:
 
 
 def _rows(plan: Plan) -> str:
+    free = (
+        "" if not plan.free else f"; {plan.free:,} or more of those to ask get the answer of an equal one for nothing"
+    )
     return (
         f"{plan.new:,} new, {plan.changed:,} changed, {plan.done:,} done, "
-        f"{plan.failed:,} failed before (asked again only by retry)"
+        f"{plan.failed:,} failed before (asked again only by retry){free}"
     )
 
 

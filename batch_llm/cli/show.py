@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from batch_llm.cli.jobs import KnownRun, known_run
+from batch_llm.cli.jobs import KnownRun, known_run, run_of
 from batch_llm.cli.keys import find_key, parse_key
 from batch_llm.cli.speech import one_line, plain, print_json, say, table
 from batch_llm.cli.vectors import shortened, vector_in_words
 from batch_llm.errors import ConfigurationError, JournalError, OutputError
 
 if TYPE_CHECKING:
+    from batch_llm.job.load import DeclaredJob
     from batch_llm.journal.base import Entry, RunRecord
 
 __all__ = ["RowStory", "rows_answered", "show_row", "story_in_words", "story_of"]
@@ -71,7 +72,8 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
             f"values are compared as text{_example(run)}{_of_partition(run.record)}"
         )
     stored = _published(run, place, key)
-    asked_in, asked_at = _asked(run, stored, place, key)
+    asked, asked_at = _asked(run, stored, place, key)
+    asked_in = asked.record.run_id
     stored_entries = run.store.runs.entries(asked_in, asked_at.slice_number)
     entries = [entry for entry in stored_entries if _is_about(entry, asked_at.row)]
     columns, result = _split(run, stored)
@@ -81,7 +83,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         slice=place.slice_number,
         row=place.row,
         key={name: place.values[name] for name in run.record.key},
-        prompt=_prompt(run, place.values),
+        prompt=_prompt(asked.declared, asked_at.values),
         attempts=[_attempt(entry) for entry in entries],
         answers=[shortened(entry.body.decode("utf-8", "replace")) for entry in entries if entry.body],
         columns=columns,
@@ -152,26 +154,27 @@ def _published(run: KnownRun, place: _RowPlace, key: tuple[str, ...]) -> dict[st
     return {}
 
 
-def _asked(run: KnownRun, stored: dict[str, Any], place: _RowPlace, key: tuple[str, ...]) -> tuple[str, _RowPlace]:
-    """The run whose journal has the row's attempts, and where there: an earlier run's for an answer taken over."""
+def _asked(run: KnownRun, stored: dict[str, Any], place: _RowPlace, key: tuple[str, ...]) -> tuple[KnownRun, _RowPlace]:
+    """The run that asked the row, and where there: an earlier one, with its own question, for an answer taken over."""
     earlier = stored.get("llm_run_id")
     if earlier is None or earlier == run.record.run_id:
-        return run.record.run_id, place
+        return run, place
     try:
-        found = _locate(run, run.store.runs.get(earlier), key)
+        record = run.store.runs.get(earlier)
+        found = _locate(run, record, key)
     except JournalError:  # forgotten since
         found = None
-    return (earlier, found) if found is not None else (run.record.run_id, place)
+    return (run_of(run.store, record), found) if found is not None else (run, place)
 
 
-def _prompt(run: KnownRun, values: dict[str, Any]) -> list[dict[str, str]]:
+def _prompt(declared: DeclaredJob, values: dict[str, Any]) -> list[dict[str, str]]:
     from batch_llm.job.template import RenderError
 
     try:
-        messages = run.declared.prompt.render(values)
+        messages = declared.prompt.render(values)
     except RenderError as error:  # such a row has failed with class `template` and was never sent
         return [{"role": "error", "content": str(error)}]
-    images = {name: values.get(name) for name in run.declared.job.images}
+    images = {name: values.get(name) for name in declared.job.images}
     return [
         *({"role": message.role, "content": message.content} for message in messages),
         *({"role": "image", "content": _image(name, value)} for name, value in images.items() if value is not None),

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.context import too_long
 from batch_llm.engine.parts import JobParts, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, keys_of, prior_answers
 from batch_llm.engine.rows import Rows, RowStatus
@@ -48,26 +49,47 @@ class Estimate:
     changed: int = 0  # asked before, otherwise
     done: int = 0
     failed: int = 0
-    unrendered_drawn: int = 0
+    taken: int = 0  # rows that were drawn, those included that the sample has dropped since
+    unrendered_drawn: int = 0  # of them
+    too_long_drawn: int = 0  # of them
+    free_drawn: int = 0  # of them
+    asked: set[str] = field(default_factory=set)  # request hashes of the rows that were drawn
+    unrendered_again: int = 0  # of `failed`: rows with an earlier row that cannot be sent, so nothing tells what it was
+    too_long_again: int = 0  # the same
     sample: EvenSample = field(default_factory=lambda: EvenSample(COUNTED_ROWS))
     prompts: list[str] = field(default_factory=list)
     others: tuple[EvenSample, ...] = ()  # the same sample as each model of `fallback` counts it
 
     @property
     def to_ask(self) -> int:
-        """Rows that are to be asked, those that cannot be rendered included."""
+        """Rows that are to be asked, those that cannot be sent included."""
         return self.new + self.changed
 
     @property
     def unrendered(self) -> int:
         """Rows that cannot be rendered, and so fail without a call."""
-        drawn = len(self.sample.drawn)
-        return round(self.unrendered_drawn * self.to_ask / drawn) if drawn else 0
+        return self._of_all(self.unrendered_drawn) + self.unrendered_again
+
+    @property
+    def too_long(self) -> int:
+        """Rows that are too long for the model, and so fail without a call."""
+        return self._of_all(self.too_long_drawn) + self.too_long_again
 
     @property
     def requests(self) -> int:
         """Rows that are sent."""
-        return max(0, self.to_ask - self.unrendered)
+        return max(0, self.to_ask - self._of_all(self.unrendered_drawn + self.too_long_drawn + self.free_drawn))
+
+    @property
+    def free(self) -> int:
+        """Rows that need no call: an equal row's answer, or one that the user's index has, is theirs.
+
+        At least: two equal rows are seen only where both were drawn.
+        """
+        return self._of_all(self.free_drawn)
+
+    def _of_all(self, drawn: int) -> int:
+        return round(drawn * self.to_ask / self.taken) if self.taken else 0
 
 
 def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Looking) -> Estimate:
@@ -82,6 +104,8 @@ def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Loo
         prior = PriorAnswers((), ()) if untouched else prior_answers(parts, frozen, info.number, looking.runs)
         stretch = 1 if looking.every_row else max(1, math.ceil(frozen.rows / LOOKED_AT_ROWS))
         _Pass(parts, own, prior, found, stretch).over(frozen, info.number)
+    if parts.answers is not None:
+        parts.answers.close()
     for other in found.others:
         other.seen, other.sizes = found.sample.seen, found.sample.sizes
     return found
@@ -141,15 +165,22 @@ class _Pass:
             return
         row = python_rows(batch.slice(place, 1), self.parts.asked_columns)[0]
         request = self._rendered(row)
-        if request is not None and row is not None:
-            match = self.prior.find(row, request_hash(request, self.parts.declared.job.model))
-            if match is not None:
-                self._count_done(RowStatus.FAILED if self.prior.is_failed(match) else RowStatus.OK, self.stretch)
-                return
+        if request is None or row is None:
+            self.found.unrendered_again += self.stretch
+            self._count_done(RowStatus.FAILED, self.stretch)
+            return
+        match = self.prior.find(row, request_hash(request, self.parts.declared.job.model))
+        if match is not None:
+            self._count_done(RowStatus.FAILED if self.prior.is_failed(match) else RowStatus.OK, self.stretch)
+            return
+        if self._is_too_long(request):
+            self.found.too_long_again += self.stretch
+            self._count_done(RowStatus.FAILED, self.stretch)
+            return
         self.found.changed += self.stretch
-        for _ in range(self.stretch):
+        for copy in range(self.stretch):
             if self.found.sample.wants(size):
-                self._count(request, size)
+                self._count(request, size, stands_for_another=copy > 0)
 
     def _count_done(self, status: str, rows: int) -> None:
         if status == RowStatus.OK:
@@ -157,11 +188,14 @@ class _Pass:
         else:
             self.found.failed += rows
 
-    def _count(self, request: Request | None, size: int) -> None:
-        """A row of the sample."""
+    def _count(self, request: Request | None, size: int, *, stands_for_another: bool = False) -> None:
+        """A row of the sample, or one that stands for another that was not looked at."""
+        self.found.taken += 1
+        refused = request is None or self._is_too_long(request)
+        free = request is not None and not refused and not stands_for_another and self._is_free(request)
         models = zip((self.parts, *self.parts.fallbacks), (self.found.sample, *self.found.others), strict=True)
         for parts, sample in models:
-            if request is None:
+            if request is None or refused or free:
                 sample.take(size, 0, 0)
                 continue
             named = replace(request, model=parts.declared.job.model_name)
@@ -170,9 +204,28 @@ class _Pass:
         if request is None:
             self.found.unrendered_drawn += 1
             return
+        if refused:
+            self.found.too_long_drawn += 1
+            return
+        self.found.free_drawn += free
         if len(self.found.prompts) < SHOWN_PROMPTS:
             told = [f"[{part.role}] {part.content}" for part in request.messages]
             self.found.prompts.append("\n".join([*told, *(f"[image] {image.shown}" for image in request.images)]))
+
+    def _is_free(self, request: Request) -> bool:
+        """Whether the answer of an equal row, or one that the user's index has, is this row's as well."""
+        index = self.parts.answers
+        if index is None or self.parts.call_bounds is not None:  # as in `SliceWork`
+            return False
+        said, asked = request_hash(request, self.parts.declared.job.model), self.found.asked
+        is_new = said not in asked
+        asked.add(said)
+        return not is_new or said in index.known([said])
+
+    def _is_too_long(self, request: Request) -> bool:
+        if self.parts.context_tokens is None:  # nobody knows, and counting takes time
+            return False
+        return too_long(self.parts, self.parts.predicted_cost(request)) is not None
 
     def _request(self, batch: pa.RecordBatch, place: int) -> Request | None:
         return self._rendered(python_rows(batch.slice(place, 1), self.parts.asked_columns)[0])

@@ -84,7 +84,7 @@ def first_length(declared: DeclaredJob, tokens: Tokens) -> int | None:
 
 
 def _size(declared: DeclaredJob, tokens: Tokens) -> AnswerSize | None:
-    return None if declared.answer.shape is None else answer_size(declared.answer.shape, tokens.count)
+    return None if declared.answer.shape is None else answer_size(declared.answer.shape, tokens.count_answer)
 
 
 def _by_answers(known: Known, size: AnswerSize | None, cap: int | None) -> OutputEstimate:

@@ -18,19 +18,20 @@ from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
+from batch_llm.engine.reparse import differences
 from batch_llm.engine.starting import (
     Started,
-    answered_before,
     check,
     check_budget,
     freeze_spec,
-    same_run,
-    signatures,
+    looked_in,
+    may_have_changed,
+    standing,
     start,
 )
-from batch_llm.engine.summary import journalled_usd
+from batch_llm.engine.summary import journalled_usd, total
 from batch_llm.job.model import Job
-from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.base import RunRecord
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
@@ -78,7 +79,7 @@ class Plan:
     new: int  # never asked before
     changed: int  # asked before, with another prompt, model, params or schema, or another text
     done: int  # answered, need not be asked
-    failed: int  # failed before; only `retry` asks them again
+    failed: int  # failed before: only `retry` asks them again; or there before and not to be sent
     slices: int
     input_tokens_p50: int
     input_tokens_p99: int
@@ -108,6 +109,7 @@ class Plan:
     billed: WarehouseBill | None = None  # by the warehouse for this plan; None: nothing
     image_tokens: int = 0  # of the input tokens, of the rows to ask
     fallbacks: tuple[FallbackCost, ...] = ()  # in their order
+    free: int = 0  # of new and changed, at least: an equal row's answer or an earlier one is theirs
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +146,23 @@ class Planner:
     def plan(self) -> Plan:
         """What `run` would do; blocking. Raises what `run` would raise before its first call."""
         parts = self.parts
-        _, version = check(parts)
-        signature, shape = signatures(parts)
-        latest = latest_run(parts)
-        same = latest if latest is not None and same_run(latest, signature, shape, version) else None
-        if same is None or same.state is not RunState.FINISHED:
+        schema, version = check(parts)
+        found = standing(parts, version)
+        if found.unfinished is not None:
             check_budget(parts)
-        if same is not None and same.state is RunState.PLANNED:
-            return self._looked_at(frozen_input(same), (same.run_id, *same.supersedes))
-        unfinished = latest is not None and latest.state is not RunState.FINISHED
-        ended = (latest.run_id, *latest.supersedes) if latest is not None and unfinished else ()
-        earlier = tuple(dict.fromkeys([*ended, *answered_before(parts, signature, shape)]))
+            return self._looked_at(frozen_input(found.unfinished), _all_of(found.unfinished))
+        if found.finished is not None and not may_have_changed(parts, schema):
+            return self._answered(found.finished)
+        if found.finished is None:
+            check_budget(parts)
+
         run_id = f"plan-{secrets.token_hex(6)}"
         spec = freeze_spec(parts, run_id)
         freeze = parts.warehouse.freeze_bill(spec)
         try:
-            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), earlier)
-            plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)))
+            plan = self._looked_at(parts.warehouse.freeze_for_plan(spec), looked_in(parts))
+            warnings = [*plan.warnings, *self._of_reparse(plan)]
+            plan = replace(plan, billed=bill_of(parts.runs.statements(run_id)), warnings=warnings)
             if freeze is None:
                 return plan
             return replace(plan, freeze_bytes=freeze.bytes, freeze_kept_minutes=freeze.kept_minutes)
@@ -168,18 +170,32 @@ class Planner:
             parts.warehouse.forget(run_id)
             parts.runs.delete(run_id)
 
-    def _looked_at(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
-        """``earlier``: runs with answers that the output may not hold."""
-        expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
-        return replace(self._estimate(frozen, earlier), warehouse=expected)
-
-    def _estimate(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
-        seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
+    def _answered(self, finished: RunRecord) -> Plan:
+        """Every row was asked; what its output has lost since is promoted again, for nothing."""
+        frozen, counts = frozen_input(finished), self.parts.warehouse.published(finished.run_id)
+        stored = total(counts.values())
+        if stored.ok + stored.failed != frozen.rows:  # published rows are gone as well
+            return self._looked_at(frozen, _all_of(finished))
+        seen = Estimate(frozen.rows, done=stored.ok, failed=stored.failed)
         return self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
+
+    def _looked_at(self, frozen: FrozenInput, earlier: tuple[str, ...]) -> Plan:
+        expected = self.parts.warehouse.expected(frozen, self.parts.output, earlier)
+        seen = estimate(self.parts, self._judge, frozen, Looking(earlier))
+        plan = self._plan_of(frozen, seen, planned(self.parts, seen, self.parts.learning.known))
+        return replace(plan, warehouse=expected)
+
+    def _of_reparse(self, plan: Plan) -> list[str]:
+        """What is paid for where nothing but the schema is another one."""
+        latest = latest_run(self.parts) if plan.changed else None
+        if latest is None or differences(self.parts, latest):
+            return []
+        told = f"nothing but output.schema changed since run {latest.run_id}: `batch-llm reparse {plan.job}` judges its"
+        return [f"{told} answers by the new one for nothing; a run asks the changed rows again"]
 
     def _plan_of(self, frozen: FrozenInput, seen: Estimate, plan: Planned) -> Plan:
         parts, job = self.parts, self.parts.declared.job
-        tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn) or [0]
+        tokens = sorted(tokens for _, tokens, *_ in seen.sample.drawn if tokens) or [0]
         p99 = tokens[min(len(tokens) - 1, len(tokens) * 99 // 100)]
         bounds = parts.call_bounds
         requests = plan.rows if bounds is not None and bounds.row_is_request else plan.requests
@@ -218,6 +234,7 @@ class Planner:
             prompts=seen.prompts,
             warnings=self._warnings(seen, plan, p99),
             image_tokens=plan.image_tokens,
+            free=seen.free,
             fallbacks=tuple(
                 _fallback_cost(other, replace(seen, sample=sample, others=()))
                 for other, sample in zip(parts.fallbacks, seen.others, strict=True)
@@ -242,10 +259,16 @@ class Planner:
             found.append("the prompt names no column of the input: every row asks the same")
         if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
-        if seen.unrendered:
-            about = "" if seen.sample.whole else "about "
-            found.append(f"{about}{seen.unrendered:,} rows cannot be rendered and will fail without a call")
+        about = "" if seen.sample.whole else "about "
+        for rows, why in ((seen.unrendered, "cannot be rendered"), (seen.too_long, "are too long for the model")):
+            if rows:
+                found.append(f"{about}{rows:,} rows {why} and will fail without a call")
         return found
+
+
+def _all_of(record: RunRecord) -> tuple[str, ...]:
+    """The run itself, and those whose answers it takes over."""
+    return record.run_id, *record.supersedes
 
 
 def _dearest_usd(parts: JobParts, plan: Planned) -> Decimal | None:

@@ -1,4 +1,4 @@
-"""Once a second: tell how far the run is, bring the journals to the disk, notice a stall.
+"""Once a second: tell how far the run is, bring the journals to the disk, keep what was learned, notice a stall.
 
 Belongs here: the ticker and the words for what holds a run back. Not here: drawing (cli/panel.py).
 """
@@ -76,6 +76,8 @@ class Ticker:
             await self._parts.clock.sleep(TICK_S)
             for work in list(self._publisher.open_slices.values()):
                 await asyncio.to_thread(work.sync)
+            for parts in (self._parts, *self._parts.fallbacks):
+                await asyncio.to_thread(parts.learning.keep)
             self._tell()
 
     def _tell(self) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.output import check_owner
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.summary import fingerprint, summarise, total
+from batch_llm.errors import OutputError, WarehouseRefused
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.warehouse.base import Mode, StatusCounts
 
@@ -59,6 +61,14 @@ async def promote(parts: JobParts, record: RunRecord, meter: Meter, stopped: str
     return replace(summary, blocked=end.blocked, ended_elsewhere=end.elsewhere)
 
 
+def _refuse_anothers(parts: JobParts) -> None:
+    """An output that another job has made since this run began stays as it is."""
+    try:
+        check_owner(parts)
+    except OutputError as error:
+        raise WarehouseRefused(str(error)) from error
+
+
 def _end(parts: JobParts, record: RunRecord) -> _End:
     runs, run_id = parts.runs, record.run_id
     with runs.ending(run_id):
@@ -70,6 +80,7 @@ def _end(parts: JobParts, record: RunRecord) -> _End:
         all_there = all(number in counts for number in range(len(record.slice_rows)))
         ended: dict[str, Any] = {"ended_as": rows}
         if blocked is None and (counts or not record.slice_rows):
+            _refuse_anothers(parts)
             parts.warehouse.promote(run_id, parts.output, record.key, _mode(parts, all_there))
             at = parts.clock.now().isoformat(timespec="microseconds")
             ended["promoted"] = f"{at} {parts.warehouse.output_version(parts.output)}"

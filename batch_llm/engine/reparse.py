@@ -23,6 +23,7 @@ from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.date_partition import date_range, latest_run
 from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
+from batch_llm.engine.output import check_owner
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
@@ -35,7 +36,7 @@ from batch_llm.job.load import DeclaredJob, declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
 
-__all__ = ["Reparsed", "Reparser", "StandingRows"]
+__all__ = ["Reparsed", "Reparser", "StandingRows", "differences"]
 
 PENDING = RowStatus.PENDING
 STANDS = "stands"  # in the detail of ASKED_AS: what was noted before of the row's end is not so any more
@@ -109,7 +110,7 @@ class Reparser:
         record = latest_run(parts)
         if record is None:
             raise ConfigurationError(f"job {parts.declared.job.name} has not run in this home; `run` it first")
-        other = _differences(parts, record)
+        other = differences(parts, record)
         if other:
             raise ConfigurationError(
                 f"job {parts.declared.job.name}: {', '.join(other)} changed since run {record.run_id}, so its answers "
@@ -191,6 +192,7 @@ class Reparser:
         try:
             schema = parts.output_schema(first.schema)
             parts.warehouse.ensure(parts.output, schema, parts.key, source=parts.source)
+            check_owner(parts)
         except OutputError as error:
             raise OutputError(
                 f"{error}. Nothing was changed; `reparse` can fill a new table: change output.table"
@@ -219,7 +221,7 @@ def _as_it_was(record: RunRecord) -> DeclaredJob:
     return declare(record.job, Path(record.job_dir))
 
 
-def _differences(parts: JobParts, record: RunRecord) -> list[str]:
+def differences(parts: JobParts, record: RunRecord) -> list[str]:
     """What of the job is another than the run's, but for what `reparse` is there for."""
     now, was = parts.declared, _as_it_was(record)
     compared = {

@@ -24,6 +24,7 @@ from batch_llm.engine.context import least_input, longest_answer
 from batch_llm.engine.date_partition import check_partition, date_range, earlier_runs, row_filter
 from batch_llm.engine.estimating import Looking, estimate
 from batch_llm.engine.images import check_image_columns, names_images
+from batch_llm.engine.output import check_owner, stands
 from batch_llm.engine.parts import JobParts, python_rows
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.prices import prices_in_force
@@ -41,14 +42,16 @@ from batch_llm.limiter.base import Cost, Limits
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
 __all__ = [
+    "Standing",
     "Started",
-    "answered_before",
     "check",
     "check_budget",
     "check_money",
     "freeze_spec",
-    "same_run",
+    "looked_in",
+    "may_have_changed",
     "signatures",
+    "standing",
     "start",
 ]
 
@@ -85,22 +88,19 @@ def start(parts: JobParts, judge: AnyJudge) -> Started:
 
 
 def _start(parts: JobParts, judge: AnyJudge, schema: pa.Schema, version: str) -> Started:
-    signature, shape = signatures(parts)
-    records = earlier_runs(parts)
-    same = [record for record in records if same_run(record, signature, shape, version)]
-    unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
-    finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
-    if unfinished is None and finished is not None and has_grown(parts, finished):
-        unfinished = finished
-    if unfinished is not None:
+    found = standing(parts, version)
+    if found.unfinished is not None:
         check_budget(parts)
-        planned_again = _planned_again(parts, unfinished)
-        changes = {"job": parts.declared.job_data(), "user": unfinished.begun_by, "planned": planned_again}
-        return Started(parts.runs.change(unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
-    if finished is not None and not _may_have_changed(parts, schema):
-        if _output_stands(parts):
-            return Started(finished, nothing_to_do=True)
-        return Started(replace(finished, state=RunState.PLANNED), resumed=True)  # promoted again, nothing is asked
+        planned_again, of = _planned_again(parts, found.unfinished), found.unfinished.begun_by
+        changes = {"job": parts.declared.job_data(), "user": of, "planned": planned_again}
+        return Started(parts.runs.change(found.unfinished.run_id, state=RunState.PLANNED, **changes), resumed=True)
+    if found.finished is not None and not may_have_changed(parts, schema):
+        if stands(parts, found.finished):
+            return Started(found.finished, nothing_to_do=True)
+        return Started(
+            replace(found.finished, state=RunState.PLANNED), resumed=True
+        )  # promoted again, nothing is asked
+    signature, _ = signatures(parts)
     check_budget(parts)
     others = _unfinished(parts)
     with ExitStack() as alone:
@@ -109,11 +109,39 @@ def _start(parts: JobParts, judge: AnyJudge, schema: pa.Schema, version: str) ->
         return Started(_freeze(parts, judge, _taken_over(parts, others, signature)))
 
 
-def _may_have_changed(parts: JobParts, schema: pa.Schema) -> bool:
+def may_have_changed(parts: JobParts, schema: pa.Schema) -> bool:
     """Whether the rows, or what they name, may be others now, without the input's version telling."""
     job = parts.declared.job
     where = job.input.where
     return names_images(job.images, schema) or (where is not None and parts.warehouse.may_change(parts.source, where))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The job's run over the input as it is; at most one of both."""
+
+    unfinished: RunRecord | None = None  # to go on with
+    finished: RunRecord | None = None  # nothing is to be asked, unless what its rows name has changed
+
+
+def standing(parts: JobParts, version: str) -> Standing:
+    """Whether the job, as it is, was begun or done with this version of its input; blocking."""
+    signature, shape = signatures(parts)
+    records = earlier_runs(parts)
+    same = [record for record in records if _same_run(record, signature, shape, version)]
+    unfinished = next((record for record in same if record.state is RunState.PLANNED), None)
+    if unfinished is not None:
+        return Standing(unfinished)
+    finished = same[0] if same and same[0] is records[0] and same[0].state is RunState.FINISHED else None
+    if finished is not None and has_grown(parts, finished):
+        return Standing(finished)
+    return Standing(finished=finished)
+
+
+def looked_in(parts: JobParts) -> tuple[str, ...]:
+    """The runs in which a new run would look for answers, beside the output; blocking."""
+    ended = _found_in(parts, _unfinished(parts))
+    return tuple(dict.fromkeys([*ended, *_answered_before(parts, *signatures(parts))]))
 
 
 def check(parts: JobParts) -> tuple[pa.Schema, str]:
@@ -131,6 +159,7 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
         raise InputError(f"input.key: {', '.join(nested)} holds lists or structs, which cannot name a row")
     check_money(parts)
     parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
+    check_owner(parts)
     return schema, info.version
 
 
@@ -175,7 +204,7 @@ def signatures(parts: JobParts) -> tuple[str, str]:
     return _hash(signature), _hash([*shape, job.output.mode, *of_dates])
 
 
-def same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
+def _same_run(record: RunRecord, signature: str, shape: str, version: str) -> bool:
     """The record is an execution of this very job over this very input."""
     return (record.signature, record.shape, record.input_version) == (signature, shape, version)
 
@@ -197,7 +226,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
     frozen: FrozenInput = parts.warehouse.freeze(freeze_spec(parts, run_id))
     if not frozen.slices:  # an empty table is an output as well
         parts.warehouse.publish(run_id, 0, iter(()), parts.output_schema(check(parts)[0]))
-    supersedes = tuple(dict.fromkeys([*_found_in(parts, ended), *answered_before(parts, signature, shape)]))
+    supersedes = tuple(dict.fromkeys([*_found_in(parts, ended), *_answered_before(parts, signature, shape)]))
     seen = estimate(parts, judge, frozen, Looking(supersedes, every_row=False))
     record = RunRecord(
         run_id=run_id,
@@ -282,7 +311,7 @@ def _found_in(parts: JobParts, ended: list[RunRecord]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(run_id for old in of_use for run_id in (old.run_id, *old.supersedes)))
 
 
-def answered_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
+def _answered_before(parts: JobParts, signature: str, shape: str) -> tuple[str, ...]:
     """Runs that ended and asked the same question, newest first, where the output may not hold all their answers.
 
     It does when nobody else changed it since the job did, and no run of another question or shape came between.
@@ -316,14 +345,6 @@ def _publish_journals(parts: JobParts, old: RunRecord) -> None:
             work.open(reopen_below=None)
             with closing(work):
                 publish_slice(work, Pending.because(None))
-
-
-def _output_stands(parts: JobParts) -> bool:
-    try:
-        next(parts.warehouse.rows(parts.output, limit=1), None)
-    except OutputError:
-        return False
-    return True
 
 
 def _rows_per_slice(parts: JobParts, where: str | None) -> int:

@@ -5,13 +5,14 @@ is the answer that was asked for (schema.py), what follows from a bad one (engin
 
 A repair changes what surrounds or punctuates JSON, never a value, and never completes anything: what was cut short
 stays bad. So no bracket and no quote is ever added. Every object in the text must be whole, and all must be the same:
-where two differ, nobody knows which one is the answer.
+where two differ, nobody knows which one is the answer. Nor where one has a key twice.
 
-The plain case, an answer that is JSON, costs one `orjson.loads`.
+The plain case, an answer that is JSON, costs one `orjson.loads` and counting its colons.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -32,6 +33,7 @@ _MENDED = re.compile(
     + r'|[“”„](?P<key>[^"“”„\\{}\[\],:\r\n]*+)[“”](?=\s*+:)',  # a key in typographic quotes
     re.DOTALL,
 )
+_END_OF_KEY = re.compile(r'"\s*+:')
 _JSON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 
@@ -47,19 +49,50 @@ def read_json(text: str) -> Any:
     one when they are the same.
 
     Raises:
-        AnswerMismatch: No JSON, more than one object, or one without its end.
+        AnswerMismatch: No JSON, more than one object, one without its end, or one with a key twice.
     """
     if not text.startswith("{"):  # fenced, most of the time: a first look at the whole would take twice as long
         alone = _in_plain_text(text)
         if alone is not None:
             return alone
     try:
-        value = orjson.loads(text)
+        value = _loads(text)
     except orjson.JSONDecodeError as error:
         complaint = error
     else:
         return value[0] if type(value) is list and _is_one_object(value) else value
     return _same_object(text, complaint)
+
+
+def _loads(text: str) -> Any:
+    """`orjson.loads`, which keeps the last value of a key that stands twice: such an object says two things."""
+    value = orjson.loads(text)
+    colons = text.count(":")  # each key has one; those in texts make closer looks necessary, that take longer each
+    if type(value) is dict and colons == len(value):
+        return value
+    keys = _keys(value)
+    if colons != keys and len(_END_OF_KEY.findall(text)) != keys:
+        try:
+            json.loads(text, object_pairs_hook=_refuse_repeated)
+        except RecursionError:
+            raise AnswerMismatch("the answer is nested too deeply") from None
+    return value
+
+
+def _keys(value: Any) -> int:
+    """Keys of all objects in a value."""
+    if type(value) is not dict and type(value) is not list:
+        return 0
+    count = len(value) if type(value) is dict else 0
+    for each in value.values() if type(value) is dict else value:
+        if type(each) is dict or type(each) is list:
+            count += _keys(each)
+    return count
+
+
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
+    if len({key for key, _ in pairs}) != len(pairs):
+        raise AnswerMismatch("an object of the answer has two values: a key stands twice in it")
 
 
 def _same_object(text: str, complaint: orjson.JSONDecodeError) -> dict[str, Any]:
@@ -80,7 +113,7 @@ def _in_plain_text(text: str) -> dict[str, Any] | None:
     if not 0 <= start < end or _BRACKET.search(text, 0, start) or _BRACKET.search(text, end):
         return None
     try:
-        value = orjson.loads(text[start:end])
+        value = _loads(text[start:end])
     except orjson.JSONDecodeError:
         return None
     return value if type(value) is dict else None
@@ -98,7 +131,7 @@ def _objects(text: str, reason: str) -> list[dict[str, Any]]:
         if _is_prose(group):
             continue
         try:
-            value = orjson.loads(_MENDED.sub(_mended, group))
+            value = _loads(_MENDED.sub(_mended, group))
         except orjson.JSONDecodeError:
             value = None
         if type(value) is list and _is_one_object(value):

@@ -189,6 +189,19 @@ class AnswerIndex:
                 pass
         self._file.erase_traces()
 
+    def known(self, request_hashes: Sequence[str]) -> set[str]:
+        """Those of these requests that have an answer; nothing is claimed, and no file is made."""
+        if not self._file.exists():
+            return set()
+
+        def known(entries: Entries) -> set[str]:
+            keys = {given: _key(given) for given in request_hashes}
+            found = entries.find(list(dict.fromkeys(keys.values())))
+            live = entries.slices(slice_id for slice_id, _ in found.values())
+            return {given for given, key in keys.items() if key in found and found[key][0] in live}
+
+        return self._forgiving(known, set())
+
     def stats(self) -> AnswerStats:
         """How much the user's index holds. Raises `JournalError` when it cannot be read."""
         answers, claims = self._file.transaction(lambda connection: self._of_user(connection).counts())

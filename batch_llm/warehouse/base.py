@@ -300,6 +300,13 @@ class Warehouse(Protocol):
         """Changes whenever rows of an output may have gone or given way to others; empty without it. Costs nothing."""
         ...
 
+    def holds(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+        """Whether promoting the run's published rows again would change nothing; by one statement.
+
+        Told by keys, and by each row's status, run and request. False without an output, or without published rows.
+        """
+        ...
+
     def live_view(self, run_id: str, table: str) -> str:
         """Make (or remake) the view ``<table>__live`` over the run's published rows; returns its name.
 

@@ -15,7 +15,17 @@ from batch_llm.errors import OutputError
 from batch_llm.warehouse.base import Mode
 from batch_llm.warehouse.refs import LIVE_SUFFIX, is_file, listed
 
-__all__ = ["GIVES_WAY", "check_columns", "check_loadable", "check_names", "live_name_taken", "of_slice", "refuse_taken"]
+__all__ = [
+    "GIVES_WAY",
+    "IS_THE_SAME",
+    "TELLING",
+    "check_columns",
+    "check_loadable",
+    "check_names",
+    "live_name_taken",
+    "of_slice",
+    "refuse_taken",
+]
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
@@ -28,6 +38,10 @@ GIVES_WAY: dict[Mode, str] = {
     "append_missing": f"{_PENDING} OR (present.llm_status = 'failed' AND incoming.llm_status = 'ok')",
 }
 """Mode: the condition, in any SQL, under which the output's row gives way to the run's."""
+
+TELLING = ("llm_status", "llm_run_id", "llm_request_hash")
+"""The columns by which it is told whether the output's row is the run's."""
+IS_THE_SAME = " AND ".join(f"present.{column} IS NOT DISTINCT FROM incoming.{column}" for column in TELLING)
 
 
 def of_slice(where: str | None, slice_number: int | None) -> str | None:

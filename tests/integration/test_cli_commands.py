@@ -118,6 +118,18 @@ async def test_failed_rows_are_told_by_class_and_asked_again_only_by_retry(lab: 
     assert "raw answer 1 of 1" in show.out
 
 
+async def test_an_answer_that_was_taken_over_is_shown_with_its_own_prompt(lab: Lab, cli: CommandLine) -> None:
+    """append_missing: a key that is there keeps its answer, whatever the job asks now."""
+    lab.table(2)
+    output = {"table": "out", "mode": "append_missing"}
+    async with lab.simulator():
+        assert (await cli.run("run", cli.job_file(output=output))).code == 0
+        lab.table(3)
+        changed = cli.job_file(output=output, prompt={"user": "Rate: {{ text }}"})
+        rows = (await cli.run("preview", changed, "-n", "3", "--json")).json["rows"]
+        assert [row["prompt"][0]["content"] for row in rows] == ["Grade: text 0", "Grade: text 1", "Rate: text 2"]
+
+
 async def test_plan_counts_images_and_show_names_them_without_their_bytes(lab: Lab, cli: CommandLine) -> None:
     write_input(lab, id=[0, 1], text=["a", "b"], picture=[png(64, 64), None], file=["a.png", None])
     (lab.folder / "a.png").write_bytes(png(1_024, 1_024))

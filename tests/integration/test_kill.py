@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm import wiring
 from batch_llm.limiter.control import look
 from tests.integration.engine_lab import answers_journalled, killed_after
 from tests.integration.lab import Lab
@@ -62,6 +63,21 @@ async def test_what_a_killed_process_held_is_not_reserved_any_more(lab: Lab) -> 
     assert summary.ok == ROWS and f"run:{summary.run_id}" == run
     assert run not in left and {view.reserved_usd for view in left.values()} == {0}
     assert {view.spent_usd for scope, view in left.items() if scope.startswith("user:")} == {summary.cost_usd}
+
+
+async def test_a_killed_run_has_kept_what_it_learned(lab: Lab, root: Path) -> None:
+    """But for its last second."""
+    lab.table(ROWS)
+    learned = lab.settings.home / "learned" / "lab.json"
+    async with lab.simulator(limits={"requests_per_minute": 1_200}):
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, str(lab.folder)], cwd=root)
+        while not learned.exists() and process.poll() is None:
+            await asyncio.sleep(0.005)
+        process.kill()
+        assert process.wait() == -9
+        plan = wiring.planner(lab.settings, lab.job(slices={"rows": 150})).plan()
+    assert 0 < plan.done < ROWS
+    assert plan.output_from.endswith("answers of this job")
 
 
 async def test_a_run_killed_while_it_publishes_is_published_by_the_next(lab: Lab, root: Path) -> None:

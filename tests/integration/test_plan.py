@@ -20,7 +20,7 @@ from batch_llm.config.settings import IN_PROCESS
 from batch_llm.engine.planned import Planned
 from batch_llm.engine.planning import Plan
 from batch_llm.errors import ConfigurationError, WarehouseRefused
-from tests.integration.lab import FAST, Lab
+from tests.integration.lab import FAST, SCHEMA, Lab
 
 FREE: dict[str, Any] = {"output": {"table": "out"}}
 
@@ -144,6 +144,60 @@ async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
     async with lab.simulator():
         plan = plan_of(lab, prompt={"user": "{{ 1 // (extra - 3) }} {{ text }}"})
     assert any("rows cannot be rendered and will fail without a call" in warning for warning in plan.warnings)
+
+
+async def test_equal_rows_and_answers_of_another_job_are_planned_to_cost_nothing(lab: Lab) -> None:
+    lab.table(20, text="the same")
+    other = {"name": "other", "output": {"table": "mine"}}
+    async with lab.simulator():
+        plan = plan_of(lab, **FREE)
+        assert (plan.new, plan.free, plan.input_tokens_p50) == (20, 19, plan.input_tokens_total)
+        assert plan_of(lab, **FREE, cache="off").free == 0
+        assert (await lab.run(lab.job(**FREE))).requests == 1
+        again = plan_of(lab, **other)
+        assert (again.new, again.free, again.cost_high_usd) == (20, 20, 0)
+        assert (await lab.run(lab.job(**other))).requests == 0
+
+
+async def test_where_only_the_schema_changed_the_plan_names_what_costs_nothing(lab: Lab) -> None:
+    lab.table(4)
+    wider = {"output": {"table": "out", "schema": {**SCHEMA, "why": "string"}, "keep": ["extra"]}}
+    async with lab.simulator():
+        await lab.run()
+        plan = plan_of(lab, **wider)
+        assert plan.changed == 4
+        assert any("`batch-llm reparse lab` judges its answers" in warning for warning in plan.warnings)
+        for changes in ({"prompt": {"user": "Rate: {{ text }}"}, **wider}, {"params": {"max_output_tokens": 90}}, {}):
+            assert not any("reparse" in warning for warning in plan_of(lab, **changes).warnings)
+
+
+async def test_rows_that_are_too_long_for_the_model_cost_nothing(lab: Lab) -> None:
+    texts(lab, [50] * 7 + [9_000] * 3)
+    async with lab.simulator() as simulator:
+        lab.providers(simulator.base_url, context_tokens=1_000)
+        plan = plan_of(lab)
+        assert "3 rows are too long for the model and will fail without a call" in plan.warnings
+        assert (plan.new, plan.input_tokens_total < 7 * 100) == (10, True)
+        assert not any("word word word word word word word word word word word word" in text for text in plan.prompts)
+        summary = await lab.run()
+    assert (summary.ok, summary.failed) == (7, 3)
+    assert summary.planned is not None and summary.planned.rows == 7
+
+
+async def test_what_failed_without_a_call_is_not_planned_to_be_paid(lab: Lab) -> None:
+    """Such a row has no request to compare: it has failed, and costs nothing, whatever became of the input."""
+    lab.table(10)
+    broken = {"user": "{{ 1 // (extra - 3) }} {{ text }}"}
+    async with lab.simulator():
+        summary = await lab.run(lab.job(prompt=broken))
+        assert summary.failed == 1
+        plan = plan_of(lab, prompt=broken)
+        assert (plan.new, plan.changed, plan.done, plan.failed, plan.cost_high_usd) == (0, 0, 9, 1, 0)
+        lab.table(12)
+        plan = plan_of(lab, prompt=broken)
+        assert plan.new == 2 and plan.input_tokens_total < 2 * 40
+        assert "2 rows cannot be rendered and will fail without a call" in plan.warnings
+        assert (plan.changed, plan.failed, plan.done) == (0, 1, 9)
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,9 @@ def test_an_index_is_a_column_when_the_job_uses_it(job: Job) -> None:
     """By its name, also a level of several; one without a name, or unused, is not in the way."""
     assert quiet(job(), frame(3).set_index("id")).to_pandas()["id"].tolist() == [0, 1, 2]
     several = frame(3, name="a").assign(part="x").set_index(["part", "id"])
-    assert quiet(job(name="several"), several).ok == 3
-    assert quiet(job(name="unused"), frame(4).set_index(pd.Index([7, 7, 7, 7], name="other"))).ok == 4
+    assert quiet(job(name="several", output={"table": "several", "schema": SCHEMA}), several).ok == 3
+    unused = job(name="unused", output={"table": "unused", "schema": SCHEMA})
+    assert quiet(unused, frame(4).set_index(pd.Index([7, 7, 7, 7], name="other"))).ok == 4
     with pytest.raises(InputError, match="no key column 'id'"):
         quiet(job(), frame(3).drop(columns="id"))
 
@@ -249,7 +250,7 @@ def test_forgetting_a_job_erases_its_frames(lab: Lab, job: Job) -> None:
     from batch_llm.cli.forget import forget_runs
 
     quiet(job(), frame(3))
-    quiet(job(name="other"), frame(3))
+    quiet(job(name="other", output={"table": "other", "schema": SCHEMA}), frame(3))
     uploads = lab.folder / "home" / "uploads"
     forget_runs("from_python")
     assert len(list(uploads.iterdir())) == 1

@@ -13,6 +13,7 @@ from google.cloud import bigquery
 
 from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
+from batch_llm.warehouse.bigquery.answers import answer
 from batch_llm.warehouse.bigquery.jobs import JobFailed, Jobs, Query
 from batch_llm.warehouse.bigquery.marks import mark
 from batch_llm.warehouse.bigquery.names import TableName, quoted
@@ -21,9 +22,9 @@ from batch_llm.warehouse.bigquery.prior import same_value
 from batch_llm.warehouse.bigquery.publishing import required_out
 from batch_llm.warehouse.bigquery.schema import kind_of
 from batch_llm.warehouse.bigquery.statements import statement
-from batch_llm.warehouse.output_rules import GIVES_WAY
+from batch_llm.warehouse.output_rules import GIVES_WAY, IS_THE_SAME
 
-__all__ = ["promote"]
+__all__ = ["holds", "promote"]
 
 # Source: https://cloud.google.com/bigquery/docs/clustered-tables#cluster_column_types (read 2026-11-28)
 _CLUSTERED = {"BIGNUMERIC", "BOOL", "DATE", "DATETIME", "INT64", "NUMERIC", "STRING", "TIMESTAMP"}
@@ -51,6 +52,27 @@ def promote(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode)
     if promoted is None:
         raise _dropped(name)
     return Published(promoted.num_rows or 0, connection.dataset.ref(name))
+
+
+def holds(jobs: Jobs, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+    """See `Warehouse.holds`. It reads the keys and three columns of both."""
+    connection = jobs.connection
+    name, out = connection.dataset.named(table, OutputError), connection.dataset.out(run_id)
+    present, incoming = connection.table(name), connection.table(out)
+    if present is None or incoming is None:
+        return False
+    if not incoming.num_rows and mode != "replace":
+        return True
+    parts = {
+        "present": name.sql,
+        "incoming": out.sql,
+        "same_key": _same_key(incoming, key),
+        "gives_way": GIVES_WAY[mode],
+        "same": IS_THE_SAME,
+        "others": "TRUE" if mode == "replace" else "FALSE",
+    }
+    query = Query("compare_output", statement("differing", **parts), run=(run_id, None))
+    return bool(answer(jobs, query).column(0)[0].as_py() == 0)
 
 
 _OTHERS = "WHEN NOT MATCHED BY SOURCE THEN DELETE"  # replace: the output holds exactly the run's keys
@@ -96,12 +118,17 @@ def _parts(
         for field in present.schema
         if field.name.lower() not in come
     ]
-    pairs = [(f"present.{quoted(column)}", f"incoming.{quoted(column)}", come[column.lower()]) for column in key]
     return {
         "present": name.sql,
         "incoming": out.sql,
-        "same_key": " AND ".join(same_value(*pair) for pair in pairs),
+        "same_key": _same_key(incoming, key),
         "updates": ", ".join(updates),
         "columns": ", ".join(columns),
         "values": ", ".join(f"incoming.{column}" for column in columns),
     }
+
+
+def _same_key(incoming: bigquery.Table, key: Sequence[str]) -> str:
+    come = {field.name.lower(): field for field in incoming.schema}
+    pairs = [(f"present.{quoted(column)}", f"incoming.{quoted(column)}", come[column.lower()]) for column in key]
+    return " AND ".join(same_value(*pair) for pair in pairs)

@@ -129,9 +129,9 @@ def required_out(connection: Connection, run_id: str) -> bigquery.Table:
     return table
 
 
-def stored_slice(connection: Connection, run_id: str, number: int) -> Listing:
-    """The published rows of one slice."""
-    return Listing(required_out(connection, run_id), slice_number=number)
+def stored_slice(connection: Connection, run_id: str, number: int, columns: tuple[str, ...] | None = None) -> Listing:
+    """The published rows of one slice; of some columns, or of all."""
+    return Listing(required_out(connection, run_id), columns, number)
 
 
 def live_view(jobs: Jobs, run_id: str, table: str) -> str:

@@ -6,7 +6,7 @@ Belongs here: the protocol's calls, each handed to the module that does it. Not 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,8 +44,8 @@ from batch_llm.warehouse.bigquery.drafts import drop_drafts
 from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
-from batch_llm.warehouse.bigquery.prior import drop_prior, place_of, prior
-from batch_llm.warehouse.output_rules import of_slice
+from batch_llm.warehouse.bigquery.prior import drop_prior, prior
+from batch_llm.warehouse.output_rules import TELLING, of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
 __all__ = ["BigQueryWarehouse"]
@@ -185,19 +185,34 @@ class BigQueryWarehouse:
     def _promote_to_file(self, run_id: str, path: str, key: Sequence[str], mode: Mode) -> Published:
         """By way of ``files``: it gets the published rows for as long as it takes."""
         publishing.required_out(self._connection, run_id)
-        self._files.unpublish(run_id)  # what a killed promotion left
-        try:
-            numbers = sorted(self.published(run_id)) or [0]
-            for number in numbers:
-                stored = publishing.stored_slice(self._connection, run_id, number)
-                self._files.publish(run_id, number, stored.batches(self._connection), stored.arrow_schema)
+        with self._among_files(run_id, None):
             return self._files.promote(run_id, path, key, mode)
+
+    @contextmanager
+    def _among_files(self, run_id: str, columns: tuple[str, ...] | None) -> Iterator[None]:
+        """A run's published rows (or some of their columns) in ``files`` as well; they are listed for nothing."""
+        self._files.unpublish(run_id)  # what a killed process left
+        try:
+            for number in sorted(self.published(run_id)) or [0]:
+                stored = publishing.stored_slice(self._connection, run_id, number, columns)
+                self._files.publish(run_id, number, stored.batches(self._connection), stored.arrow_schema)
+            yield
         finally:
             self._files.unpublish(run_id)
 
     def output_version(self, table: str) -> str:
         """See `Warehouse.output_version`."""
         return self._files.output_version(table) if is_file(table) else outputs.version(self._connection, table)
+
+    def holds(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+        """See `Warehouse.holds`; of a file without a statement."""
+        if not is_file(table):
+            return promotion.holds(self._jobs, run_id, table, key, mode)
+        out = self._connection.table(self._connection.dataset.out(run_id))
+        if out is None or not Path(table).is_file():
+            return False
+        with self._among_files(run_id, (*key, *TELLING, "llm_slice")):
+            return self._files.holds(run_id, table, key, mode)
 
     def live_view(self, run_id: str, table: str) -> str:
         """See `Warehouse.live_view`."""

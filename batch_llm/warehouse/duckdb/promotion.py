@@ -22,16 +22,16 @@ from batch_llm.errors import OutputError, WarehouseError
 from batch_llm.warehouse.base import Mode, Published
 from batch_llm.warehouse.duckdb.catalog import Entry, columns_of, find, key_comment, stored_key
 from batch_llm.warehouse.duckdb.database import Database, transaction
-from batch_llm.warehouse.duckdb.names import TableName, quoted
+from batch_llm.warehouse.duckdb.names import TableName, quoted, run_table
 from batch_llm.warehouse.duckdb.publishing import required_run_table
 from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
-from batch_llm.warehouse.output_rules import GIVES_WAY, check_columns
+from batch_llm.warehouse.output_rules import GIVES_WAY, IS_THE_SAME, check_columns
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["add_columns", "lacking", "promote", "replacement", "stored_file_key"]
+__all__ = ["add_columns", "holds", "lacking", "promote", "replacement", "stored_file_key"]
 
 _PARTIAL = ".partial-"
 _KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key columns, JSON
@@ -39,10 +39,7 @@ _KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key col
 
 def promote(database: Database, run_id: str, table: str, key: Sequence[str], mode: Mode) -> Published:
     """See `Warehouse.promote`."""
-    parts = {
-        "same_key": " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key),
-        "gives_way": GIVES_WAY[mode],
-    }
+    parts = _parts(key, mode)
 
     def bring_in(connection: duckdb.DuckDBPyConnection) -> Published:
         whole = {**parts, "incoming": required_run_table(connection, run_id).sql}
@@ -52,6 +49,31 @@ def promote(database: Database, run_id: str, table: str, key: Sequence[str], mod
 
     # the file's merge takes the warehouse's turn as well, so that two promotions into one file do not cross
     return database.write_lean(bring_in)
+
+
+def holds(database: Database, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+    """See `Warehouse.holds`."""
+    others = "TRUE" if mode == "replace" else "FALSE"
+    with database.read() as connection:
+        incoming, present = find(connection, run_table(run_id)), _standing(connection, table)
+        if incoming is None or present is None:
+            return False
+        parts = {**_parts(key, mode), "incoming": incoming.name.sql, "present": present}
+        query = statement("differing", **parts, same=IS_THE_SAME, others=others)
+        return bool(connection.execute(query).fetchall()[0][0] == 0)
+
+
+def _standing(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
+    """The output, to stand after FROM; None when there is none."""
+    if is_file(table):
+        return own_file(Path(table)) if Path(table).is_file() else None
+    entry = find(connection, TableName.parse(table, OutputError))
+    return None if entry is None else entry.name.sql
+
+
+def _parts(key: Sequence[str], mode: Mode) -> dict[str, str]:
+    same_key = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
+    return {"same_key": same_key, "gives_way": GIVES_WAY[mode]}
 
 
 def _promote_to_table(

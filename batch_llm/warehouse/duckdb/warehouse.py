@@ -135,6 +135,10 @@ class DuckDBWarehouse:
         """See `Warehouse.output_version`; of a table three columns are read through for it."""
         return outputs.output_version(self._database, table)
 
+    def holds(self, run_id: str, table: str, key: Sequence[str], mode: Mode) -> bool:
+        """See `Warehouse.holds`."""
+        return promotion.holds(self._database, run_id, table, key, mode)
+
     def live_view(self, run_id: str, table: str) -> str:
         """See `Warehouse.live_view`."""
         return publishing.live_view(self._database, run_id, table)

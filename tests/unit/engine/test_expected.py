@@ -23,6 +23,16 @@ def test_a_schema_says_how_long_answers_are(tmp_path: Path) -> None:
     assert 8 <= found.low <= found.expected <= found.high <= 30
 
 
+def test_how_prompts_are_billed_says_nothing_of_the_answers_a_schema_allows(tmp_path: Path) -> None:
+    """A model whose tokens nobody can count, with prompts of a token per byte: of tables of numbers, say."""
+    parts = parts_of(tmp_path, model="openai/of-nobody-we-know", output=STRICT)
+    before, length = expected_output(parts, Known()), first_length(parts.declared, parts.tokens)
+    for size in range(1_000, 1_040):
+        parts.tokens.learn(size, size)
+    assert expected_output(parts, Known()) == before
+    assert first_length(parts.declared, parts.tokens) == length
+
+
 def test_free_text_is_a_wide_range_up_to_the_cap(tmp_path: Path) -> None:
     found = expected_output(parts_of(tmp_path, output=FREE, params={"max_output_tokens": 500}), Known())
     assert (found.origin, found.high, found.firm) == ("nothing", 500, False)

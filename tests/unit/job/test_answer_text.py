@@ -211,3 +211,69 @@ def test_nothing_else_than_a_mismatch_is_raised_and_nothing_is_made_up(noise: st
     for piece in pieces:
         if isinstance(piece, str) and "\\" not in noise:
             assert piece in noise
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"tone": "dovish", "tone": "hawkish"}',
+        '{"tone": "dovish", "score": 1, "tone" : "dovish"}',
+        '{"tone": "dovish", "t\\u006fne": "hawkish"}',
+        'Sure:\n```json\n{"tone": "dovish", "tone": "hawkish"}\n```',
+        '[{"tone": "dovish", "tone": "hawkish"}]',
+        '{"list": [{"a": 1}, {"a": 1, "a": 2}], "note": "at 10:30"}',
+        '{"tone": "dovish", "tone": "hawkish",} and {"tone": "hawkish"}',
+        '{"note": "he said \\"no\\": twice", "note": "x"}',
+    ],
+)
+def test_an_object_with_a_key_twice_says_two_things(text: str) -> None:
+    with pytest.raises(AnswerMismatch, match="a key stands twice"):
+        read_json(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"tone": "at 10:30: \\"so\\": yes", "list": [{"a": 1}, {"a": 2}], "of": {"tone": "a:b"}}',
+        '{"a" : "x", "b"\n: {"a": "\\": \\": "}}',
+        '{"a": "x\\\\", "b": ":"}',
+    ],
+)
+def test_colons_in_texts_and_equal_keys_of_several_objects_are_no_such_thing(text: str) -> None:
+    assert read_json(text) == json.loads(text)
+
+
+class _Pairs(list):  # type: ignore[type-arg]
+    """The keys and values of an object, as they are written."""
+
+
+_KEYS = st.sampled_from(["a", "b", "\u00e9", "a:", '"', "\\"])
+_VALUES = st.recursive(
+    st.sampled_from(["", ":", '":', "a", 1, None]),
+    lambda inner: st.lists(inner, max_size=2) | st.lists(st.tuples(_KEYS, inner), max_size=3).map(_Pairs),
+    max_leaves=8,
+)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, _Pairs):
+        return "{" + ", ".join(f"{json.dumps(key)}: {_written(item)}" for key, item in value) + "}"
+    return "[" + ", ".join(map(_written, value)) + "]" if isinstance(value, list) else json.dumps(value)
+
+
+def _repeats(value: object) -> bool:
+    items = value if isinstance(value, list) else []
+    if isinstance(value, _Pairs):
+        keys = [key for key, _ in value]
+        return len(set(keys)) < len(keys) or any(_repeats(item) for _, item in value)
+    return any(map(_repeats, items))
+
+
+@given(st.lists(st.tuples(_KEYS, _VALUES), max_size=4).map(_Pairs))
+def test_every_repeated_key_is_found_and_no_other(pairs: _Pairs) -> None:
+    text = _written(pairs)
+    if _repeats(pairs):
+        with pytest.raises(AnswerMismatch, match="a key stands twice"):
+            read_json(text)
+    else:
+        assert read_json(text) == json.loads(text)

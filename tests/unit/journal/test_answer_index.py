@@ -40,6 +40,20 @@ def test_the_first_who_asks_gets_it_and_the_next_hears_who(index: AnswerIndex) -
     assert owners(index.claim(HASHES[1:3], B)) == [A, None]
 
 
+def test_a_look_says_what_is_answered_and_claims_nothing(index: AnswerIndex, path: Path) -> None:
+    assert index.known(HASHES[:2]) == set()
+    assert not path.exists()
+    index.claim(HASHES[:2], A)
+    index.answered([Answered(HASHES[0], A, 7)])
+    assert index.known(HASHES[:3]) == {HASHES[0]}, "what is being asked has no answer yet"
+    assert owners(index.claim([HASHES[2]], B)) == [None]
+    other = AnswerIndex(path, "bob", pytest.fail)
+    assert other.known(HASHES[:3]) == set()
+    other.close()
+    index.forget(A.run_id)
+    assert index.known(HASHES[:3]) == set()
+
+
 def test_an_identical_row_further_down_waits_for_the_first(index: AnswerIndex) -> None:
     assert owners(index.claim([HASHES[0], HASHES[1], HASHES[0]], A)) == [None, None, A]
     assert owners(index.claim([HASHES[0]], A)) == [A], "also in a later call: this opening asks it already"
