@@ -44,7 +44,7 @@ from batch_llm.warehouse.bigquery.drafts import drop_drafts
 from batch_llm.warehouse.bigquery.expecting import expected
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.names import Dataset
-from batch_llm.warehouse.bigquery.prior import drop_prior, prior
+from batch_llm.warehouse.bigquery.prior import drop_prior, place_of, prior
 from batch_llm.warehouse.output_rules import TELLING, of_slice
 from batch_llm.warehouse.refs import RUN_PLACE, is_file
 
