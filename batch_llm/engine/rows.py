@@ -112,6 +112,11 @@ class Rows:
         """Settled bills; unknown outcomes in full."""
         return usd_of_nano(self._spent_nano) + self._unknown_usd
 
+    @property
+    def owed_usd(self) -> Decimal:
+        """`spent_usd` as a replay of the journal will have it: what was sent and not heard of since, in full."""
+        return self.spent_usd + sum(self._held_usd.values(), ZERO)
+
     def replay(self, entries: Iterable[Entry]) -> None:
         """Fold a whole journal. What was sent and never heard of again counts as spent."""
         for entry in entries:

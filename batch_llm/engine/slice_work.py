@@ -126,7 +126,7 @@ class SliceWork:
         """Flush and unlock the journal, and remember what it cost; blocking."""
         if self._journal is not None:  # the sum first: once it is unlocked, somebody else's entries make it longer
             try:
-                self.parts.runs.save_spent(self.record.run_id, self.number, str(self.rows.spent_usd))
+                self.parts.runs.save_spent(self.record.run_id, self.number, str(self.rows.owed_usd))
             finally:
                 self._journal.close()
                 self._journal = None
@@ -134,12 +134,19 @@ class SliceWork:
                     self._reuse.close()
 
     def note(self, entry: Entry) -> Verdict | None:
-        """Store an entry, then fold it: in this order, always. The verdict when it is an answer."""
-        place = self.journal.append(entry)
+        """Store an entry, then fold it: in this order, always. The verdict when it is an answer.
+
+        Raises `JournalError` when it could not be stored, or was and nothing more is to be asked.
+        """
+        journal, verdict = self.journal, None
+        place = journal.append(entry)
         if entry.kind is EntryKind.CACHED:  # it was judged when it was found, or for the row that asked it
             self.rows.take(entry, place)
-            return None
-        return self.rows.apply(entry, place)
+        else:
+            verdict = self.rows.apply(entry, place)
+        if journal.failure is not None:
+            raise journal.failure
+        return verdict
 
     async def works(self) -> AsyncGenerator[Work]:
         """The rows that are still to be asked, in order; prepares one batch ahead in a thread.

@@ -13,6 +13,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from batch_llm.errors import JournalError
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
@@ -52,10 +53,20 @@ class Entry(NamedTuple):  # two are made per row: half the time of a frozen data
 class Journal(Protocol):
     """One slice's append-only journal, one writer."""
 
+    @property
+    def failure(self) -> JournalError | None:
+        """Why nothing more is to be asked, although every answer that came is stored; None: all is well.
+
+        The disk is full, the store was away for too long, or another machine took the slice over.
+        """
+        ...
+
     def append(self, entry: Entry) -> int:
         """Store the entry before returning: kill -9 after this loses nothing. Returns its place.
 
-        Raises `JournalFull` when the disk is full; then nothing of the entry is left behind.
+        On a full disk it takes the room that was kept for this, and `failure` says so. Raises `JournalFull` when there
+        is none (any more); then nothing of the entry is left behind. After a `failure` an intent is not stored but
+        raises it: its call is not to be made.
         """
         ...
 

@@ -16,13 +16,12 @@ of others (slice_objects.py), both of them move as far.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ import orjson
 
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
 from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
+from batch_llm.journal.disk import NO_ROOM, Reserve, disk_error
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
@@ -38,37 +38,57 @@ LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
 WRITTEN_AT = "written_at"  # in the detail of an entry that points: its own place then
 WORKER = ".worker"  # beside the journal: the process that writes it, for messages
 READ_BYTES = 262_144
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+EARLIER_ONES = "every answer before this one is stored"
 _KINDS = {kind.value: kind for kind in EntryKind}
 
 
 class LocalJournal:
     """The one writer of a slice's journal file; a second one gets `JournalBusy`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open ``path`` for appending (made when absent) and lock it."""
+    def __init__(self, path: Path, reserve: Reserve | None = None) -> None:
+        """Open ``path`` for appending (made when absent) and lock it. ``reserve``: of its disk."""
         self.path = path
+        self.failure: JournalError | None = None
+        self._reserve = reserve
         self._closing = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        self._file = -1
+        with ExitStack() as failed:
+            self._open(failed)
+            failed.pop_all()
+
+    def _open(self, failed: ExitStack) -> None:
+        path = self.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise disk_error(error, "open the journal", path.parent, EARLIER_ONES) from error
+        failed.callback(os.close, self._file)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._file)
             raise JournalBusy(_busy(path)) from None
+        if self._reserve is not None:
+            self._reserve.join()
+            failed.callback(self._reserve.leave)
         with suppress(OSError):  # only for messages: a full disk shows when an answer is written
             path.with_suffix(WORKER).write_text(str(os.getpid()))
         self._size = os.fstat(self._file).st_size
         self._synced = self._size
         if self._size and os.pread(self._file, 1, self._size - 1) != b"\n":
-            self._write(b"\n")  # isolate the torn tail of a killed writer
+            self._write(b"\n", self._reserve)  # isolate the torn tail of a killed writer
 
     def append(self, entry: Entry) -> int:
         """See `Journal.append`."""
         place = self._size
         if POINTER in entry.detail:
             entry = entry._replace(detail={**entry.detail, WRITTEN_AT: place})
-        self._write(_encode(entry))
+        if entry.kind is not EntryKind.SENT:
+            self._write(_encode(entry), self._reserve)
+        elif self.failure is None:
+            self._write(_encode(entry), None)  # an intent costs nothing yet: its call is not made
+        else:
+            raise self.failure
         return place
 
     def replay(self) -> Iterator[Entry]:
@@ -96,25 +116,44 @@ class LocalJournal:
         """See `Journal.close`; closing twice is harmless."""
         with self._closing:
             if self._file >= 0:
-                self._sync()
-                os.close(self._file)
-                self._file = -1
+                try:
+                    self._sync()
+                finally:
+                    os.close(self._file)
+                    self._file = -1
+                    if self._reserve is not None:
+                        self._reserve.leave()
 
     def _sync(self) -> None:
         size = self._size
         if size != self._synced and self._file >= 0:
-            os.fsync(self._file)
+            try:
+                os.fsync(self._file)
+            except OSError as error:
+                raise disk_error(error, "write the journal", self.path.parent, EARLIER_ONES) from error
             self._synced = size
 
-    def _write(self, data: bytes) -> None:
-        try:
-            written = os.write(self._file, data)
-        except OSError as error:
-            raise _journal_error(error, self.path) from error
-        if written != len(data):
-            os.ftruncate(self._file, self._size)
-            raise JournalFull(f"the disk of {self.path.parent} is full; every answer before this one is stored")
-        self._size += written
+    def _write(self, data: bytes, reserve: Reserve | None) -> None:
+        """Whole or not at all; on a full disk with the room of the ``reserve``, and `failure` says so."""
+        while True:
+            try:
+                written = os.write(self._file, data)
+            except OSError as error:
+                full = disk_error(error, "write the journal", self.path.parent, EARLIER_ONES)
+                if error.errno not in NO_ROOM:
+                    raise full from error
+            else:
+                if written == len(data):
+                    self._size += written
+                    return
+                os.ftruncate(self._file, self._size)
+                full = JournalFull(f"the disk of {self.path.parent} is full; {EARLIER_ONES}")
+            if reserve is None or not reserve.give(len(data)):
+                raise full
+            self.failure = JournalFull(
+                f"the disk of {self.path.parent} is full; every answer that came is stored. "
+                "Free some space and run the job again: it goes on where it stopped"
+            )
 
 
 def worker_of(path: Path) -> int | None:
@@ -262,12 +301,3 @@ def _next_line(file: int, place: int, end: int) -> int:
             return place + at + 1
         place += len(chunk)
     return end
-
-
-def _journal_error(error: OSError, path: Path) -> JournalError:
-    if error.errno in DISK_FULL:
-        return JournalFull(
-            f"the disk of {path.parent} is full; every answer before this one is stored. "
-            "Free some space and run the job again: it goes on where it stopped"
-        )
-    return JournalError(f"cannot write {path}: {error.strerror}")

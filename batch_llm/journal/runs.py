@@ -31,6 +31,7 @@ import orjson
 
 from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, RunRecord, RunState
+from batch_llm.journal.disk import Reserve, disk_error
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.retention import Retention, erase_expired
@@ -41,6 +42,7 @@ __all__ = ["LocalRunStore", "read_record", "record_bytes"]
 LEFTOVER_S = 86_400.0  # a freeze takes minutes at most
 ALONE_TRIES = 10  # `is_at_work` takes the lock for some microseconds: not to be mistaken for somebody at work
 ALONE_DELAY_S = 0.02
+STORED = "every answer that came is stored"
 
 
 class LocalRunStore:
@@ -50,12 +52,16 @@ class LocalRunStore:
         """``runs_dir``: the folder, made when the first record is saved. ``retention``: None keeps runs for ever."""
         self.runs_dir = runs_dir
         self._retention = retention
+        self._reserve = Reserve(runs_dir)
 
     def save(self, record: RunRecord) -> None:
         """Write the record, whole or not at all."""
         folder = self.runs_dir / record.run_id
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / "run.json", record_bytes(record), durable=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_whole(folder / "run.json", record_bytes(record), durable=True)
+        except OSError as error:
+            raise disk_error(error, "save the run's record", folder, STORED) from error
 
     def change(self, run_id: str, **fields: Any) -> RunRecord:
         """See `RunStore.change`."""
@@ -101,7 +107,8 @@ class LocalRunStore:
     def at_work(self, run_id: str) -> Iterator[None]:
         """See `RunStore.at_work`."""
         with self._run_locked(run_id, "at_work", shared=True) as file:
-            os.write(file, f"{os.getpid()}\n".encode())
+            with suppress(OSError):  # only for messages
+                os.write(file, f"{os.getpid()}\n".encode())
             yield
 
     @contextmanager
@@ -142,7 +149,7 @@ class LocalRunStore:
 
     def journal(self, run_id: str, slice_number: int) -> LocalJournal:
         """Open a slice's journal for writing. Raises `JournalBusy` when another process has it."""
-        return LocalJournal(self.journal_path(run_id, slice_number))
+        return LocalJournal(self.journal_path(run_id, slice_number), self._reserve)
 
     def entries(self, run_id: str, slice_number: int) -> Iterator[Entry]:
         """A slice's entries, read only."""
@@ -179,10 +186,8 @@ class LocalRunStore:
             try:
                 _write_whole(path.with_suffix(".published"), str(path.stat().st_size).encode())
             except OSError as error:
-                raise JournalError(
-                    f"cannot note in {path.parent} that slice {slice_number} is published ({error.strerror}); "
-                    "it will be published again by the next run, and nothing is asked again"
-                ) from error
+                what = f"note that slice {slice_number} is published"
+                raise disk_error(error, what, path.parent, f"{STORED}, and the slice is published again") from error
 
     def is_published(self, run_id: str, slice_number: int) -> bool:
         """See `RunStore.is_published`."""

@@ -75,13 +75,9 @@ class ShippedJournal:
         self._shipper.start()
 
     def append(self, entry: Entry) -> int:
-        """See `Journal.append`.
-
-        Raises `JournalUnreachable` when the store was away for too long, `JournalBusy` when another machine took the
-        slice over. The entry is in the local file even so; but for an intent, whose call is not to be made then.
-        """
-        if self._failure is not None and entry.kind is EntryKind.SENT:
-            raise self._failure
+        """See `Journal.append`; the entry is in the local file, whatever the store does."""
+        if entry.kind is EntryKind.SENT and self.failure is not None:
+            raise self.failure
         place = self._local.append(entry)
         with self._changed:
             self._waiting += 1
@@ -89,9 +85,12 @@ class ShippedJournal:
                 self._since = time.monotonic()
             if self._waiting in (1, SHIP_ENTRIES):
                 self._changed.notify_all()
-        if self._failure is not None:
-            raise self._failure
         return place
+
+    @property
+    def failure(self) -> JournalError | None:
+        """See `Journal.failure`."""
+        return self._failure or self._local.failure
 
     def replay(self) -> Iterator[Entry]:
         """See `Journal.replay`."""

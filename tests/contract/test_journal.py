@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from batch_llm.errors import JournalBusy, JournalUnreachable
-from batch_llm.journal.base import Entry, EntryKind, RunStore
+from batch_llm.journal.base import Entry, EntryKind, Journal, RunStore
 from batch_llm.statement_costs import StatementCost
 from tests.contract.journal_lab import FAST, RUN, WRITER, Machine, answer, rows
 from tests.redis_server import RedisServer
@@ -198,7 +198,7 @@ def test_the_lease_of_a_machine_that_died_ends(shared: Machine) -> None:
     later.append(answer(1))
     later.sync()
     with pytest.raises(JournalBusy, match="lost"):  # the first one is not dead, it only was not heard of
-        until_it_raises(journal)
+        until_it_fails(journal)
     with pytest.raises(JournalBusy):
         journal.close()
     later.close()
@@ -207,12 +207,14 @@ def test_the_lease_of_a_machine_that_died_ends(shared: Machine) -> None:
     assert merged[:2] == [0, 1] and set(merged[2:]) == {7}
 
 
-def until_it_raises(journal: object) -> None:
-    """Append until the thread that ships has noticed."""
+def until_it_fails(journal: Journal) -> None:
+    """Append until the thread that ships has noticed, then raise that."""
     end = time.monotonic() + 120
-    while time.monotonic() < end:
-        journal.append(answer(7))  # type: ignore[attr-defined]
+    while journal.failure is None and time.monotonic() < end:
+        journal.append(answer(7))
         time.sleep(0.01)
+    assert journal.failure is not None
+    raise journal.failure
 
 
 def test_a_long_absence_of_the_store_stops_the_writer(
@@ -225,13 +227,13 @@ def test_a_long_absence_of_the_store_stops_the_writer(
     journal.sync()
     own_s3.kill()
     with pytest.raises(JournalUnreachable, match="Every answer is stored on this machine"):
-        until_it_raises(journal)
+        until_it_fails(journal)
     size = journal.size()
     with pytest.raises(JournalUnreachable):
         journal.append(Entry(EntryKind.SENT, 8, 1, detail={"held_usd": "1"}))
     assert journal.size() == size
-    with pytest.raises(JournalUnreachable):
-        journal.append(answer(9))
+    journal.append(answer(9))
+    assert journal.size() > size
     with pytest.raises(JournalUnreachable):
         journal.close()
     with pytest.raises(JournalUnreachable, match="cannot list s3://"):

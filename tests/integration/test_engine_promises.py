@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import subprocess
 import sys
 import threading
@@ -20,12 +19,12 @@ from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ConfigurationError, WarehouseError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import EntryKind
+from batch_llm.journal.disk import Reserve
 from batch_llm.journal.local import LocalJournal
 from batch_llm.simulator import FaultKind
 from batch_llm.warehouse.duckdb import DuckDBWarehouse
 from tests.integration.engine_lab import (
     answered_body,
-    child,
     compatible_server,
     journalled,
     killed_before_publishing,
@@ -40,25 +39,6 @@ sys.stdin.readline()
 connection = duckdb.connect(sys.argv[1])
 print("held", flush=True)
 sys.stdin.readline()
-"""
-DISK_FULL = """
-import asyncio, json, resource, signal, sys
-from pathlib import Path
-from batch_llm.engine.events import RunStarted
-from tests.integration.lab import Lab
-
-class Filling(list):
-    def append(self, event):
-        if isinstance(event, RunStarted):  # all is frozen; from here on files may grow to 12 kB
-            resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, resource.RLIM_INFINITY))
-
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-lab = Lab(Path(sys.argv[1]))
-lab.events = Filling()
-try:
-    asyncio.run(lab.run(lab.job(**json.loads(sys.argv[2]))))
-except BaseException as error:
-    print(type(error).__name__)
 """
 
 
@@ -104,25 +84,6 @@ def _take_the_file(holder: subprocess.Popen[str]) -> None:
     holder.stdin.write("\n")
     holder.stdin.flush()
     assert holder.stdout.readline() == "held\n"
-
-
-@pytest.mark.parametrize("budget_usd", [None, "5"])
-async def test_a_full_disk_stops_the_run_and_loses_only_what_was_in_flight(lab: Lab, budget_usd: str | None) -> None:
-    """The error says so plainly; with room again the same command pays at most the calls in flight once more."""
-    at_once = 5
-    lab.table(100)
-    changes = {} if budget_usd is None else {"budget_usd": budget_usd}
-    limits = {"requests_per_minute": 600_000, "max_concurrency": at_once}
-    async with lab.simulator(limits, latency_median_s=0.02) as simulator:
-        _, out, err = await child(DISK_FULL, str(lab.folder), json.dumps(changes))
-        assert out.split() == ["JournalFull"], out + err
-        stored = sum(entry.kind is EntryKind.ANSWER for entry in journalled(lab, 0))
-        stats = simulator.stats()
-        assert 0 < stored <= stats["answered"] == stats["accepted"] <= stored + at_once
-        summary = await lab.run(lab.job(**changes))
-        assert (summary.ok, summary.pending) == (100, 0)
-        assert simulator.stats()["answered"] - 100 <= at_once
-    assert [row["id"] for row in lab.rows()] == list(range(100))
 
 
 # -- stopping while a slice opens -----------------------------------------------------------------------------------
@@ -330,8 +291,8 @@ async def test_many_tiny_slices_are_never_open_all_at_once(lab: Lab, monkeypatch
     most = [0]
     opening, closing = LocalJournal.__init__, LocalJournal.close
 
-    def opened(self: LocalJournal, path: Path) -> None:
-        opening(self, path)
+    def opened(self: LocalJournal, path: Path, *reserve: Reserve | None) -> None:
+        opening(self, path, *reserve)
         now_open.add(path)
         most[0] = max(most[0], len(now_open))
 

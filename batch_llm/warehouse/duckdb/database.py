@@ -9,6 +9,7 @@ Source: https://duckdb.org/docs/stable/connect/concurrency (read 2026-11-20); me
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
@@ -24,11 +25,12 @@ import duckdb
 from batch_llm.errors import WarehouseError
 from batch_llm.memory import give_back
 
-__all__ = ["Database", "transaction"]
+__all__ = ["Database", "full_disk_told", "transaction"]
 
 LOCK_WAIT_S = 60.0  # somebody else's publish takes well under a second, freezing a large table some seconds
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 _STALE_AFTER_S = 24 * 3600.0  # what a killed process left in the temporary folder
 _LOCKED = "could not set lock"
 # What `write_lean` tries before all of it. DuckDB keeps the blocks it has read as long as its limit allows: taking
@@ -139,11 +141,15 @@ class Database:
 
     @contextmanager
     def temporary_folder(self) -> Iterator[Path]:
-        """A folder that is gone afterwards; what a killed process left is swept away after a day."""
-        self.temporary.mkdir(parents=True, exist_ok=True)
-        _sweep(self.temporary)
-        with tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-") as folder:
-            yield Path(folder)
+        """A folder that is gone afterwards; what a killed process left is swept away after a day.
+
+        A disk that is full meanwhile raises `WarehouseError`.
+        """
+        with full_disk_told(self.temporary):
+            self.temporary.mkdir(parents=True, exist_ok=True)
+            _sweep(self.temporary)
+            with tempfile.TemporaryDirectory(dir=self.temporary, prefix=f"{os.getpid()}-") as folder:
+                yield Path(folder)
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -217,6 +223,20 @@ class Database:
             "A DuckDB file belongs to one process at a time: end that program (or close its connection) and run the "
             "job again; nothing that was paid is lost"
         )
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """Raises `WarehouseError` for a full disk, in words that say what to do. ``folder``: where it is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise WarehouseError(
+            f"the disk of {folder} is full; nothing that was paid is lost. Free some space and run the job again: "
+            "it goes on where it stopped"
+        ) from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -128,6 +128,8 @@ def _guarded(reader: pa.RecordBatchReader, refuse: type[BatchLLMError], what: st
 def _failure(error: Exception, refuse: type[BatchLLMError], what: str) -> BatchLLMError:
     if "out of memory" in str(error).lower():
         return WarehouseError(f"{what} does not fit into the warehouse's memory limit: {reason(error)}")
+    if "no space left on device" in str(error).lower():  # what spills, or a file beside it
+        return WarehouseError(f"{what}: the disk is full; free some space and run the job again ({reason(error)})")
     return refuse(f"{what}: {reason(error)}")
 
 

@@ -25,7 +25,7 @@ from batch_llm.warehouse.base import (
     TableInfo,
 )
 from batch_llm.warehouse.duckdb import date_ranges, freezing, loading, outputs, promotion, publishing, sources
-from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database
+from batch_llm.warehouse.duckdb.database import LOCK_WAIT_S, Database, full_disk_told
 from batch_llm.warehouse.frozen_files import slice_path
 from batch_llm.warehouse.output_rules import of_slice
 
@@ -81,7 +81,8 @@ class DuckDBWarehouse:
 
     def freeze(self, spec: FreezeSpec) -> FrozenInput:
         """See `Warehouse.freeze`."""
-        return freezing.freeze(self._database, self._runs_dir, spec)
+        with full_disk_told(self._runs_dir):
+            return freezing.freeze(self._database, self._runs_dir, spec)
 
     def freeze_for_plan(self, spec: FreezeSpec) -> FrozenInput:
         """See `Warehouse.freeze_for_plan`; nothing is kept, as freezing bills nothing."""

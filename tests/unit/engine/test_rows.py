@@ -196,3 +196,13 @@ def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
     state = state_of(known, 0)
     assert (state.status, state.error_class, state.bad_answers, state.attempts) == (RowStatus.PENDING, None, 0, 1)
     assert state.cost_nano == 20_000
+
+
+def test_what_is_remembered_of_the_spending_is_what_a_replay_says() -> None:
+    """A call whose outcome could not be stored, on a full disk: its intent is in the journal."""
+    known, again = rows(), rows()
+    entries = [sent(0, "1.5"), answer(0), sent(1, "2.5")]
+    for entry in entries:
+        known.apply(entry, PLACE)
+    again.replay(entries)
+    assert known.owed_usd == again.owed_usd == again.spent_usd == Decimal("2.50002")
