@@ -28,7 +28,7 @@ def publish_slice(work: SliceWork, pending: Pending) -> None:
     frozen = frozen_input(work.record)
     first = next(parts.warehouse.read(frozen, work.number, batch_rows=1))
     schema = parts.output_schema(first.schema)
-    work.journal.sync()
+    work.sync()  # and its answers into the index: once it is marked nobody opens it for them
     parts.warehouse.publish(work.record.run_id, work.number, output_batches(work, pending), schema)
     parts.runs.mark_published(work.record.run_id, work.number)
 

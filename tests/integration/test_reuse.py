@@ -40,6 +40,24 @@ print(summary.ok, summary.requests)
 """
 
 
+DIES_WHEN_PUBLISHED = """
+import asyncio, os, sys
+from pathlib import Path
+from batch_llm.journal.runs import LocalRunStore
+from tests.integration.lab import Lab
+
+mark = LocalRunStore.mark_published
+
+def marked(store, run_id, number):
+    mark(store, run_id, number)
+    os._exit(9)
+
+LocalRunStore.mark_published = marked
+lab = Lab(Path(sys.argv[1]))
+asyncio.run(lab.run(lab.job(slices={"rows": 20}), limit=20))
+"""
+
+
 def repeated(lab: Lab, rows: int, texts: int) -> None:
     """A table in which each text stands in several rows."""
     write_input(lab, id=list(range(rows)), text=[f"text {i % texts}" for i in range(rows)], extra=[0] * rows)
@@ -216,6 +234,16 @@ async def test_a_damaged_answer_costs_itself_and_no_equal_row(lab: Lab) -> None:
         stats = simulator.stats()
     assert (summary.ok, summary.failed, summary.pending, stats["answered"]) == (10, 0, 0, 3)
     assert len({(row["tone"], row["score"]) for row in lab.rows() if row["id"] % 2 == 0}) == 1
+
+
+async def test_a_published_slice_has_told_its_answers(lab: Lab) -> None:
+    """It is not opened again: killed right after, its answers must be there for the equal rows of later slices."""
+    repeated(lab, 40, 20)
+    async with lab.simulator() as simulator:
+        code, _, err = await child(DIES_WHEN_PUBLISHED, str(lab.folder))
+        assert code == 9, err
+        summary = await lab.run(lab.job(slices={"rows": 20}))
+        assert (summary.ok, summary.cached, simulator.stats()["answered"]) == (40, 20, 20)
 
 
 def journal_file(lab: Lab) -> Path:
