@@ -6,9 +6,12 @@ Belongs here: bringing them in, and columns that an output lacks. Not here: look
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -28,8 +31,9 @@ from batch_llm.warehouse.output_rules import GIVES_WAY, check_columns
 from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
 from batch_llm.warehouse.refs import is_file
 
-__all__ = ["add_columns", "lacking", "promote", "stored_file_key"]
+__all__ = ["add_columns", "lacking", "promote", "replacement", "stored_file_key"]
 
+_PARTIAL = ".partial-"
 _KEY_METADATA = b"batch_llm.key"  # in the footer of an output file: the key columns, JSON
 
 
@@ -113,17 +117,45 @@ def _promote_to_file(
         query = statement("merge_file", **parts, kept=kept)
     reader = streamed(connection, query, WarehouseError, f"output {str(path)!r}")
     schema = reader.schema.with_metadata({_KEY_METADATA: json.dumps(key).encode()})
-    beside = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with ParquetOutput(beside, schema) as file:
-            for batch in reader:
-                file.write(batch)
-        os.replace(beside, path)
+        with replacement(path) as beside:
+            with ParquetOutput(beside, schema) as file:
+                for batch in reader:
+                    file.write(batch)
+            os.replace(beside, path)
         sync_folder(path.parent)
     except OSError as error:
         raise WarehouseError(f"output {str(path)!r} cannot be written: {error}; the old file is as it was") from error
     finally:
         reader.close()
-        beside.unlink(missing_ok=True)
     return Published(file.rows, str(path))
+
+
+@contextmanager
+def replacement(path: Path, mark: str | None = None) -> Iterator[Path]:
+    """A file beside an output, to take its place; gone afterwards, and with it what killed promotions left.
+
+    ``mark``: tells it from those of others, the process when not given. Its lock says that somebody writes it.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}{_PARTIAL}*"):
+        with suppress(OSError):  # another process was faster, or is still at it
+            _unlink_unlocked(left)
+    beside = path.with_name(f".{path.name}{_PARTIAL}{mark or os.getpid()}")
+    file = os.open(beside, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield beside
+    finally:
+        os.close(file)
+        beside.unlink(missing_ok=True)
+
+
+def _unlink_unlocked(path: Path) -> None:
+    file = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    finally:
+        os.close(file)

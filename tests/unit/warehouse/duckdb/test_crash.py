@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from batch_llm.warehouse.duckdb.promotion import replacement
 from tests.contract.warehouse_lab import KEY, DuckDBLab, publish, stored
 
 ROOT = Path(__file__).parents[4]
@@ -52,3 +53,17 @@ def test_a_kill_before_any_statement_leaves_what_was_there(tmp_path: Path) -> No
         assert stored(lab.warehouse, output) == before
         lab.warehouse.promote("r2", output, KEY, "replace")
         assert stored(lab.warehouse, output) == {"a": ("ok", "new"), "come": ("ok", "new")}
+        assert not list(lab.home.glob(".tone*"))  # nor is anything left of the promotion that was killed
+
+
+def test_a_promotion_under_way_keeps_its_file(tmp_path: Path) -> None:
+    """Another process's, into the same output: only what nobody writes any more is removed."""
+    output = tmp_path / "[tone].parquet"
+    left = tmp_path / ".[tone].parquet.partial-1"
+    left.touch()
+    with replacement(output) as theirs:
+        assert not left.exists()
+        with replacement(output.with_name("other.parquet")), replacement(output, "2") as mine:
+            assert theirs.exists() and mine.exists() and theirs != mine
+        assert theirs.exists() and not mine.exists()
+    assert list(tmp_path.iterdir()) == []
