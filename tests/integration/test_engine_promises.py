@@ -23,6 +23,7 @@ from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ConfigurationError, LimiterError, LimiterStoreError, LimiterUnreachable, WarehouseError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import EntryKind
+from batch_llm.journal.disk import Reserve
 from batch_llm.journal.local import LocalJournal
 from batch_llm.limiter.ledger import LedgerCall, LedgerReply
 from batch_llm.limiter.redis_ledger import RedisLedger
@@ -330,8 +331,8 @@ async def test_many_tiny_slices_are_never_open_all_at_once(lab: Lab, monkeypatch
     most = [0]
     opening, closing = LocalJournal.__init__, LocalJournal.close
 
-    def opened(self: LocalJournal, path: Path) -> None:
-        opening(self, path)
+    def opened(self: LocalJournal, path: Path, *reserve: Reserve | None) -> None:
+        opening(self, path, *reserve)
         now_open.add(path)
         most[0] = max(most[0], len(now_open))
 
