@@ -37,12 +37,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS = dict.fromkeys((f"batch_llm/cli/app.py:{name}" for name in ("preview", "run")), "an option each")
 COMPLEX_FUNCTIONS: dict[str, str] = {}
 
-# the broad `except`s of the library: whose faults must not end a run
-BROAD_EXCEPT = {
-    "batch_llm/engine/calls.py": "a row's call",
-    "batch_llm/encoded_length.py": "foreign code's nameless panics",
-    "batch_llm/python/listening.py": "a caller's listener",
-}
+# broad `except`s: of a row's call, around foreign code's nameless panics, and around a caller's listener
+BROAD_EXCEPT = [f"batch_llm/{name}.py" for name in ("engine/calls", "encoded_length", "python/listening")]
 
 # packages of the design card: product code uses each
 CARD = ("dagster", "dagster_gcp", "dagster_webserver", "google.cloud.bigquery", "redis", "tiktoken", "openai", "pandas")

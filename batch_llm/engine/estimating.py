@@ -18,7 +18,8 @@ from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.context import too_long
 from batch_llm.engine.parts import JobParts, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, keys_of, prior_answers
-from batch_llm.engine.rows import Rows, RowStatus
+from batch_llm.engine.row_state import RowStatus
+from batch_llm.engine.rows import Rows
 from batch_llm.engine.sampling import EvenSample, is_drawn
 from batch_llm.errors import OutputError
 from batch_llm.job.template import RenderError

@@ -12,7 +12,6 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from datetime import UTC
 from typing import Protocol
 
 from batch_llm.clock import Alarm
@@ -22,7 +21,7 @@ from batch_llm.engine.events import PoolClosed, Stopping
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.money import Money
 from batch_llm.engine.parts import Calling, JobParts
-from batch_llm.engine.route import Route, of_use, routes_of
+from batch_llm.engine.route import Route, of_use, routes_of, told_until
 from batch_llm.engine.row_queue import Claim, RowQueue
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.tiers import LOOK_S, Tiers
@@ -266,16 +265,16 @@ class Pipeline:
         asked = {route.name for route in self.tiers.taking() if route.is_open(now_s)}
         waiting = self._queue.waiting
         if waiting and all(asked <= work.fits_not for work in waiting):
-            self.stop(closed[-1].error_class, _until(closed[-1]))
+            self.stop(closed[-1].error_class, told_until(closed[-1]))
 
     def _close(self, route: Route, error: StopRun) -> bool:
         """This pool cannot go on: whether others can. Else the run stops."""
         now_s = self._clock.monotonic()
         if not any(each.is_open(now_s) for each in self.routes if each is not route):
-            self.stop(error.error_class, _until(error))
+            self.stop(error.error_class, told_until(error))
             return False
         if route.closed is None or str(route.closed) != str(error):
-            self._calling.tell(PoolClosed(route.name, _until(error)))
+            self._calling.tell(PoolClosed(route.name, told_until(error)))
         route.close(error, self._clock)
         if route.claim is not None:
             self._queue.give_back(route.claim)
@@ -393,12 +392,3 @@ class Pipeline:
 def _costs(route: Route, rows: list[Work]) -> list[Cost]:
     """What rows take of this pool's limit, of its model; for each its form is made."""
     return [form.cost for work in rows if (form := work.form(route.fallback)) is not None]
-
-
-def _until(error: StopRun) -> str:
-    """The message, and until when it holds if that is known and not said."""
-    until = error.until if isinstance(error, QuotaExhausted) else None
-    if until is None:
-        return str(error)
-    said = f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-    return str(error) if said in str(error) else f"{error} (until {said})"

@@ -16,7 +16,7 @@ import pyarrow as pa
 from batch_llm.engine.answerers import Answerer
 from batch_llm.engine.columns import column, repeated
 from batch_llm.engine.parts import LANE, frozen_input, python_rows, request_hash
-from batch_llm.engine.rows import RowState, RowStatus
+from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EMBEDDING_COLUMN, EmbeddingAnswer

@@ -28,7 +28,8 @@ from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_
 from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
-from batch_llm.engine.rows import HASHES, ROWS, Rows, RowStatus
+from batch_llm.engine.row_state import RowStatus
+from batch_llm.engine.rows import HASHES, ROWS, Rows
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import signatures
 from batch_llm.errors import ConfigurationError, ErrorClass, OutputError

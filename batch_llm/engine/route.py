@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from batch_llm.clock import Clock
 from batch_llm.engine.answerers import FALLBACK
@@ -21,7 +21,7 @@ from batch_llm.engine.window import AWAY_PATIENCE_S, Window
 from batch_llm.engine.work import Work
 from batch_llm.errors import QuotaExhausted, StopRun
 
-__all__ = ["Route", "Tier", "of_use", "routes_of"]
+__all__ = ["Route", "Tier", "of_use", "routes_of", "told_until"]
 
 
 CLOSED_LEAST_S = 1.0  # however soon a provider says that its quota is there again
@@ -130,3 +130,12 @@ def routes_of(parts: JobParts, calling: Calling, meter: Meter) -> list[Route]:
             window = Window(to.pool.limits, meters[-1], clock, state=to.limiter.state, share=count)
             routes.append(Route(to, tier, meters, window))
     return routes
+
+
+def told_until(error: StopRun) -> str:
+    """The message, and until when it holds if that is known and not said."""
+    until = error.until if isinstance(error, QuotaExhausted) else None
+    if until is None:
+        return str(error)
+    said = f"{until.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return str(error) if said in str(error) else f"{error} (until {said})"

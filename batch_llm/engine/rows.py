@@ -12,33 +12,25 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
+from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.shares import shared_tokens
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["HASHES", "ROWS", "WEIGHTS", "RowState", "RowStatus", "Rows"]
+__all__ = ["HASHES", "ROWS", "WEIGHTS", "Rows"]
 
 ZERO = Decimal(0)
 # In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
 ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
-
-
-class RowStatus:
-    """The values of the output column ``llm_status``."""
-
-    OK = "ok"
-    FAILED = "failed"
-    PENDING = "pending"
 
 
 _PENDING, _OK, _FAILED = range(3)  # a row's byte
@@ -47,40 +39,6 @@ _WORDS = (RowStatus.PENDING, RowStatus.OK, RowStatus.FAILED)
 
 
 _Share = tuple[Usage | None, int | None]  # of a call's tokens, and of its cost in nano-dollars
-
-
-@dataclass(slots=True)
-class RowState:
-    """One row of a slice, as far as this run's journal knows it."""
-
-    status: str = RowStatus.PENDING
-    attempts: int = 0  # of this run
-    bad_answers: int = 0  # paid answers since the row was (re)opened that were not good
-    request_hash: str = ""
-    good_place: int = -1  # where the journal keeps the good answer
-    failed_place: int = -1  # where the journal notes that the row failed
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
-    usage_unknown: bool = False  # an answer came without a believable usage
-    price_unknown: bool = False  # of an answer
-    cost_nano: int | None = None  # None: nothing paid yet, or unknown
-    answers: int = 0
-    lost: int = 0  # calls with an unknown outcome: may be billed
-    last_output_tokens: int = 0
-    latency_s: float | None = None
-    finished_at: datetime | None = None
-    error_class: str | None = None
-    error: str | None = None
-    cached: bool = False  # its last answer was paid for elsewhere
-    price_version: str | None = None  # of the price of its last answer; None: unknown
-    fallback: str | None = None  # the model that gave it, where it was not the job's own
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the entry of its good answer says everything."""
-        once = self.attempts == self.answers == (0 if self.cached else 1)
-        return once and not self.lost and not self.usage_unknown
 
 
 class Rows:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from batch_llm.config.providers_file import PricesSpec
 from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.answers import Judge
-from batch_llm.engine.rows import Rows, RowStatus
+from batch_llm.engine.row_state import RowStatus
+from batch_llm.engine.rows import Rows
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import POINTER, Entry, EntryKind

@@ -380,31 +380,3 @@ async def test_a_limiter_that_never_worked_is_the_commands_own_error() -> None:
     with pytest.raises(LimiterUnreachable, match="nobody answers"):
         await bench.run()
     assert bench.provider.rows == [] and bench.events == []
-
-
-# -- money ------------------------------------------------------------------------------------------------------------
-
-
-async def test_no_call_is_made_without_its_money() -> None:
-    """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
-    bench = Bench(rows=6, gate=Gate(6))
-    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
-    bench.provider.takes_s = 5.0
-    pipeline = await bench.run(cap_usd=Decimal(1))
-    assert pipeline.stopped is None, pipeline.stop_message
-    assert bench.provider.rows == list(range(6))
-    assert bench.gate.released > 0
-    most = 0
-    for entry in bench.rows.noted:
-        most = most + 1 if entry.kind is EntryKind.SENT else most - 1
-        assert most <= 2
-    assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.ANSWER]
-
-
-async def test_a_budget_that_is_used_up_stops_the_run() -> None:
-    """When nothing in flight can give money back any more; what was reserved goes back."""
-    bench = Bench(rows=20, gate=Gate(20))
-    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
-    pipeline = await bench.run(cap_usd=Decimal(1))
-    assert pipeline.stopped is ErrorClass.BUDGET
-    assert len(bench.provider.rows) == 7  # 0.7 are spent, 0.3 are left: less than the next one could cost

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from batch_llm.engine.events import BudgetMark, Stopping
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.errors import ErrorClass
+from batch_llm.journal.base import EntryKind
 from batch_llm.limiter.ledger import user_cap
 from tests.search import examples
-from tests.unit.engine.test_pipeline import failed
+from tests.unit.engine.test_pipeline import Bench, Gate, failed
 from tests.unit.engine.test_pipeline_pools import TwoPools
 
 DEAREST_USD, BILL_USD = Decimal("0.4"), Decimal("0.1")
@@ -108,3 +110,28 @@ async def test_where_not_all_can_be_paid_the_run_stops_for_money_and_the_rest_wa
     pipeline = await ended(made, Decimal("0.75"))
     assert pipeline.stopped is ErrorClass.BUDGET
     assert len(made.answered()) == 4
+
+
+async def test_no_call_is_made_without_its_money() -> None:
+    """A cap for two calls at once; a reservation that its money keeps waiting is given back for others to use."""
+    bench = Bench(rows=6, gate=Gate(6))
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
+    bench.provider.takes_s = 5.0
+    pipeline = await bench.run(cap_usd=Decimal(1))
+    assert pipeline.stopped is None, pipeline.stop_message
+    assert bench.provider.rows == list(range(6))
+    assert bench.gate.released > 0
+    most = 0
+    for entry in bench.rows.noted:
+        most = most + 1 if entry.kind is EntryKind.SENT else most - 1
+        assert most <= 2
+    assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.ANSWER]
+
+
+async def test_a_budget_that_is_used_up_stops_the_run() -> None:
+    """When nothing in flight can give money back any more; what was reserved goes back."""
+    bench = Bench(rows=20, gate=Gate(20))
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 400_000_000, version="v")
+    pipeline = await bench.run(cap_usd=Decimal(1))
+    assert pipeline.stopped is ErrorClass.BUDGET
+    assert len(bench.provider.rows) == 7  # 0.7 are spent, 0.3 are left: less than the next one could cost

@@ -10,7 +10,7 @@ import pytest
 from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.answers import Judge
 from batch_llm.engine.reparse import StandingRows
-from batch_llm.engine.rows import RowState, RowStatus
+from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.errors import ErrorClass
 from batch_llm.job.schema import AnswerSchema
 from batch_llm.journal.base import Entry, EntryKind
