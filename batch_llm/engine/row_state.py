@@ -1,6 +1,6 @@
 """What is known of one row of a slice.
 
-Belongs here: the record and its status. Not here: how it follows from a journal, and what most rows are kept as (rows.py).
+Belongs here: the record and its status. Not here: how it follows from a journal, what most rows are kept as (rows.py).
 """
 
 from __future__ import annotations
