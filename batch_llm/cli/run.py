@@ -80,14 +80,15 @@ def answering_kind(settings: Settings, declared: DeclaredJob) -> str:
 
     Raises `SecretError` when a key of its pools is not set: that is told before anything is planned, frozen or asked.
     """
-    from batch_llm.config.providers_file import api_key_of, load_providers
+    from batch_llm.config.providers_file import api_key_of
+    from batch_llm.targets import job_targets
 
-    file, kinds = load_providers(settings.providers_path), []
-    for each in (declared, *map(declared.asking, declared.job.fallback)):
-        provider, pools = each.pools(file)
-        kinds.append(provider.kind)
-        for pool in pools:
-            api_key_of(each.job.provider_name, provider, pool, os.environ)
+    asked = [*job_targets(settings, declared)]
+    for model in declared.job.fallback:
+        asked += job_targets(settings, declared.asking(model))
+    for target in asked:
+        api_key_of(target.provider_name, target.provider, target.pool, os.environ)
+    kinds = [target.provider.kind for target in asked]
     return next((kind for kind in kinds if kind != "simulator"), kinds[0])
 
 

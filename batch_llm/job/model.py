@@ -238,7 +238,9 @@ class Job(_Part):
     """
 
     name: str = Field(
-        pattern=JOB_NAME, description="the job's name: a letter a-z first, then a-z, 0-9 and _, at most 63 in all"
+        max_length=63,
+        pattern=JOB_NAME,
+        description="the job's name: a letter a-z first, then a-z, 0-9 and _, at most 63 in all",
     )
     input: Input = Field(description="Where the rows come from.")
     prompt: Prompt = Field(description="What is asked of each row.")
@@ -288,12 +290,6 @@ class Job(_Part):
     deadline: str | None = Field(
         default=None, pattern=DURATION, description="when the result is needed: 30m, 24h, 7d (not yet available)"
     )
-
-    @model_validator(mode="after")
-    def _input_or_watch(self) -> Job:
-        if (self.input.table is None) == (self.watch is None):
-            raise ValueError("give either `input.table` or `watch.tables`")
-        return self
 
     @property
     def is_embedding(self) -> bool:

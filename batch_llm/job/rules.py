@@ -142,6 +142,9 @@ def not_yet_available(job: Job) -> list[Problem]:
 
 
 def _table_problems(job: Job) -> Iterator[Problem]:
+    if (job.input.table is None) == (job.watch is None):
+        place: Place = ("input", "table") if job.watch is None else ("watch",)
+        yield Problem(place, "give either `input.table` or `watch.tables`")
     if job.input.table is not None:
         yield from _input_problems(("input", "table"), job.input.table, pattern=False)
     if job.watch is not None:
@@ -198,7 +201,8 @@ def _dimensions_problems(job: Job) -> Iterator[Problem]:
     known, asked, here = embedding_model(job.model_name), job.params.dimensions, ("params", "dimensions")
     if known is None:
         if asked is None:
-            yield Problem(here, f"the size of the vectors of {mask(job.model)} is not known here; give it")
+            size = f"the size of the vectors of {mask(job.model)} is not known here"
+            yield Problem(("model",), f"{size}; give it as `params.dimensions`")
         return
     if asked is not None and asked > known.dimensions:
         yield Problem(here, f"{asked:,} is more than the {known.dimensions:,} of {mask(job.model)}")

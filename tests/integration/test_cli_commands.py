@@ -234,6 +234,15 @@ async def test_a_channel_that_is_not_set_is_told_before_anything_is_asked(lab: L
     assert (said.code, said.out) == (2, "") and "ABSENT_HOOK" in said.err and "notify" in said.err
 
 
+async def test_a_fallback_that_nobody_has_is_told_by_its_own_line(lab: Lab, cli: CommandLine) -> None:
+    lab.table(3)
+    lab.accounts(main={"models": ["small"], "base_url": "http://127.0.0.1:1/v1"})
+    for command in ("run", "preview", "plan"):
+        said = await cli.run(command, cli.job_file(fallback=["simulator/zzz"]))
+        assert (said.code, said.out) == (2, "")
+        assert "fallback[0]: no pool of provider 'simulator' has the model 'zzz'" in said.err
+
+
 BAD_INPUTS = {
     "a column that is not there": ({"prompt": {"user": "Grade: {{ txt }}"}}, "txt", "text"),
     "a kept column that is not there": ({"output": {"table": "out", "keep": ["extr"]}}, "extr", "extra"),

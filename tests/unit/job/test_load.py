@@ -145,7 +145,14 @@ def test_a_user_file_is_read_beside_the_job_file(tmp_path: Path) -> None:
             "x.yaml:13: output.schema.report_id: 'report_id': the output has this column",
         ),
         ("table: beige_tone\n", "table: ./beige_book.parquet\n", "x.yaml:12: output.table: is the input itself"),
-        ("  table: beige_book.parquet\n", "", "give either `input.table` or `watch.tables`"),
+        ("  table: beige_book.parquet\n", "", "x.yaml:2: input.table: give either `input.table` or `watch.tables`"),
+        ("output:", "watch: {tables: x_*}\noutput:", "x.yaml:11: watch: give either `input.table` or `watch.tables`"),
+        (
+            "output:",
+            "params: {stop: [a, b, c, d, e]}\noutput:",
+            "x.yaml:11: params.stop: holds 5 items; at most 4",
+        ),
+        ("name: beige_tone", f"name: {'a' * 64}", "x.yaml:1: name: is 64 characters long: the job's name: a letter"),
         ("output:", "budget_usd: '5'\noutput:", "x.yaml:11: budget_usd: must be a number, got '5'"),
         (
             "beige_book.parquet",

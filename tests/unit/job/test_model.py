@@ -77,8 +77,6 @@ def test_a_cron_that_is_none_is_refused(cron: str) -> None:
     [
         ({"prompt": {}}, "give either `user` or `user_file`"),
         ({"prompt": {"user": "a", "user_file": "b"}}, "give either `user` or `user_file`"),
-        ({"input": {"key": ["id"]}}, "give either `input.table` or `watch.tables`"),
-        ({"watch": {"tables": "x_*"}}, "give either `input.table` or `watch.tables`"),
         ({"slices": {"rows": 5, "target_minutes": 2}}, "give either `target_minutes` or `rows`"),
         ({"schedule": {}}, "give either `cron` or `cadence`"),
         ({"schedule": {"cadence": "daily"}}, "`cadence` needs `column`"),

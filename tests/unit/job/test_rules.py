@@ -134,7 +134,7 @@ def test_an_embedding_job_is_a_text_and_a_model_whose_vectors_have_a_known_size(
         ({"output__schema": {"tone": "string"}}, ("output", "schema"), "one column, `embedding`"),
         ({"params": {"temperature": 0}}, ("params", "temperature"), "`params.dimensions` only"),
         ({"params": {"max_output_tokens": 5}}, ("params", "max_output_tokens"), "is for chats"),
-        ({"model": "simulator/any"}, ("params", "dimensions"), "is not known here; give it"),
+        ({"model": "simulator/any"}, ("model",), "is not known here; give it as `params.dimensions`"),
         ({"params": {"dimensions": 1537}}, ("params", "dimensions"), "1,537 is more than the 1,536"),
         (
             {"model": "openai/text-embedding-ada-002", "params": {"dimensions": 1536}},
