@@ -91,8 +91,13 @@ def _reason(item: Mapping[str, Any], model: type[BaseModel], path: Place) -> str
         return f"must be {_BOUNDS[kind].format(**context)}, got {mask(value)}"
     if kind == "string_too_short" or (kind == "too_short" and context.get("actual_length") == 0):
         return f"must not be empty{_meaning(model, path)}"
+    return _rare_reason(item, model, path)
+
+
+def _rare_reason(item: Mapping[str, Any], model: type[BaseModel], path: Place) -> str:
+    kind, context = item["type"], item.get("ctx", {})
     if kind == "string_too_long":  # its text may look like a secret
-        return f"is {len(str(value))} characters long{_meaning(model, path)}"
+        return f"is {len(str(item.get('input')))} characters long{_meaning(model, path)}"
     if kind == "too_long":
         return f"holds {context['actual_length']} items; at most {context['max_length']}"
     if kind == "value_error":
