@@ -172,6 +172,7 @@ class ProviderError(BatchLLMError):
         scope: Of a rate-limited 429, which limit was met: ``requests``, ``tokens``, ``input_tokens`` or
             ``output_tokens`` (per minute), ``requests_per_day`` or ``tokens_per_day``; None when nobody said.
         maybe_paid: The provider may have done the work (the outcome is unknown); the budget counts it as spent.
+        outline: What of it holds no row's text (HTTP status, the API's code), for where rows are not shown.
     """
 
     def __init__(
@@ -182,12 +183,14 @@ class ProviderError(BatchLLMError):
         retry_after_s: float | None = None,
         scope: str | None = None,
         maybe_paid: bool = False,
+        outline: str = "",
     ) -> None:
         super().__init__(message)
         self.error_class = error_class
         self.retry_after_s = retry_after_s
         self.scope = scope
         self.maybe_paid = maybe_paid
+        self.outline = outline
 
 
 class LimiterError(BatchLLMError):

@@ -118,7 +118,7 @@ class Calls:
             task, sent = asyncio.current_task(), call.sending.phase is not Phase.SIGN_IN
             if call.expired is not None and task is not None and task.uncancel() == 0:
                 error_class = ErrorClass.TIMEOUT if sent else ErrorClass.CONNECTION
-                self._failed(call, ProviderError(error_class, call.expired, maybe_paid=sent))
+                self._failed(call, ProviderError(error_class, call.expired, maybe_paid=sent, outline=call.expired))
                 return
             if sent:
                 call.route.limiter.settle(call.reservation, call.work.cost)
@@ -135,7 +135,8 @@ class Calls:
             with suppress(LimiterError):
                 self._budget.settle(call.hold, None)
             call.work.note(EntryKind.LOST)
-            self._end_failed(call.work, ErrorClass.INTERNAL, f"{type(error).__name__} in batch_llm; please report it")
+            message = f"{type(error).__name__} in batch_llm; please report it"
+            self._end_failed(call.work, ProviderError(ErrorClass.INTERNAL, message, outline=message))
 
     def _store(self, call: Call, raw: RawAnswer) -> None:
         """The answer is in the journal before anybody looks into it."""
@@ -161,11 +162,11 @@ class Calls:
             self._meter.errors[error_class.value] += 1
             is_ones_fault = error_class is ErrorClass.TOO_LARGE
             if not (is_ones_fault and self._asked_in_halves(work, error_class)):
-                self._next_step(call, error_class, verdict.message, text=verdict.text)
+                self._next_step(call, ProviderError(error_class, verdict.message), text=verdict.text)
 
     def _failed(self, call: Call, error: ProviderError) -> None:
         """No answer: what it does to limit and money, and what follows for the row."""
-        work, error_class, message = call.work, error.error_class, scrub(str(error))
+        work, error_class = call.work, error.error_class
         self._meter.errors[error_class.value] += 1
         if error_class is ErrorClass.RATE_LIMITED:
             call.route.limiter.throttled(call.reservation, Throttle(error.retry_after_s, error.scope))
@@ -179,7 +180,7 @@ class Calls:
             self._unbilled(call)
         self._hear(call, error)
         if not self._asked_in_halves(work, error_class):
-            self._next_step(call, error_class, message, retry_after_s=error.retry_after_s)
+            self._next_step(call, error)
 
     def _asked_in_halves(self, work: Work, error_class: ErrorClass) -> bool:
         """One row's fault must not be that of the others."""
@@ -215,18 +216,17 @@ class Calls:
 
     # -- what follows ----------------------------------------------------------------------------------------------
 
-    def _next_step(
-        self, call: Call, error_class: ErrorClass, message: str, *, retry_after_s: float | None = None, text: str = ""
-    ) -> None:
-        """Apply the retry table: hand the row out again, or end it as failed."""
-        work, action = call.work, RULES[error_class].action
+    def _next_step(self, call: Call, error: ProviderError, *, text: str = "") -> None:
+        """Apply the retry table: hand the row out again, or end it as failed. ``text``: of an answer that came."""
+        work, error_class = call.work, error.error_class
+        action = RULES[error_class].action
         work.throttles = work.throttles + 1 if action is Action.WAIT else 0
-        delay_s = self._delay_s(call, error_class, retry_after_s)
+        delay_s = self._delay_s(call, error_class, error.retry_after_s)
         if delay_s is None:
-            self._end_failed(work, error_class, message)
+            self._end_failed(work, error)
             return
         if error_class is ErrorClass.SCHEMA_MISMATCH:
-            self._tell_mistake(call, text, message)
+            self._tell_mistake(call, text, str(error))
         self._meter.retries += 1
         self.outcomes.again(work, delay_s)
 
@@ -276,16 +276,17 @@ class Calls:
         work.input_bytes = parts.input_bytes(work.request)
         work.cost = parts.predicted_cost(work.request)
 
-    def fail(self, work: Work, error_class: ErrorClass, message: str) -> None:
-        """A row that cannot be sent at all."""
-        self._end_failed(work, error_class, message)
+    def fail(self, work: Work, error_class: ErrorClass, message: str, *, outline: str = "") -> None:
+        """A row that cannot be sent at all. ``outline``: see `ProviderError`."""
+        self._end_failed(work, ProviderError(error_class, message, outline=outline))
 
-    def _end_failed(self, work: Work, error_class: ErrorClass, message: str) -> None:
+    def _end_failed(self, work: Work, error: ProviderError) -> None:
+        error_class, message = error.error_class, scrub(str(error))
         for row in work.rows():
             row.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
         if error_class.value not in self._told:
             self._told.add(error_class.value)
-            shown = message if self._parts.declared.job.samples == "rows" else RULES[error_class].reason
+            shown = message if self._parts.declared.job.samples == "rows" else _without_text(work, error)
             self._tell(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
         self.outcomes.ended(work)
 
@@ -310,6 +311,14 @@ class Calls:
         cached = min(usage.cached_input_tokens, billed - images) if images else usage.cached_input_tokens
         counted = work.cost.input_tokens - images if tokens.exact else None
         tokens.learn(work.input_bytes, billed - images, cached_tokens=cached, counted_tokens=counted)
+
+
+def _without_text(work: Work, error: ProviderError) -> str:
+    """What is known of a failure beside the row's own text: the error's outline, the row's size, the class."""
+    said = [error.outline] if error.outline else []
+    if error.error_class is ErrorClass.TOO_LARGE:
+        said.append(f"about {work.input_tokens:,} input tokens")
+    return "; ".join([*said, RULES[error.error_class].reason])
 
 
 def _told(request: Request, first_messages: int, text: str, message: str) -> Request:

@@ -349,7 +349,7 @@ class Pipeline:
         else:
             self._queue.sent(work)
         work.attempt -= 1  # it never was one
-        self._calls.fail(work, ErrorClass.TOO_LARGE, str(error))
+        self._calls.fail(work, ErrorClass.TOO_LARGE, str(error), outline=str(error))
 
     def _cannot_go_on(self, error: LimiterError, error_class: ErrorClass, what: str) -> None:
         """Stop resumably; but what never worked is the caller's own error, and nothing was spent."""

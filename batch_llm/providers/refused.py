@@ -6,16 +6,20 @@ Belongs here: hiding keys in it, the statuses that mean the same of every API. N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 from batch_llm.config.secrets import scrub
-from batch_llm.errors import AuthenticationFailed, BatchLLMError
+from batch_llm.errors import AuthenticationFailed, BatchLLMError, ProviderError
 
 __all__ = ["Refusal", "refused", "scrubbed"]
 
 # 405: an address that takes no POST; 421: a host that does not answer for this name. No row's fault, as a 404 is not.
 WRONG_ADDRESS = (405, 421)
+
+# How each API's errors begin; behind it stands what the provider says, which may repeat the row.
+_OUTLINE = re.compile(r"HTTP [0-9]{3}(?: [A-Za-z0-9_.-]{1,64}(?=:|$))?")
 
 Refusal = Callable[[int, Mapping[str, str], bytes], Exception]
 """The error to raise for a status that is no 2xx, lower-case headers and a body."""
@@ -33,6 +37,8 @@ def refused(refusal: Refusal, status: int, headers: Mapping[str, str], body: byt
     error = refusal(status, headers, scrubbed(body))
     if isinstance(error, BatchLLMError):
         error.args = (scrub(str(error)), *error.args[1:])
+    if isinstance(error, ProviderError) and (outline := _OUTLINE.match(str(error))):
+        error.outline = outline[0]
     return error
 
 

@@ -299,7 +299,20 @@ async def test_only_the_row_that_never_fits_fails() -> None:
     await bench.run()
     assert bench.provider.rows == [0, 1, 3, 4]
     assert bench.rows.kinds(2) == [EntryKind.FAILED]
-    assert [event.error_class for event in bench.events if isinstance(event, FirstFailure)] == ["too_large"]
+    (told,) = (event for event in bench.events if isinstance(event, FirstFailure))
+    assert told.error_class == "too_large"
+    assert told.message.startswith("too large for the limit; about ")
+
+
+@pytest.mark.parametrize(("samples", "shown"), [("keys", "HTTP 400 odd_field; "), ("rows", "HTTP 400 odd_field: of a")])
+async def test_the_first_failure_tells_the_error_and_of_the_row_what_the_job_allows(samples: str, shown: str) -> None:
+    error = ProviderError(ErrorClass.INVALID_REQUEST, "HTTP 400 odd_field: of a row", outline="HTTP 400 odd_field")
+    bench = Bench(error)
+    bench.parts.declared.job.samples = samples
+    await bench.run()
+    (told,) = (event.message for event in bench.events if isinstance(event, FirstFailure))
+    assert told.startswith(shown)
+    assert ("of a row" in told) is (samples == "rows")
 
 
 # -- the end of the limit ---------------------------------------------------------------------------------------------

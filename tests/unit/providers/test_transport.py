@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -124,6 +125,28 @@ async def test_a_key_in_a_refusal_is_hidden_however_it_is_written(
     error = await refused_with(status, f'{{"error": {{"message": "no such thing for {escaped}, sorry"}}}}', whose)
     assert isinstance(error, expected)
     assert "***, sorry" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("whose", "body", "outline"),
+    [
+        (
+            refusal,
+            {"error": {"code": "unknown_parameter", "message": "no: the row's text"}},
+            "HTTP 400 unknown_parameter",
+        ),
+        (refusal, {"error": {"code": "the row: its text", "message": "no"}}, "HTTP 400"),
+        (refusal, "the row's text", "HTTP 400"),
+        (anthropics, {"error": {"type": "invalid_request_error", "message": "x"}}, "HTTP 400 invalid_request_error"),
+        (googles, {"error": {"status": "INVALID_ARGUMENT", "message": "x"}}, "HTTP 400 INVALID_ARGUMENT"),
+    ],
+)
+async def test_a_refusal_is_outlined_without_what_may_be_the_rows_text(
+    whose: Refusal, body: object, outline: str
+) -> None:
+    error = await refused_with(400, json.dumps(body), whose)
+    assert isinstance(error, ProviderError)
+    assert error.outline == outline
 
 
 async def test_what_an_error_says_beside_its_message_is_kept() -> None:
