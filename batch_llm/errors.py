@@ -93,6 +93,7 @@ class ErrorClass(StrEnum):
     BUDGET = "budget"
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
+    SAMPLE = "sample"  # only so many rows were to be asked
 
 
 class BatchLLMError(Exception):

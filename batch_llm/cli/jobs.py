@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batch_llm.journal.base import RunRecord
     from batch_llm.wiring import Store
 
-__all__ = ["KnownRun", "declared_job", "known_run", "name_of", "open_home"]
+__all__ = ["KnownRun", "declared_in", "declared_job", "known_run", "name_of", "open_home"]
 
 JOBS_FOLDER = Path("jobs")
 SUFFIXES = (".yaml", ".yml")
@@ -71,7 +71,7 @@ def _found_job(settings: Settings, reference: str) -> DeclaredJob:
     record = runs.latest(reference)
     if record is None:
         raise _unknown(reference, {run.job["name"] for run in runs.all()}, settings)
-    return _declared_in(record).without_partition()
+    return declared_in(record).without_partition()
 
 
 def name_of(reference: str) -> str:
@@ -95,10 +95,11 @@ def known_run(reference: str, partition: str | None = None) -> KnownRun:
         if file is not None:
             raise JobFileError(f"{name} has not run in {store.settings.home}. Start it: batch-llm run {reference}")
         raise _unknown(reference, {run.job["name"] for run in store.runs.all()}, store.settings)
-    return KnownRun(store, record, _declared_in(record))
+    return KnownRun(store, record, declared_in(record))
 
 
-def _declared_in(record: RunRecord) -> DeclaredJob:
+def declared_in(record: RunRecord) -> DeclaredJob:
+    """The job as it was declared for this run."""
     from batch_llm.job.load import declare
 
     return declare(record.job, Path(record.job_dir))

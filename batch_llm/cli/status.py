@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from batch_llm.cli.jobs import known_run, open_home
+from batch_llm.cli.jobs import declared_in, known_run, open_home
 from batch_llm.cli.speech import arguments, bill_in_words, print_json, say, table, usd
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class RunStatus:
 
     job: str
     run_id: str
-    state: str  # running | planned | stopped | finished | superseded
+    state: str  # running | planned (nothing was asked yet) | stopped | finished | superseded
     rows: int
     queued: int  # pending rows that nobody has asked yet
     in_flight: int | None  # sent and not answered; None while a run without a budget is going: it notes no intent
@@ -39,10 +39,10 @@ class RunStatus:
     pending: int  # rows without a published result
     slices: int
     slices_published: int
-    cost_usd: Decimal | None  # of the published rows
+    cost_usd: Decimal | None  # of the published rows and of the answers in journals
     parked_until: datetime | None  # nothing parks a run yet
     warehouse: WarehouseBill | None  # what the run's statements cost so far; None: the warehouse bills nothing
-    reason: str | None  # why rows are pending, an error class
+    reason: str | None  # why rows are pending, an error class; None: its process was killed, or nothing is pending
     partition: str | None  # the date partition that it is over; None: all of the input
     rows_by_model: dict[str, int]  # of a job with `fallback`: provider/model: ok rows that are published
 
@@ -100,10 +100,11 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
     pending = sum(record.slice_rows) - stored.ok - failed
     in_flight = journal.sent if going else 0
     reason = _reason(store, record) if stored.pending else None
+    begun = record.state.value == "planned" and (journal.noted or published)
     return RunStatus(
         job=record.job["name"],
         run_id=record.run_id,
-        state="running" if going else "stopped" if reason is not None else record.state.value,
+        state="running" if going else "stopped" if begun or reason is not None else record.state.value,
         rows=sum(record.slice_rows),
         queued=pending - journal.answered - in_flight,
         in_flight=None if going and not journal.notes_intent else in_flight,
@@ -114,7 +115,9 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         pending=pending,
         slices=len(record.slice_rows),
         slices_published=len(published),
-        cost_usd=stored.cost_usd if journal.noted else cost_so_far(stored),
+        cost_usd=_with_journals(cost_so_far(stored), store, record, open_slices)
+        if journal.noted
+        else cost_so_far(stored),
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
@@ -142,6 +145,18 @@ def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpub
         for kind in counts:
             counts[kind] += sum(value == kind for value in last.values())
     return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
+
+
+def _with_journals(stored_usd: Decimal | None, store: Store, record: RunRecord, slices: list[int]) -> Decimal | None:
+    """The cost with that of slices which are not published; None where nobody knows."""
+    from batch_llm import wiring
+    from batch_llm.errors import ConfigurationError
+
+    try:
+        journals_usd = wiring.planner(store.settings, declared_in(record)).journalled_usd(record, slices)
+    except ConfigurationError:  # the model is not in the providers file any more
+        return None
+    return None if stored_usd is None or journals_usd is None else stored_usd + journals_usd
 
 
 def _reason(store: Store, record: RunRecord) -> str | None:

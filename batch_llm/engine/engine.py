@@ -38,7 +38,6 @@ from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["Engine"]
 
-SAMPLE = "sample"
 SHOWN_SLICES = 5
 POLL_S = 0.5  # between two looks at what another process works on
 WAITING_EVERY_S = 30.0  # says again whom it waits for
@@ -263,7 +262,7 @@ class Engine:
             await feed.settle()
             await asyncio.to_thread(publisher.close)
             self._pipeline = None
-        return (SAMPLE if pipeline.stopped is None else pipeline.stopped.value), asking
+        return (pipeline.stopped or ErrorClass.SAMPLE).value, asking
 
     async def _until_free(self, record: RunRecord, numbers: list[int]) -> None:
         """Until another process has left one of these slices, or this one is to stop.

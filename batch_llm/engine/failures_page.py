@@ -60,7 +60,7 @@ Each attempt that does not end with a good answer has a class. What the engine d
 - **slows down**: a refused rate pauses the whole pool, which then goes on a little more slowly. An overloaded provider
   gets fewer calls at once; the rate stays what the limit allows.
 - **parked, stops**: nothing more is handed out, what is in flight comes home, the rows not asked are pending, and the
-  command ends with exit code 3. The same command goes on. A parked run needs only time, or credit.
+  command ends with exit code 3 (a `sample` with 0). The same command goes on. A parked run needs only time, or credit.
 - **ends as**: the row's `llm_status` when nothing more is to be tried.
 
 A refusal (the model says no: `message.refusal`) and a content filter (finish_reason `content_filter`, or a 400 with

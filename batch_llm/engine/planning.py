@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal
@@ -19,6 +19,7 @@ from batch_llm.engine.estimating import Estimate, Looking, estimate
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.starting import Started, check, check_budget, freeze_spec, same_run, signatures, start
+from batch_llm.engine.summary import journalled_usd
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
@@ -126,6 +127,10 @@ class Planner:
     def latest_run(self) -> RunRecord | None:
         """The newest run of the job, or of its date partition; blocking."""
         return latest_run(self.parts)
+
+    def journalled_usd(self, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
+        """See `summary.journalled_usd`; of a run of this job."""
+        return journalled_usd(self.parts, self._judge, record, numbers)
 
     def plan(self) -> Plan:
         """What `run` would do; blocking. Raises what `run` would raise before its first call."""

@@ -46,7 +46,7 @@ class Pending:
     @classmethod
     def sample(cls) -> Pending:
         """Nothing stopped it: only so many rows were to be asked."""
-        return cls(ErrorClass.CANCELLED, "not asked yet: the run was limited to a sample of the rows")
+        return cls(ErrorClass.SAMPLE, "not asked yet: the run was limited to a sample of the rows")
 
 
 _WHY = {

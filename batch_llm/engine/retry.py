@@ -164,6 +164,7 @@ RULES: dict[ErrorClass, Rule] = {
         Action.STOP, "the time that the job gave itself is over", "move the deadline, then run it again"
     ),
     ErrorClass.CANCELLED: Rule(Action.STOP, "somebody asked the run to stop", "run it again"),
+    ErrorClass.SAMPLE: Rule(Action.STOP, "only so many rows were to be asked", "run it again without --limit"),
 }
 
 

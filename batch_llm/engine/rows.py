@@ -108,6 +108,11 @@ class Rows:
         self._calls: dict[int, tuple[dict[int, int], Verdict, list[_Share]]] = {}  # place: of the last few
 
     @property
+    def settled_usd(self) -> Decimal:
+        """Settled bills alone."""
+        return usd_of_nano(self._spent_nano)
+
+    @property
     def spent_usd(self) -> Decimal:
         """Settled bills; unknown outcomes in full."""
         return usd_of_nano(self._spent_nano) + self._unknown_usd

@@ -14,16 +14,18 @@ from decimal import Decimal
 
 import orjson
 
+from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.events import PlanFigures, RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
+from batch_llm.engine.rows import Rows
 from batch_llm.errors import OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts, Warehouse
 
-__all__ = ["cost_so_far", "fingerprint", "plan_figures", "rows_by_model", "summarise", "total"]
+__all__ = ["cost_so_far", "fingerprint", "journalled_usd", "plan_figures", "rows_by_model", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -42,6 +44,18 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
         cost_usd=sum(costs, Decimal(0)) if costs else None,
         cost_unknown_rows=sum(one.cost_unknown_rows for one in seen),
     )
+
+
+def journalled_usd(parts: JobParts, judge: AnyJudge, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
+    """What the answers in the journals of slices cost. Blocking. None: the price of a model that answers is unknown."""
+    if any(each.price is None for each in (parts, *parts.fallbacks)):
+        return None
+    settled_usd = Decimal(0)
+    for number in numbers:
+        rows = Rows(parts.answerers(judge), record.slice_rows[number])
+        rows.replay(parts.runs.entries(record.run_id, number))
+        settled_usd += rows.settled_usd
+    return settled_usd
 
 
 def cost_so_far(stored: StatusCounts) -> Decimal | None:

@@ -24,6 +24,7 @@ STOPS_THE_RUN = {
     ErrorClass.BUDGET,
     ErrorClass.DEADLINE,
     ErrorClass.CANCELLED,
+    ErrorClass.SAMPLE,
 }
 
 
