@@ -80,11 +80,16 @@ PartitionOption = Annotated[
 
 
 @app.command()
-def plan(job: JobArgument, partition: PartitionOption = None, json: JsonOption = False) -> None:
+def plan(
+    job: JobArgument,
+    partition: PartitionOption = None,
+    full: Annotated[bool, typer.Option("--full", help="Show the two prompts to their end.")] = False,
+    json: JsonOption = False,
+) -> None:
     """What a run would do and cost. Spends nothing, needs no key."""
     from batch_llm.cli.plan import print_plan
 
-    print_plan(job, partition, json=json)
+    print_plan(job, partition, json=json, full=full)
 
 
 @app.command()

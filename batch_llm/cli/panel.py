@@ -32,7 +32,7 @@ class LivePanel:
         self._board = board
         self._console = Console(file=file, highlight=False, markup=False)
         self._live = Live(
-            get_renderable=self.picture,
+            get_renderable=lambda: Group(self.picture(), Text()),  # on the empty line the terminal echoes ^C
             console=self._console,
             refresh_per_second=REDRAWS_PER_SECOND,
             transient=True,
@@ -59,7 +59,7 @@ class LivePanel:
 
     def _bar(self) -> Table:
         board = self._board
-        share = f"{100 * board.done / board.rows:.0f} %" if board.rows else ""
+        share = board.share if board.rows else ""
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(justify="right", no_wrap=True)

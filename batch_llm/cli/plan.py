@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["plan_in_words", "print_plan"]
 
+PROMPT_LINES = 30
+PROMPT_CHARACTERS = 3_000
 
-def print_plan(reference: str, partition: str | None, *, json: bool) -> None:
-    """``batch-llm plan``; spends nothing and needs no key."""
+
+def print_plan(reference: str, partition: str | None, *, json: bool, full: bool = False) -> None:
+    """``batch-llm plan``; spends nothing and needs no key. ``full``: the prompts to their end."""
     from batch_llm import wiring
     from batch_llm.config.settings import Settings
 
@@ -30,10 +33,10 @@ def print_plan(reference: str, partition: str | None, *, json: bool) -> None:
     if json:
         print_json(asdict(plan))
     else:
-        say(plan_in_words(plan, declared.job.budget_usd))
+        say(plan_in_words(plan, declared.job.budget_usd, full=full))
 
 
-def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
+def plan_in_words(plan: Plan, budget_usd: Decimal | None = None, *, full: bool = False) -> str:
     """The page."""
     lines = [
         f"{plan.job}: {plan.source} -> {plan.output}",
@@ -51,8 +54,15 @@ def plan_in_words(plan: Plan, budget_usd: Decimal | None = None) -> str:
         *(f"warning   {warning}" for warning in plan.warnings),
     ]
     for position, prompt in enumerate(plan.prompts, 1):
-        lines += ["", f"-- prompt {position} of {len(plan.prompts)} shown --", prompt]
+        lines += ["", f"-- prompt {position} of {len(plan.prompts)} shown --", prompt if full else _beginning(prompt)]
     return "\n".join([*lines, "", _spent(plan)])
+
+
+def _beginning(prompt: str) -> str:
+    """Some lines of a prompt, and how much more there is."""
+    shown = "\n".join(prompt[:PROMPT_CHARACTERS].split("\n")[:PROMPT_LINES])
+    rest = len(prompt) - len(shown)
+    return prompt if not rest else f"{shown}\n.. ({rest:,} more characters; --full shows them)"
 
 
 def _rows(plan: Plan) -> str:

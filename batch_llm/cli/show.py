@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.keys import find_key, parse_key
-from batch_llm.cli.speech import print_json, say, table
+from batch_llm.cli.speech import plain, print_json, say, table
 from batch_llm.cli.vectors import shortened, vector_in_words
 from batch_llm.errors import ConfigurationError, JournalError, OutputError
 
@@ -214,7 +214,7 @@ def story_in_words(story: RowStory) -> str:
     if not story.result:
         lines.append("not published yet")
     known = {name: value for name, value in story.result.items() if value is not None}
-    lines += [f"{name:<26}{vector_in_words(value)}" for name, value in {**story.columns, **known}.items()]
+    lines += [f"{name:<26}{plain(vector_in_words(value))}" for name, value in {**story.columns, **known}.items()]
     return "\n".join(lines)
 
 

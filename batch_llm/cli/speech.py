@@ -6,14 +6,25 @@ which other doors say as well (watching/words.py; named here too, for the comman
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from batch_llm.watching.words import bill_in_words, duration, megabytes, number, one_line, printable, scrubbed, usd
+from batch_llm.watching.words import (
+    bill_in_words,
+    duration,
+    megabytes,
+    number,
+    one_line,
+    plain,
+    printable,
+    scrubbed,
+    usd,
+)
 
 __all__ = [
     "arguments",
@@ -23,6 +34,7 @@ __all__ = [
     "megabytes",
     "number",
     "one_line",
+    "plain",
     "print_json",
     "printable",
     "program",
@@ -39,17 +51,22 @@ PROGRAM = "batch-llm"
 
 def say(text: str = "") -> None:
     """A result for the user: stdout."""
-    print(scrubbed(printable(text)))
+    print(scrubbed(_for(sys.stdout, text)))
 
 
 def tell(text: str) -> None:
     """A remark on the way: stderr."""
-    print(scrubbed(printable(text)), file=sys.stderr, flush=True)
+    print(scrubbed(_for(sys.stderr, text)), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """What went wrong: stderr, with our name."""
     tell(f"batch-llm: {text}")
+
+
+def _for(stream: TextIO, text: str) -> str:
+    """Whole into a file or pipe, but for what no encoding has; without what is dangerous on a terminal."""
+    return printable(text) if stream.isatty() else text.encode(errors="replace").decode()
 
 
 def print_json(value: Any) -> None:
@@ -73,9 +90,9 @@ def _plain(value: Any) -> Any:
 
 
 def program() -> str:
-    """What the user's shell calls this program: by its name where that is found, else as it was typed."""
+    """What the user's shell calls this program: by its name where that is found, else as it was typed, quoted."""
     typed = Path(sys.argv[0])
-    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else str(typed)
+    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else shlex.quote(str(typed))
 
 
 def arguments(job: str, partition: str | None) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 from batch_llm.cli.exits import SAMPLE
 from batch_llm.cli.speech import arguments, bill_in_words, duration, number, usd
 from batch_llm.engine.events import RunSummary
+from batch_llm.engine.retry import RULES
 from batch_llm.errors import ErrorClass
 from batch_llm.watching.board import counted
 
 __all__ = ["summary_as_json", "summary_in_words"]
 
+NEEDS_MENDING = (ErrorClass.AUTHENTICATION, ErrorClass.DAILY_QUOTA, ErrorClass.DEADLINE)  # before the same command
 # The promise of `run --json`: these keys, in this order
 KEYS = (
     "job", "run_id", "rows", "ok", "failed", "pending", "cached", "requests", "attempts", "input_tokens",
@@ -35,9 +37,7 @@ def summary_in_words(summary: RunSummary) -> str:
     """What the user reads at the end, with what to do next."""
     failed = f"{summary.failed:,} failed{counted(summary.failed_by_class)}"
     # a call that a rate limit refused uses up no attempt
-    refused = (
-        " (those a limit refused and that were sent again included)" if summary.requests > summary.attempts else ""
-    )
+    refused = f" ({summary.throttled:,} of them refused by a limit)" if summary.throttled else ""
     asked = f"requests {summary.requests:,} now{refused}, attempts {summary.attempts:,} in the whole run"
     lines = [
         f"{summary.job}: {summary.rows:,} rows: {summary.ok:,} ok, {failed}, {summary.pending:,} pending",
@@ -112,6 +112,9 @@ def _advice(summary: RunSummary) -> list[str]:
 
 def _how_it_goes_on(summary: RunSummary) -> str:
     """The same command, unless it would stop at once again."""
+    if summary.stopped in NEEDS_MENDING:
+        advice = RULES[ErrorClass(summary.stopped)].advice
+        return advice[0].upper() + advice[1:]
     if summary.stopped != ErrorClass.BUDGET:
         return "The same command goes on"
     # a changed cap asks answered rows anew

@@ -17,7 +17,7 @@ from functools import partial
 
 from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.date_partition import latest_run
-from batch_llm.engine.events import RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
+from batch_llm.engine.events import BY_USER, RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
@@ -154,7 +154,7 @@ class Engine:
             raise ConfigurationError(f"run {record.run_id}: slices {shown} are not published yet; run them first")
         return await promote(self.parts, record, Meter(self.parts.clock))
 
-    def stop(self, error_class: ErrorClass = ErrorClass.CANCELLED, message: str = "stopped by the user") -> None:
+    def stop(self, error_class: ErrorClass = ErrorClass.CANCELLED, message: str = BY_USER) -> None:
         """Drain: nothing new is sent, what is in flight comes home, the rest stays pending. From any thread."""
         self._loop.call_soon_threadsafe(self._stop_now, error_class, message)
 

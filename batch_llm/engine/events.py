@@ -14,6 +14,7 @@ from decimal import Decimal
 from batch_llm.statement_costs import WarehouseBill
 
 __all__ = [
+    "BY_USER",
     "BudgetMark",
     "Event",
     "FallbackBegan",
@@ -32,6 +33,9 @@ __all__ = [
     "Stopping",
     "Waiting",
 ]
+
+
+BY_USER = "stopped by the user"  # reason of `Stopping` where somebody said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,7 @@ class RunSummary:
     ended_elsewhere: bool = False  # another process brought these rows in, or still works on the run: it tells
     partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
     rows_by_model: dict[str, int] = field(default_factory=dict)  # of a job with `fallback`: provider/model: ok rows
+    throttled: int = 0  # calls of this process that a rate limit refused: no attempts of their rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -227,6 +227,8 @@ class Planner:
         if job.budget_usd is not None and parts.price is not None and plan.rows:
             found += _of_budget(job.budget_usd, plan)
             found += _of_holds(job.budget_usd, (parts, *parts.fallbacks), p99)
+        if not parts.declared.prompt.columns and not job.images:
+            found.append("the prompt names no column of the input: every row asks the same")
         if parts.limits.unknown:
             found.append("the limits of this pool are unknown: a low starting guess is used and adapted")
         if seen.unrendered:

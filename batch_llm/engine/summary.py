@@ -20,7 +20,7 @@ from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
 from batch_llm.engine.rows import Rows
-from batch_llm.errors import OutputError
+from batch_llm.errors import ErrorClass, OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts, Warehouse
@@ -105,6 +105,7 @@ def summarise(
         failed_by_class=failed_by_class,
         warehouse=bill_of(parts.runs.statements(record.run_id)),
         rows_by_model=rows_by_model(parts.warehouse, record),
+        throttled=meter.errors[ErrorClass.RATE_LIMITED.value],
     )
 
 

@@ -292,7 +292,7 @@ class Job(_Part):
     @model_validator(mode="after")
     def _input_or_watch(self) -> Job:
         if (self.input.table is None) == (self.watch is None):
-            raise ValueError("give either `input.table` or `watch.tables`")
+            raise ValueError("give either `input.table` or `watch.tables` (or, from Python, hand the table over)")
         return self
 
     @property

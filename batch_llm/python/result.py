@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_llm.engine.events import RunSummary
+from batch_llm.engine.retry import RULES
+from batch_llm.errors import ErrorClass
 from batch_llm.watching.board import counted
 from batch_llm.watching.words import duration, number, scrubbed, usd
 from batch_llm.wiring import Store
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["RunResult"]
 
 SAMPLE = "sample"
+NEEDS_MENDING = (ErrorClass.AUTHENTICATION, ErrorClass.DAILY_QUOTA, ErrorClass.DEADLINE, ErrorClass.BUDGET)
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,11 @@ def _cost(summary: RunSummary) -> str:
     return f"{known} and {summary.cost_unknown_rows:,} rows of unknown cost"
 
 
+def _how_it_goes_on(stopped: str) -> str:
+    """The same call, or what must be done before."""
+    return RULES[ErrorClass(stopped)].advice if stopped in NEEDS_MENDING else "the same call goes on"
+
+
 def _end(summary: RunSummary) -> str:
     """What is left to do, in words; nothing when all is done."""
     said = []
@@ -162,7 +170,7 @@ def _end(summary: RunSummary) -> str:
     if summary.stopped == SAMPLE:
         said.append("a sample: the same call without limit goes on, what is answered is not paid again")
     elif summary.stopped is not None:
-        said.append(f"stopped early ({summary.stopped}): the same call goes on, nothing is paid twice")
+        said.append(f"stopped early ({summary.stopped}): {_how_it_goes_on(summary.stopped)}, nothing is paid twice")
     if summary.blocked is not None:
         said.append(f"not promoted: {summary.blocked}")
     return "; ".join(said)

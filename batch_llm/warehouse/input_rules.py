@@ -31,7 +31,8 @@ def duplicate_key(
 ) -> InputError:
     """``keys`` stand in ``rows`` rows altogether. ``examples``: the key columns of some, and in how many rows each."""
     return InputError(
-        f"input {source!r}: the key ({', '.join(key)}) is not unique: {keys:,} keys stand in {rows:,} rows, "
+        f"input {source!r}: the key ({', '.join(key)}) is not unique: "
+        f"{keys:,} {'key stands' if keys == 1 else 'keys stand'} in {rows:,} rows, "
         f"for example {_shown(key, examples)}. "
         "Name more columns in input.key that together are unique, or filter with input.where"
     )

@@ -78,12 +78,14 @@ def check_columns(
         if existing != kind:
             raise OutputError(
                 f"output {place!r}: column {column!r} is {existing} there and would be {kind} by this job; "
-                f"give the output another name, or {_other_way(existing, kind)}"
+                f"give the output another name, or {_other_way(existing, kind, is_key=column in key)}"
             )
 
 
-def _other_way(existing: str, kind: str) -> str:
-    """What else helps where types differ: two vectors of several sizes cannot be renamed."""
+def _other_way(existing: str, kind: str, *, is_key: bool) -> str:
+    """What else helps where types differ: a key and two vectors of several sizes cannot be renamed."""
+    if is_key:
+        return f"give the input's key column the type {existing}"
     if _VECTOR.fullmatch(existing) and _VECTOR.fullmatch(kind):
         return "ask for vectors of the same size (params.dimensions)"
     return "rename the column in output.schema"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from batch_llm.engine.events import (
+    BY_USER,
     BudgetMark,
     Event,
     FallbackBegan,
@@ -25,7 +26,7 @@ from batch_llm.engine.events import (
     Stopping,
     Waiting,
 )
-from batch_llm.watching.words import duration, number, one_line, usd
+from batch_llm.watching.words import counted_as, duration, number, one_line, usd
 
 __all__ = ["Board", "Fact", "counted", "remark"]
 
@@ -87,6 +88,15 @@ class Board:
             return self.progress.rows
         return self.started.rows if self.started else 0
 
+    @property
+    def share(self) -> str:
+        """Of the rows, in whole percent; 100 only when all are done."""
+        return f"{100 * self.done // self.rows if self.rows else 100} %"
+
+    @property
+    def _ended(self) -> bool:
+        return self.state in ("finished", "stopped")
+
     def facts(self) -> list[Fact]:
         """The panel's lines, top to bottom; empty before the first progress."""
         now = self.progress
@@ -101,8 +111,7 @@ class Board:
             Fact("cost", self._cost(now)),
             Fact("retries", _retries(now)),
             Fact("in flight", f"{now.in_flight:,}"),
-            Fact("held by", now.holding_back),
-            Fact("left", duration(now.eta_s)),
+            *([] if self._ended else [Fact("held by", now.holding_back), Fact("left", duration(now.eta_s))]),
         ]
 
     def line(self) -> str:
@@ -110,13 +119,12 @@ class Board:
         now = self.progress
         if now is None:
             return f"{self.title}"
-        share = f"{100 * self.done / now.rows:.0f} %" if now.rows else "100 %"
+        still = "" if self._ended else f", held by {now.holding_back}; left {duration(now.eta_s)}"
         return (
-            f"{self.job}: {self.done:,}/{now.rows:,} rows ({share}), ok {now.ok:,}, failed {now.failed:,}, "
+            f"{self.job}: {self.done:,}/{now.rows:,} rows ({self.share}), ok {now.ok:,}, failed {now.failed:,}, "
             f"cached {now.cached:,}; requests {_rate(now.requests_per_minute, now.limit_requests_per_minute)}; "
             f"tokens {_rate(now.tokens_per_minute, now.limit_tokens_per_minute)}; cost {self._cost(now)}; "
-            f"retries {_retries(now)}; in flight {now.in_flight:,}; {self.state}, held by {now.holding_back}; "
-            f"left {duration(now.eta_s)}"
+            f"retries {_retries(now)}; in flight {now.in_flight:,}; {self.state}{still}"
         )
 
     def _cost(self, now: Progress) -> str:
@@ -145,7 +153,8 @@ def remark(event: Event) -> str | None:
     """What an event is worth saying at once, beside the regular picture; None for nothing."""
     if isinstance(event, RunStarted):
         word = "resumed" if event.resumed else "started"
-        return f"{event.run_id}: {word}, {event.rows:,} rows in {event.slices:,} slices, output {event.output}"
+        rows, slices = counted_as(event.rows, "row"), counted_as(event.slices, "slice")
+        return f"{event.run_id}: {word}, {rows} in {slices}, output {event.output}"
     if isinstance(event, Waiting):
         return f"waiting: {event.reason}"
     if isinstance(event, FirstFailure):
@@ -161,7 +170,8 @@ def remark(event: Event) -> str | None:
     if isinstance(event, BudgetMark):
         return f"{event.percent} % of the budget spent: {usd(event.spent_usd)} of {usd(event.cap_usd)}"
     if isinstance(event, Stopping):
-        return f"draining ({event.reason}), {event.in_flight:,} in flight; Ctrl-C again to stop at once"
+        again = "; Ctrl-C again to stop at once" if event.reason == BY_USER and event.in_flight else ""
+        return f"draining ({event.reason}), {event.in_flight:,} in flight{again}"
     return _where_rows_go(event)
 
 

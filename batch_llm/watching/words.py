@@ -6,12 +6,27 @@ are shown (each door), which value (board.py).
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
 from batch_llm.statement_costs import WarehouseBill
 
-__all__ = ["bill_in_words", "duration", "megabytes", "number", "one_line", "printable", "scrubbed", "usd"]
+__all__ = [
+    "bill_in_words",
+    "counted_as",
+    "duration",
+    "megabytes",
+    "number",
+    "one_line",
+    "plain",
+    "printable",
+    "scrubbed",
+    "usd",
+]
+
+# control characters but for newline and tab, embeddings and overrides of direction, halves of characters
+_STEERS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u2028-\\u202e\\u2066-\\u2069\\ud800-\\udfff]")
 
 
 def scrubbed(text: str) -> str:
@@ -22,16 +37,30 @@ def scrubbed(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without control characters: row text and answers must not steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char in "\n\t" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """The text without control characters: row text and answers must not steer the terminal.
+
+    What joins or marks letters (emoji, Arabic) stays; what turns the direction of all that follows does not.
+    """
+    return text if text.isprintable() else _STEERS.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def one_line(value: Any, width: int = 60) -> str:
     """A value on one line, cut at ``width`` characters."""
-    text = " ".join(printable("" if value is None else str(value)).split())
+    text = " ".join(printable("" if value is None else plain(value)).split())
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def plain(value: Any) -> str:
+    """A value as text, a decimal number without an exponent: 0.00000002, not 2.0E-8."""
+    if not isinstance(value, Decimal) or not value.is_finite():
+        return str(value)
+    text = f"{value:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def counted_as(count: int, noun: str) -> str:
+    """1 slice, 2 slices."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float | None) -> str:
@@ -62,7 +91,7 @@ def megabytes(size_bytes: int | None) -> str:
 def bill_in_words(bill: WarehouseBill) -> str:
     """What a warehouse's statements cost: bytes, slot time, money as far as it is known."""
     used = "unknown" if bill.slot_ms is None else duration(bill.slot_ms / 1000)
-    statements = f"{bill.statements:,} statement{'' if bill.statements == 1 else 's'}"
+    statements = counted_as(bill.statements, "statement")
     return f"{megabytes(bill.billed_bytes)} billed in {statements}, slot time {used}, cost {usd(bill.cost_usd)}"
 
 

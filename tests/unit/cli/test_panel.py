@@ -63,6 +63,16 @@ def test_remarks_scroll_above_and_the_terminal_is_left_clean(progress: Callable[
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor comes back
 
 
+def test_the_cursor_waits_on_an_empty_line_of_its_own(progress: Callable[..., Progress]) -> None:
+    """Where a terminal echoes ^C: behind a line of full width that would scroll, and leave a piece of the panel."""
+    terminal = Terminal()
+    with LivePanel(Board("tone"), terminal) as panel:
+        panel(progress())
+    assert (
+        terminal.getvalue().rpartition("╯")[2].removeprefix("\x1b[0m").startswith("\n\n")
+    )  # the second one is the end's own
+
+
 @pytest.mark.parametrize(
     ("err_is_terminal", "out_is_terminal", "json", "term", "panel_on"),
     [

@@ -48,6 +48,16 @@ def test_the_page_says_all_that_is_known_before_a_cent_is_spent() -> None:
         assert part in text
 
 
+def test_of_a_long_prompt_the_beginning_is_shown_unless_all_of_it_is_asked_for() -> None:
+    by_lines, by_characters = "\n".join(map(str, range(1_000))), "x" * 1_000_000
+    plan = make_plan(prompts=[by_lines, by_characters])
+    page = plan_in_words(plan)
+    assert len(page) < 6_000
+    assert "\n29\n.. (3,810 more characters; --full shows them)" in page
+    assert "x\n.. (997,000 more characters; --full shows them)" in page
+    assert by_lines in plan_in_words(plan, full=True) and by_characters in plan_in_words(plan, full=True)
+
+
 def test_vectors_have_no_output_tokens_to_tell_of() -> None:
     assert "\noutput  " in plan_in_words(make_plan())
     assert "\noutput  " not in plan_in_words(make_plan(output_from=OF_VECTORS))

@@ -15,6 +15,8 @@ def test_the_program_is_called_as_the_shell_finds_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("sys.argv", [".venv/bin/batch-llm", "demo"])
     assert speech.program() == ".venv/bin/batch-llm"
+    monkeypatch.setattr("sys.argv", ["/my clone/batch-llm", "demo"])
+    assert speech.program() == "'/my clone/batch-llm'"
     monkeypatch.setattr("sys.argv", ["/x/batch_llm/cli/__main__.py"])
     assert speech.program() == "batch-llm"
 
@@ -37,9 +39,24 @@ def test_json_is_one_line_with_money_as_a_number(capsys: pytest.CaptureFixture[s
     }  # fmt: skip
 
 
-def test_row_text_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    speech.say("before\x1b[2Jafter\r\x07\nnext\tline é 日本")
-    assert capsys.readouterr().out == "before\ufffd[2Jafter\ufffd\ufffd\nnext\tline é 日本\n"
+FAMILY, HEBREW = "👩\u200d👧", "\u200f\u05e9\u05dc"  # a joiner, a mark of direction
+
+
+def test_row_text_cannot_steer_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What joins and marks letters is shown."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    speech.say(f"before\x1b[2Jafter\r\x07\x9b\nnext\tline é 日本 {FAMILY} {HEBREW} \u202eturned")
+    shown = f"before\ufffd[2Jafter\ufffd\ufffd\ufffd\nnext\tline é 日本 {FAMILY} {HEBREW} \ufffdturned\n"
+    assert capsys.readouterr().out == shown
+
+
+def test_a_file_or_pipe_gets_row_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"\x1b[2J \x07 {FAMILY} {HEBREW} \u202eturned"
+    speech.say(f"{text} \ud800")
+    speech.tell(text)
+    assert capsys.readouterr() == (f"{text} ?\n", f"{text}\n")
 
 
 def test_nothing_that_is_printed_holds_a_known_secret(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,10 +39,10 @@ def test_an_unknown_cost_is_null(summary: Callable[..., RunSummary]) -> None:
     assert "cost unknown" in summary_in_words(summary(cost_usd=None))
 
 
-def test_more_requests_than_attempts_are_explained(summary: Callable[..., RunSummary]) -> None:
-    text = summary_in_words(summary(requests=572, attempts=526))
-    assert "requests 572 now (those a limit refused and that were sent again included), attempts 526 in the" in text
-    assert "included" not in summary_in_words(summary(requests=5, attempts=526))
+def test_calls_that_a_limit_refused_are_told_apart(summary: Callable[..., RunSummary]) -> None:
+    text = summary_in_words(summary(requests=572, attempts=526, throttled=46))
+    assert "requests 572 now (46 of them refused by a limit), attempts 526 in the" in text
+    assert "refused" not in summary_in_words(summary(requests=39, attempts=0))
 
 
 def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) -> None:
@@ -58,6 +58,11 @@ def test_failed_rows_come_with_what_to_do(summary: Callable[..., RunSummary]) ->
         ({"nothing_to_do": True}, "nothing to do"),
         ({"stopped": "sample", "ok": 5, "pending": 95}, "This was a sample"),
         ({"stopped": "cancelled", "ok": 5, "pending": 95}, "Stopped early: cancelled. The same command goes on"),
+        (
+            {"stopped": "authentication", "ok": 0, "pending": 100},
+            "authentication. Correct the model, or the provider's",
+        ),
+        ({"stopped": "daily_quota", "ok": 5, "pending": 95}, "daily_quota. Run it again when there is quota"),
         ({"stopped": "budget", "ok": 5, "pending": 95}, "raise budget_usd (or the cap named above), then run it again"),
         ({"stopped": "budget", "ok": 0, "pending": 100}, "or set params.max_output_tokens lower"),
         ({"cost_unknown_rows": 20}, "and 20 rows of unknown cost"),

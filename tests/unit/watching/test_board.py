@@ -6,6 +6,7 @@ from decimal import Decimal
 import pytest
 
 from batch_llm.engine.events import (
+    BY_USER,
     BudgetMark,
     Event,
     FallbackBegan,
@@ -113,6 +114,28 @@ def test_what_matters_is_said_at_once() -> None:
     assert said[FallbackEnded] == "rows go to openai/gpt-4.1-mini again; 1,537 calls went elsewhere"
     assert said[Stopping] == "draining (stopped by the user), 45 in flight; Ctrl-C again to stop at once"
     assert remark(PUBLISHED) is None
+
+
+def test_ctrl_c_is_named_only_to_who_pressed_it_and_while_it_would_end_something() -> None:
+    assert remark(Stopping("the budget is used up", 45)) == "draining (the budget is used up), 45 in flight"
+    assert remark(Stopping(BY_USER, 0)) == "draining (stopped by the user), 0 in flight"
+
+
+def test_one_is_singular() -> None:
+    assert "1 row in 1 slice, output" in str(remark(RunStarted("tone", "tone-1", 1, 1, False, "out")))
+
+
+def test_all_is_said_only_of_all_rows_and_an_ended_run_is_held_by_nothing(
+    progress: Callable[..., Progress], summary: Callable[..., RunSummary]
+) -> None:
+    board = Board("tone")
+    board.take(progress(rows=503, ok=501, failed=0))
+    assert "501/503 rows (99 %)" in board.line()
+    assert "held by" in board.line() and "held by" in {fact.label for fact in board.facts()}
+    board.take(progress(rows=503, ok=503, failed=0))
+    board.take(RunFinished(summary()))
+    assert board.line().startswith("tone: 503/503 rows (100 %)") and board.line().endswith("; finished")
+    assert not {"held by", "left"} & {fact.label for fact in board.facts()}
 
 
 def test_classes_are_counted_most_frequent_first() -> None:

@@ -23,6 +23,15 @@ def test_unknown_money_is_not_zero_and_little_is_not_nothing(value: Decimal | No
 
 @pytest.mark.parametrize(
     ("value", "text"),
+    [("0E-9", "0"), ("2.0E-8", "0.00000002"), ("0.000056300", "0.0000563"), ("10", "10"), ("1E+2", "100")],
+)
+def test_a_decimal_number_has_no_exponent(value: str, text: str) -> None:
+    assert words.plain(Decimal(value)) == words.one_line(Decimal(value)) == text
+    assert words.plain("0E-9") == "0E-9"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
     [(None, "-"), (0.0, "0.0 s"), (9.96, "10.0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (725, "12 min 05 s"),
      (3 * 3600 + 300, "3 h 05 min"), (100_000, "27 h 46 min")],
 )  # fmt: skip
