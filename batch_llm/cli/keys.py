@@ -6,7 +6,8 @@ Belongs here: reading a key, comparing it with a table's rows. Not here: what is
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime, time, timedelta
 from typing import TYPE_CHECKING
 
 from batch_llm.errors import ConfigurationError
@@ -43,9 +44,21 @@ def find_key(batch: pa.RecordBatch, columns: Sequence[str], key: Sequence[str]) 
     return None
 
 
+def _moments(value: datetime) -> Iterator[str]:
+    """How one may write a time: with or without its zone, at midnight also as the day alone."""
+    local = value.replace(tzinfo=None)
+    yield from (str(value), str(local))
+    if value.utcoffset() == timedelta(0):
+        yield f"{local}Z"
+    if local.time() == time():
+        yield str(local.date())
+
+
 def _same(value: object, wanted: str) -> bool:
     if isinstance(value, bool):
         return str(value).lower() == wanted.lower()
     if isinstance(value, float) and value.is_integer():
         return wanted in (str(value), str(int(value)))
+    if isinstance(value, datetime):
+        return wanted.replace("T", " ") in _moments(value)
     return str(value) == wanted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from batch_llm.cli.jobs import KnownRun, known_run
 from batch_llm.cli.keys import find_key, parse_key
-from batch_llm.cli.speech import plain, print_json, say, table
+from batch_llm.cli.speech import one_line, plain, print_json, say, table
 from batch_llm.cli.vectors import shortened, vector_in_words
 from batch_llm.errors import ConfigurationError, JournalError, OutputError
 
@@ -68,7 +68,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         wanted = ", ".join(f"{name}={value}" for name, value in zip(run.record.key, key, strict=True))
         raise ConfigurationError(
             f"no row with {wanted} among the {sum(run.record.slice_rows):,} input rows of {run.record.run_id}; "
-            f"values are compared as text{_of_partition(run.record)}"
+            f"values are compared as text{_example(run)}{_of_partition(run.record)}"
         )
     stored = _published(run, place, key)
     asked_in, asked_at = _asked(run, stored, place, key)
@@ -87,6 +87,18 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
         columns=columns,
         result=result,
     )
+
+
+def _example(run: KnownRun) -> str:
+    """A key that the input has."""
+    from batch_llm.engine.parts import frozen_input
+
+    frozen = frozen_input(run.record)
+    for info in frozen.slices[:1]:
+        for batch in run.store.warehouse.read(frozen, info.number, batch_rows=1):
+            values = [f"{name}={batch.column(name)[0].as_py()}" for name in run.record.key]
+            return f", for example {one_line(','.join(values), 200)}"
+    return ""
 
 
 def _of_partition(record: RunRecord) -> str:

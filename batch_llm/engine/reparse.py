@@ -38,6 +38,7 @@ from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
 __all__ = ["Reparsed", "Reparser", "StandingRows"]
 
 PENDING = RowStatus.PENDING
+STANDS = "stands"  # in the detail of ASKED_AS: what was noted before of the row's end is not so any more
 FOREIGN = "pending (answered in an earlier run)"
 
 
@@ -63,7 +64,7 @@ class StandingRows(Rows):
         """See `Rows.apply`."""
         if entry.kind is EntryKind.FAILED:
             self.ended_as[entry.row] = entry.detail["error_class"]
-        elif entry.kind is EntryKind.REOPENED:
+        elif entry.kind is EntryKind.REOPENED or STANDS in entry.detail:
             self.ended_as.pop(entry.row, None)
         verdict = super().apply(entry, place)
         rows = entry.detail.get(ROWS, [entry.row])
@@ -147,7 +148,8 @@ class Reparser:
                 detail = {"error_class": str(verdict.error_class), "message": verdict.message}
                 failed = Entry(EntryKind.FAILED, row, at=self.parts.clock.now(), detail=detail)
                 after.apply(failed, work.journal.append(failed))
-            self._note_hash(work, row, values, after.hashes.get(row))
+            stands = row in after.ended_as and after.status(row) == RowStatus.OK
+            self._note_hash(work, row, values, None if stands else after.hashes.get(row), stands=stands)
             yield was, _label(after, row)
 
     def _frozen_rows(self, work: SliceWork) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
@@ -156,11 +158,18 @@ class Reparser:
             yield from enumerate(python_rows(batch, self.parts.asked_columns), start)
             start += batch.num_rows
 
-    def _note_hash(self, work: SliceWork, row: int, values: Mapping[str, Any] | None, known: str | None) -> None:
-        """The request as the job would make it now; the journal's own is of the old schema."""
+    def _note_hash(
+        self, work: SliceWork, row: int, values: Mapping[str, Any] | None, known: str | None, *, stands: bool
+    ) -> None:
+        """The request as the job would make it now; the journal's own is of the old schema.
+
+        ``stands``: the row was given up before, and its answer is good now.
+        """
         made = _request_hash(self.parts, values)
         if made is not None and made != known:
-            work.journal.append(Entry(EntryKind.ASKED_AS, row, at=self.parts.clock.now(), request_hash=made))
+            detail = {STANDS: True} if stands else {}
+            noted = Entry(EntryKind.ASKED_AS, row, at=self.parts.clock.now(), request_hash=made, detail=detail)
+            work.journal.append(noted)
 
     def _without_answer(self, work: SliceWork, values: Mapping[str, Any] | None) -> tuple[str, str]:
         """A row that this run did not ask: not yet, or because an earlier run's answer did."""

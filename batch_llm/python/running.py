@@ -7,12 +7,16 @@ Belongs here: the order of things. Not here: what was given (jobs.py), Ctrl-C (i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from batch_llm import wiring
 from batch_llm.config.settings import Settings
 from batch_llm.engine.events import Event, Listener, RunSummary
+from batch_llm.errors import InputError
+from batch_llm.job.load import DeclaredJob
 from batch_llm.python.edge import run_to_end
 from batch_llm.python.interrupts import AT_ONCE, Interrupts
 from batch_llm.python.jobs import AnyJob, AnyTable, declared_over
@@ -92,11 +96,23 @@ async def _run(call: _Call, interrupts: Interrupts) -> RunResult:
 
 async def _summary(settings: Settings, call: _Call, interrupts: Interrupts) -> RunSummary:
     declared = await asyncio.to_thread(declared_over, settings, call.job, call.table)
-    with watching(declared.job, show=call.progress) as watch:
+    with _your_table(settings, declared), watching(declared.job, show=call.progress) as watch:
         listener = watch if call.listener is None else _both(watch, call.listener)
         async with wiring.engine(settings, declared, listener=listener, is_guest=True) as engine:
             interrupts.opened(engine)
             return await engine.run(limit=call.limit)
+
+
+@contextmanager
+def _your_table(settings: Settings, declared: DeclaredJob) -> Iterator[None]:
+    """Who handed a frame over does not know the file that it lies in now."""
+    try:
+        yield
+    except InputError as error:
+        source = declared.resolve(str(declared.job.input.table))
+        if Path(source).parent != settings.uploads_dir:
+            raise
+        raise InputError(str(error).replace(repr(source), "(your table)")) from error
 
 
 def _both(first: Listener, second: Listener) -> Callable[[Event], None]:

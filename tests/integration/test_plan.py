@@ -115,6 +115,13 @@ async def test_only_rows_to_ask_are_planned(lab: Lab) -> None:
     assert planned is not None and planned.rows == 30
 
 
+async def test_a_prompt_that_is_the_same_for_every_row_is_warned_of(lab: Lab) -> None:
+    lab.table(3)
+    async with lab.simulator():
+        assert not any("names no column" in warning for warning in plan_of(lab).warnings)
+        assert any("names no column" in warning for warning in plan_of(lab, prompt={"user": "Hello"}).warnings)
+
+
 async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
     lab.table(20)
     async with lab.simulator():

@@ -203,6 +203,12 @@ def test_what_cannot_be_an_input_is_refused_by_name(job: Job, table: Any, words:
         quiet(job(), table)
 
 
+def test_a_bad_key_is_one_of_your_table_not_of_a_file_that_you_never_saw(lab: Lab, job: Job) -> None:
+    twice = pd.concat([frame(2), frame(1)], ignore_index=True)
+    with pytest.raises(InputError, match=r"^input \(your table\): the key \(id\) is not unique: 1 key stands in 2"):
+        quiet(job(), twice)
+
+
 def test_forgetting_a_job_erases_its_frames(lab: Lab, job: Job) -> None:
     """What no other job names."""
     from batch_llm.cli.forget import forget_runs

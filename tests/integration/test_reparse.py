@@ -156,6 +156,7 @@ async def test_a_mended_parser_reads_what_it_could_not(lab: Lab, key: pytest.Mon
         done = await reparse(lab, the_job(lab, SCHEMA))
         assert (done.schema_changed, done.moves) == (False, {("schema_mismatch", "ok"): ROWS})
         assert statuses(lab) == ["ok"] * ROWS
+        assert (await reparse(lab, the_job(lab, SCHEMA))).moves == {("ok", "ok"): ROWS}
         assert tones.asked == []
 
 

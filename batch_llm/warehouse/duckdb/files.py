@@ -1,7 +1,7 @@
 """Files as inputs: finding them, telling their version, making them readable for DuckDB.
 
 Belongs here: .parquet .csv .jsonl .arrow .feather, one file or a glob. Not here: tables (sources.py), the reading
-of CSV's odd newlines (csv_text.py) and of Parquet's long rows (long_rows.py), writing (parquet_file.py).
+of odd newlines (csv_text.py, jsonl_text.py) and of Parquet's long rows (long_rows.py), writing (parquet_file.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from batch_llm.errors import InputError
+from batch_llm.warehouse.duckdb import jsonl_text
 from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
 from batch_llm.warehouse.duckdb.long_rows import in_small_groups
 from batch_llm.warehouse.duckdb.names import literal
@@ -61,6 +62,8 @@ def open_files(ref: str) -> FileSet:
     if suffixes[0] not in FILE_SUFFIXES:
         raise InputError(f"{ref!r}: {suffixes[0] or 'a file without suffix'} is none of {', '.join(FILE_SUFFIXES)}")
     stats = [path.stat() for path in paths]
+    if not any(stat.st_size for stat in stats):
+        raise InputError(f"{ref} is empty: it has no rows, and no names of columns")
     facts = "\n".join(f"{path}\t{stat.st_size}\t{stat.st_mtime_ns}" for path, stat in zip(paths, stats, strict=True))
     return FileSet(
         ref=ref,
@@ -95,7 +98,7 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
         elif files.suffix == ".parquet":
             _attach_view(connection, "parquet", tuple(in_small_groups(path, temporary) for path in files.paths))
         else:
-            _attach_view(connection, "json", files.paths)
+            _attach_json(connection, files, temporary)
     except UnicodeDecodeError as error:
         raise InputError(f"{files.ref} is not UTF-8 text (at byte {error.start:,}); save it as UTF-8") from error
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -117,6 +120,20 @@ def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary
                 if odd := first_odd_line(copy):
                     raise InputError(f"{path} cannot be read as CSV: {odd}") from error
             raise
+
+
+def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
+    try:
+        _attach_view(connection, "json", files.paths)
+    except duckdb.InvalidInputException:
+        copies = tuple(temporary / f"{number:06}.jsonl" for number in range(len(files.paths)))
+        changed = [jsonl_text.with_line_feeds(path, copy) for path, copy in zip(files.paths, copies, strict=True)]
+        for path, copy in zip(files.paths, copies, strict=True):
+            if odd := jsonl_text.first_odd_line(copy):
+                raise InputError(f"{path} cannot be read as JSON lines: {odd}") from None
+        if not any(changed):
+            raise
+        _attach_view(connection, "json", copies)
 
 
 def _attach_view(connection: duckdb.DuckDBPyConnection, format_name: str, paths: tuple[Path, ...]) -> None:

@@ -1,6 +1,6 @@
 """KEY on the command line."""
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pyarrow as pa
@@ -31,6 +31,30 @@ def test_a_key_is_read_as_it_is_written(text: str, columns: list[str], key: tupl
 def test_a_key_with_the_wrong_number_of_parts_names_the_columns(text: str) -> None:
     with pytest.raises(ConfigurationError, match=r"year, district.*year=\.\.,district=\.\."):
         parse_key(text, ["year", "district"])
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (
+            datetime(2020, 1, 1),  # noqa: DTZ001  as a table without zones has it
+            [
+                "2020-01-01",
+                "2020-01-01 00:00:00",
+                "2020-01-01T00:00:00",
+            ],
+        ),
+        (
+            datetime(2020, 1, 1, 9, 30, tzinfo=UTC),
+            ["2020-01-01T09:30:00Z", "2020-01-01 09:30:00+00:00", "2020-01-01 09:30:00"],
+        ),
+        (datetime(2020, 1, 1, tzinfo=timezone(timedelta(hours=2))), ["2020-01-01", "2020-01-01 00:00:00+02:00"]),
+    ],
+)
+def test_a_time_is_found_however_it_is_written(value: datetime, written: list[str]) -> None:
+    for other in (value + timedelta(days=1), value + timedelta(seconds=1)):
+        batch = pa.RecordBatch.from_pydict({"at": [other, value]})
+        assert [find_key(batch, ["at"], (text,)) for text in written] == [1] * len(written)
 
 
 def test_keys_of_every_type_are_found_by_their_text() -> None:

@@ -133,7 +133,7 @@ def test_csv_with_newlines_of_several_kinds(
     [
         ("a.csv", b"id,text\n1,a,b\n", r"a\.csv cannot be read as CSV: line 2 has 3 columns, the header has 2"),
         ("a.csv", b"id,text\n1,caf\xe9\n", "is not UTF-8 text"),
-        ("a.jsonl", b'{"id": 1}\n{"id":\n', "cannot be read as .jsonl: .*[Mm]alformed JSON"),
+        ("a.jsonl", b'{"id": 1}\n{"id":\n', "cannot be read as JSON lines: line 2 is no whole"),
         ("a.parquet", b"PAR1 no", "cannot be read as .parquet"),
         ("a.arrow", b"nothing", "cannot be read as .arrow"),
         ("a.feather", b"FEA1 old", "cannot be read as .feather"),
@@ -202,3 +202,10 @@ def test_a_file_that_changes_while_it_is_frozen_is_refused(
     with pytest.raises(InputError, match="changed while it was read"):
         warehouse.freeze(FreezeSpec("r1", str(path), ("id",), ("id",), None, 9))
     assert not (tmp_path / "home" / "runs" / "r1").exists()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet", "a.arrow"])
+def test_an_empty_file_is_called_empty(warehouse: DuckDBWarehouse, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"{name} is empty"):
+        content(warehouse, tmp_path / name)
