@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
+_log = logging.getLogger(__name__)
 LONGEST_PREFIX_BYTES = 8 + 1 + 10 + 1 + 12 + 1
 WORKER = ".worker"  # beside the journal: the process that writes it, for messages
 READ_BYTES = 262_144
@@ -44,6 +46,7 @@ class LocalJournal:
         """Open ``path`` for appending (made when absent) and lock it."""
         self.path = path
         self._closing = threading.Lock()
+        self._damage_told = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
@@ -65,8 +68,9 @@ class LocalJournal:
         return place
 
     def replay(self) -> Iterator[Entry]:
-        """See `Journal.replay`."""
-        return read_journal(self.path)
+        """See `Journal.replay`; damage is told, once."""
+        damaged, self._damage_told = not self._damage_told, True
+        return read_journal(self.path, _tell_damage if damaged else None)
 
     def entries_at(self, places: Sequence[int]) -> list[Entry]:
         """See `Journal.entries_at`."""
@@ -131,8 +135,11 @@ def _busy(path: Path) -> str:
     return f"slice {path.stem} of run {path.parent.parent.name} is being worked on by {who}"
 
 
-def read_journal(path: Path) -> Iterator[Entry]:
-    """The whole entries of a journal file in order, without locking it; nothing when there is no file."""
+def read_journal(path: Path, damaged: Callable[[Path, int], None] | None = None) -> Iterator[Entry]:
+    """The whole entries of a journal file in order, without locking it; nothing when there is no file.
+
+    ``damaged`` hears at the end how many entries were whole once and are not now; one that was torn is none.
+    """
     if not path.exists():
         return
     file = os.open(path, os.O_RDONLY)
@@ -145,6 +152,8 @@ def read_journal(path: Path) -> Iterator[Entry]:
             else:
                 entry, place = found
                 yield entry
+        if damaged is not None and reader.damaged:
+            damaged(path, reader.damaged)
     finally:
         os.close(file)
 
@@ -170,6 +179,7 @@ class _Reader:
         self._file = file
         self._start = 0
         self._buffer = b""
+        self.damaged = 0  # entries seen that have their length and another content
 
     def entry(self, place: int) -> tuple[Entry, int] | None:
         """The entry that begins at ``place`` and the place after it; None when there is no whole one."""
@@ -183,6 +193,7 @@ class _Reader:
         at = self._loaded(place, length)
         rest = self._buffer[at + 9 : at + length - 1]
         if len(self._buffer) < at + length or b"%08x" % zlib.crc32(rest) != parts[0]:
+            self.damaged += self._buffer[at + length - 1 : at + length] == b"\n"
             return None
         head_at -= 9
         head: dict[str, Any] = orjson.loads(rest[head_at : head_at + head_bytes])
@@ -195,6 +206,14 @@ class _Reader:
             self._buffer = os.pread(self._file, max(length, READ_BYTES), place)
             self._start, at = place, 0
         return at
+
+
+def _tell_damage(path: Path, entries: int) -> None:
+    _log.warning(
+        "%s: damaged entries are skipped (%d); rows whose only answer was in one are asked, and paid, again",
+        path,
+        entries,
+    )
 
 
 def _encode(entry: Entry) -> bytes:

@@ -9,6 +9,7 @@ Source: https://duckdb.org/docs/stable/connect/concurrency (read 2026-11-20); me
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import tempfile
@@ -26,6 +27,8 @@ from batch_llm.memory import give_back
 
 __all__ = ["Database", "transaction"]
 
+_log = logging.getLogger(__name__)
+_SILENT_S = 3.0  # a wait that is longer than somebody else's publish is told
 LOCK_WAIT_S = 60.0  # somebody else's publish takes well under a second, freezing a large table some seconds
 _FIRST_DELAY_S = 0.05
 _LONGEST_DELAY_S = 1.0
@@ -196,7 +199,7 @@ class Database:
             return duckdb.connect(str(self.path))
 
     def _patient(self, connect: Callable[[], duckdb.DuckDBPyConnection]) -> duckdb.DuckDBPyConnection:
-        delay_s, waited_s = _FIRST_DELAY_S, 0.0
+        delay_s, waited_s, told = _FIRST_DELAY_S, 0.0, False
         while True:
             try:
                 return connect()
@@ -206,17 +209,26 @@ class Database:
                     raise
                 if waited_s >= self._lock_wait_s:
                     raise WarehouseError(self._busy(error, waited_s)) from error
+                if waited_s >= _SILENT_S and not told:
+                    told = True
+                    _log.warning(
+                        "the warehouse %s is held by another process (%s); waiting for it, up to %.0f s",
+                        self.path, _holder(error), self._lock_wait_s,
+                    )  # fmt: skip
             self._sleep(delay_s)
             waited_s += delay_s
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
 
     def _busy(self, error: duckdb.Error, waited_s: float) -> str:
-        holder = str(error).split("Conflicting lock is held in", 1)[-1].split(". ", 1)[0].strip()
         return (
-            f"the warehouse {self.path} is held by another process ({holder}); waited {waited_s:.0f} s. "
+            f"the warehouse {self.path} is held by another process ({_holder(error)}); waited {waited_s:.0f} s. "
             "A DuckDB file belongs to one process at a time: end that program (or close its connection) and run the "
             "job again; nothing that was paid is lost"
         )
+
+
+def _holder(error: duckdb.Error) -> str:
+    return str(error).split("Conflicting lock is held in", 1)[-1].split(". ", 1)[0].strip()
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -148,3 +148,25 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path: Path) -> None:
     writer.wait()
     acknowledged = max([acknowledged, *(int(line) for line in rest[:-1] if line)])
     assert [entry.row for entry in read_journal(path)][: acknowledged + 1] == list(range(acknowledged + 1))
+
+
+def test_damage_in_the_middle_is_told_once_and_a_torn_tail_is_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "0000.jsonl"
+    journal = LocalJournal(path)
+    for row in range(3):
+        journal.append(answer(row, b"body"))
+    journal.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:40])  # a writer was killed here
+    journal = LocalJournal(path)
+    journal.append(answer(3, b"more"))
+    assert len(list(journal.replay())) == 4 and not caplog.records
+    journal.close()
+    path.write_bytes(path.read_bytes().replace(b"body", b"bady", 1))
+    journal = LocalJournal(path)
+    assert [len(list(journal.replay())) for _ in range(2)] == [3, 3]
+    (record,) = caplog.records
+    assert "skipped (1)" in record.message and str(path) in record.message
+    journal.close()

@@ -56,6 +56,15 @@ def test_a_file_that_stays_held_names_its_holder(tmp_path: Path) -> None:
     assert list(database.temporary.iterdir()) == []
 
 
+def test_a_long_wait_is_told_once_with_who_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "w.duckdb"
+    with held(path) as child:
+        for wait_s, told in ((2.0, 0), (20.0, 1)):
+            with pytest.raises(WarehouseError):
+                Database(path, "100MB", lock_wait_s=wait_s, sleep=lambda _: None).read().__enter__()
+            assert [f"PID {child.pid}" in record.message for record in caplog.records] == [True] * told
+
+
 def test_a_file_that_another_process_is_just_making_is_waited_for(tmp_path: Path) -> None:
     """It is there, empty, for a moment before its maker locks it; one that stays so is told as what it is."""
     path, pauses_s = tmp_path / "w.duckdb", []
