@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from batch_llm.cli.speech import tell
 from batch_llm.errors import JobFileError
 
 if TYPE_CHECKING:
@@ -64,14 +65,31 @@ def _found_job(settings: Settings, reference: str) -> DeclaredJob:
     from batch_llm.job.load import load_job
     from batch_llm.wiring import open_store
 
-    path = _job_file(reference)
+    path, runs = _job_file(reference), open_store(settings).runs
     if path is not None:
-        return load_job(path)
-    runs = open_store(settings).runs
+        declared = load_job(path)
+        _tell_of_namesake(path, declared.job.name, runs.latest(declared.job.name))
+        return declared
     record = runs.latest(reference)
     if record is None:
         raise _unknown(reference, {run.job["name"] for run in runs.all()}, settings)
     return declared_in(record).without_partition()
+
+
+def _tell_of_namesake(path: Path, name: str, record: RunRecord | None) -> None:
+    """Two job files with one name are one job, which may not be meant. A file that was moved or copied is no second."""
+    from batch_llm.job.load import load_job
+
+    before = Path(record.job_file) if record is not None and record.job_file else path
+    try:
+        if before.samefile(path) or before.read_bytes() == path.read_bytes() or load_job(before).job.name != name:
+            return
+    except (OSError, JobFileError):  # it is not there any more, or no such job
+        return
+    tell(
+        f"{name} ran before from another file, {before}, and is {path.absolute()} now: jobs of one name in one home "
+        "are one job, with the same runs. If they are two, give one of them another name"
+    )
 
 
 def name_of(reference: str) -> str:

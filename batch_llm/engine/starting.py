@@ -7,6 +7,7 @@ Belongs here: checking a job against its tables before any call, freezing, the r
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -179,6 +180,7 @@ def _freeze(parts: JobParts, judge: AnyJudge, ended: list[RunRecord]) -> RunReco
         run_id=run_id,
         job=parts.declared.job_data(),
         job_dir=str(parts.declared.directory),
+        job_file="" if parts.declared.path is None else os.path.abspath(parts.declared.path),
         signature=signature,
         shape=shape,
         source=parts.source,

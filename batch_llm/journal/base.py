@@ -112,6 +112,7 @@ class RunRecord:
     requested: bool = False  # a door that only plans asked for its slices to be run (the Dagster sensor does)
     finished_at: datetime | None = None
     planned: dict[str, Any] | None = None  # what it was planned to take (engine/planned.py)
+    job_file: str = ""  # where it was declared when it was frozen; "": in Python
     ended_as: str = ""  # hash of the stored rows' counters when a process last ended the run, wholly or not
 
     @property

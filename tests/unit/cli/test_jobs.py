@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm import wiring
 from batch_llm.cli.jobs import declared_job, known_run, name_of
 from batch_llm.config.settings import Settings
 from batch_llm.errors import JobFileError
@@ -54,3 +55,26 @@ def test_a_job_that_has_not_run_says_how_to_start_it(folder: Path) -> None:
 def test_a_path_that_is_not_there_is_named() -> None:
     with pytest.raises(JobFileError, match=r"no/such\.yaml"):
         name_of("no/such.yaml")
+
+
+def ran(folder: Path, file: str) -> None:
+    """The job has run in this home, from this file."""
+    settings = Settings.from_environment()
+    planner = wiring.planner(settings, declared_job(settings, file))
+    planner.start()
+
+
+def test_a_second_file_of_the_same_name_is_told_before_anything_is_spent(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "jobs" / "rows.csv").write_text("id,text\n1,a\n")
+    ran(folder, "jobs/beige_tone.yaml")
+    first, second = folder / "jobs" / "beige_tone.yaml", folder / "jobs" / "other.yaml"
+    for content, told in ((first.read_text(), False), (first.read_text().replace("Say", "Tell"), True)):
+        second.write_text(content)  # a copy is no second job
+        declared_job(Settings.from_environment(), str(second))
+        err = capsys.readouterr().err
+        assert (str(first) in err and str(second) in err) is told
+    first.unlink()  # it was moved, and changed
+    declared_job(Settings.from_environment(), str(second))
+    assert capsys.readouterr().err == ""
