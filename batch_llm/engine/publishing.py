@@ -74,9 +74,13 @@ class Publisher:
         self.waiting += 1
         self._tasks.add(asyncio.create_task(self._publish_behind(work)))
 
-    def has_room(self) -> bool:
+    def may_open(self) -> bool:
         """Whether another slice may be opened: publishing must keep up with asking."""
         return len(self.open_slices) < OPEN_SLICES_MAX
+
+    def has_room(self) -> bool:
+        """Whether rows may be read; also where slices are open only because rows of theirs wait for others."""
+        return self.may_open() or any(work.asked_elsewhere for work in self.open_slices.values())
 
     def found(self, number: int, counts: StatusCounts) -> None:
         """Another process published this slice, and nothing of it is left to ask."""
