@@ -273,7 +273,7 @@ class Engine:
         pipeline = self._pipeline = Pipeline(self.parts, self.calling, budget, meter)
         if self._stop is not None:
             pipeline.stop(*self._stop)
-        feed = Feed(asking, publisher, partial(self.open_slice, record))
+        feed = Feed(asking, publisher, partial(self.open_slice, record), self.parts.clock)
         known = {*asking.numbers, *publisher.stored}
         counts = {} if asking.alone else await self._published(record)
         ticker = Ticker(self.parts, self.calling, meter, pipeline)

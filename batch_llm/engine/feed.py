@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from batch_llm.clock import Clock
+from batch_llm.engine.equal_rows import EqualRows
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.work import Work
@@ -39,41 +41,74 @@ OpenSlice = Callable[[int, int | None], SliceWork | StatusCounts]
 
 
 class Feed:
-    """Hands out the rows of some slices, each opened when the one before is handed out."""
+    """Hands out the rows of some slices, each opened when the one before is handed out.
 
-    def __init__(self, asking: Asking, publisher: Publisher, open_slice: OpenSlice) -> None:
-        """``publisher`` hears of each slice that was opened, or found to be done."""
+    Rows that wait for the answer to an equal row, asked elsewhere, come when they are to be asked after all; meanwhile
+    the next slices are handed out.
+    """
+
+    def __init__(self, asking: Asking, publisher: Publisher, open_slice: OpenSlice, clock: Clock) -> None:
+        """``publisher`` hears of each slice that was opened, or found to be done, or whose rows all ended."""
         self._asking = asking
         self._publisher = publisher
         self._open_slice = open_slice
         self._opening: asyncio.Task[SliceWork | StatusCounts] | None = None
+        self._equal_rows = EqualRows(clock)
+        self._equal_rows.on_fed = self._fed
         self.left = asking.limit
         self.cut_short = False
         self.busy: list[int] = []  # slices that another process works on
 
     async def works(self) -> AsyncGenerator[Work]:
         """Every row that is still to be asked."""
+        async with aclosing(self._all()) as works:
+            async for work in works:
+                if self.left is not None and self.left < work.count:
+                    work.slice_work.outstanding -= work.count - self.left
+                    work.slice_work.fed = False
+                    self.cut_short = True
+                    rows, self.left = work.rows()[: self.left], 0
+                    if rows:
+                        yield Work.together(rows, row_is_request=work.row_is_request)
+                    return
+                if self.left is not None:
+                    self.left -= work.count
+                yield work
+
+    async def _all(self) -> AsyncGenerator[Work]:
+        """The same, however many there may be."""
+        waiting = self._equal_rows
         for number in self._asking.numbers:
             if self.left == 0:
                 self.cut_short = True
-                return
+                break
+            while not self._publisher.may_open():
+                for work in await waiting.looked_later():
+                    yield work
             slice_work = await self._open(number)
             if slice_work is None:
                 continue
-            async with aclosing(slice_work.works()) as works:
+            async with aclosing(self._of(slice_work)) as works:
                 async for work in works:
-                    if self.left is not None and self.left < work.count:
-                        slice_work.outstanding -= work.count - self.left
-                        self.cut_short = True
-                        rows, self.left = work.rows()[: self.left], 0
-                        if rows:
-                            yield Work.together(rows, row_is_request=work.row_is_request)
-                        return
-                    if self.left is not None:
-                        self.left -= work.count
                     yield work
-            if not slice_work.outstanding:
-                self._publisher.idle(slice_work)
+            waiting.handed_out(slice_work)
+        while waiting.any_waits:
+            for work in await waiting.looked_later():
+                yield work
+
+    async def _of(self, slice_work: SliceWork) -> AsyncGenerator[Work]:
+        """The rows of one slice, and between them those of earlier ones that have waited."""
+        waiting = slice_work.equal_rows = self._equal_rows
+        async with aclosing(slice_work.works()) as works:
+            async for work in works:
+                yield work
+                if waiting.is_due:
+                    for again in await waiting.looked():
+                        yield again
+
+    def _fed(self, slice_work: SliceWork) -> None:
+        if not slice_work.outstanding:
+            self._publisher.idle(slice_work)
 
     async def _open(self, number: int) -> SliceWork | None:
         """Open a slice; when cancelled meanwhile, it is open all the same and somebody knows of it.

@@ -50,7 +50,7 @@ class Slices(Protocol):
     on_broken: Callable[[str, BaseException], None]  # called when one met what nobody foresaw
 
     def has_room(self) -> bool:
-        """Whether another slice may be opened; while not, no further row is read."""
+        """Whether rows may be read."""
         ...
 
     def idle(self, work: SliceWork) -> None:

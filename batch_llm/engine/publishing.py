@@ -78,9 +78,13 @@ class Publisher:
         task.add_done_callback(partial(self._ended, work.number))
         self._tasks.add(task)
 
-    def has_room(self) -> bool:
+    def may_open(self) -> bool:
         """Whether another slice may be opened: publishing must keep up with asking."""
         return len(self.open_slices) < OPEN_SLICES_MAX
+
+    def has_room(self) -> bool:
+        """Whether rows may be read; also where slices are open only because rows of theirs wait for others."""
+        return self.may_open() or any(work.asked_elsewhere for work in self.open_slices.values())
 
     def found(self, number: int, counts: StatusCounts) -> None:
         """Another process published this slice, and nothing of it is left to ask."""

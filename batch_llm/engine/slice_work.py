@@ -16,6 +16,7 @@ import pyarrow as pa
 from batch_llm.engine.answerers import FALLBACK, USER
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
+from batch_llm.engine.equal_rows import EqualRows
 from batch_llm.engine.packing import Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
@@ -30,10 +31,7 @@ from batch_llm.warehouse.base import StatusCounts
 
 __all__ = ["SliceWork"]
 
-LOOK_AGAIN_S = 0.5  # at what others are asking
 PREPARED_BYTES = 16 * 1024 * 1024  # of prompts and images that are handed on together
-ELSEWHERE_MAX = 1_000  # rows that wait for others; then no more are read
-ELSEWHERE_BYTES = 32 * 1024 * 1024  # of their prompts and images, likewise
 
 Prepared = list[Work | Entry | Twin | Elsewhere]
 """A batch of open rows: to be asked, known, or waiting for the answer of another row."""
@@ -57,8 +55,9 @@ class SliceWork:
         self._reuse: Reuse | None = None
         self._user = parts.declared.job.user
         self._is_guest = self._user != record.begun_by  # who goes on with somebody else's run pays in it for himself
-        self._elsewhere: list[Work] = []  # rows whose request somebody else is asking
-        self.asked_by: set[str] = set()  # the runs that do, as of the last look
+        self.equal_rows = EqualRows(parts.clock)  # that wait for others; a feed has those of all its slices in one
+        self.asked_elsewhere = 0  # rows of this slice among them
+        self.asked_by: set[str] = set()  # the runs that ask them, as of the last look
         self._journal: Journal | None = None
 
     @property
@@ -114,11 +113,6 @@ class SliceWork:
             )
         return reuse
 
-    @property
-    def asked_elsewhere(self) -> int:
-        """Rows that wait for the answer to an equal one, which somebody else is asking."""
-        return len(self._elsewhere)
-
     def counts(self) -> StatusCounts:
         """How its rows stand, by the journal; also when it is closed."""
         carried = self.carried_ok + self.carried_failed
@@ -163,8 +157,8 @@ class SliceWork:
     async def works(self) -> AsyncGenerator[Work]:
         """The rows that are still to be asked, in order; prepares one batch ahead in a thread.
 
-        While others are waited for, none is ahead: its rows would be claimed and not asked, and the others, or rows of
-        this very slice, might wait for them.
+        Rows that wait for others are left to `equal_rows`. When those are so many that this waits for them, no batch is
+        ahead: its rows would be claimed and not asked, and the others, or rows of this very slice, might wait for them.
         """
         batches = self._prepared()
         ahead = self._begun(batches)
@@ -174,13 +168,13 @@ class SliceWork:
                 prepared = ahead.result()
                 if prepared is None:
                     break
-                is_full = self._waits_for_enough()
+                is_full = self.equal_rows.is_full
                 if not is_full:
                     ahead = self._begun(batches)
-                for work in self._to_ask(prepared):
+                for work in self.to_ask(prepared):
                     yield work
-                while is_full and self._waits_for_enough():
-                    for work in await self._looked_again():
+                while is_full and self.equal_rows.is_full:
+                    for work in await self.equal_rows.looked_later():
                         yield work
                 if is_full:
                     ahead = self._begun(batches)
@@ -188,21 +182,13 @@ class SliceWork:
             await asyncio.wait({ahead})
             ahead.exception()
             batches.close()
-        while self._elsewhere:
-            for work in await self._looked_again():
-                yield work
-        self.fed = True
 
     @staticmethod
     def _begun(batches: Generator[Prepared]) -> asyncio.Future[Prepared | None]:
         """The next batch on its way; None at the end."""
         return asyncio.ensure_future(asyncio.to_thread(next, batches, None))
 
-    def _waits_for_enough(self) -> bool:
-        held_bytes = sum(work.held_bytes for work in self._elsewhere)
-        return len(self._elsewhere) >= ELSEWHERE_MAX or held_bytes >= ELSEWHERE_BYTES
-
-    def _to_ask(self, prepared: Iterable[Work | Entry | Twin | Elsewhere]) -> Iterator[Work]:
+    def to_ask(self, prepared: Iterable[Work | Entry | Twin | Elsewhere]) -> Iterator[Work]:
         """The rows to hand out; notes what is known of others, and keeps those that wait for somebody else's answer."""
         for each in prepared:
             if isinstance(each, Work):
@@ -214,7 +200,7 @@ class SliceWork:
             elif isinstance(each, Entry):
                 self.note(each)
             elif isinstance(each, Elsewhere):
-                self._elsewhere.append(each.work)
+                self.equal_rows.add(each.work)
                 self.asked_by.add(each.run_id)
             elif self._reuse is not None:
                 self._join(each.work, self._reuse)
@@ -226,14 +212,7 @@ class SliceWork:
         elif joined:
             self.outstanding += 1
         else:
-            self._elsewhere.append(twin)
-
-    async def _looked_again(self) -> list[Work]:
-        """After a while: those of the waiting rows that are to be asked here after all."""
-        await self.parts.clock.sleep(LOOK_AGAIN_S)
-        waiting, self._elsewhere = self._elsewhere, []
-        self.asked_by = set()
-        return list(self._to_ask(await asyncio.to_thread(self._reused, waiting)))
+            self.equal_rows.add(twin)
 
     def ended(self, work: Work) -> None:
         """A row that was handed out has its result; so have its twins."""
@@ -247,7 +226,8 @@ class SliceWork:
             self.outstanding -= 1
             self.note(entry._replace(at=self.parts.clock.now()))
 
-    def _reused(self, works: list[Work]) -> Prepared:
+    def reused(self, works: list[Work]) -> Prepared:
+        """What is known of these rows by now: they are to be asked, have an answer, or wait for one; blocking."""
         if self._reuse is None:
             return list(works)
         return list(self._reuse.look(works, self.parts.clock.now()))
@@ -266,7 +246,7 @@ class SliceWork:
 
     def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
-        return [*known, *self._reused([each for each in prepared if isinstance(each, Work)])]
+        return [*known, *self.reused([each for each in prepared if isinstance(each, Work)])]
 
     def _prepare(self, batch: pa.RecordBatch, start: int) -> Generator[list[Work | Entry]]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry.

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from batch_llm import wiring
-from batch_llm.engine import slice_work
+from batch_llm.engine import equal_rows, slice_work
 from batch_llm.engine.events import Progress, RunSummary
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.journal.answer_index import AnswerIndex, Slice
@@ -184,9 +184,9 @@ async def test_rows_claimed_ahead_are_handed_out_before_others_are_waited_for(
 
     Slice 1 asks what all rows of slice 0 ask, and gives it up just before slice 0 prepares its third row.
     """
-    monkeypatch.setattr(slice_work, "ELSEWHERE_MAX", 2)
+    monkeypatch.setattr(equal_rows, "WAITING_MAX", 2)
     monkeypatch.setattr(slice_work, "PREPARED_BYTES", 1)  # each row is prepared by itself
-    monkeypatch.setattr(slice_work, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(equal_rows, "LOOK_AGAIN_S", 0.01)
     repeated(lab, 8, 1)
     async with lab.simulator(), lab.engine(lab.job(slices={"rows": 4})) as engine:
         record = (await engine.start()).record
