@@ -87,8 +87,8 @@ def test_a_slice_holds_no_more_vectors_than_fit_into_memory(lab: Lab) -> None:
     assert plan.slices == 3  # 4,096 vectors of 16 kB are 64 MiB
 
 
-def test_vectors_of_an_unknown_size_are_refused_by_the_key(lab: Lab) -> None:
-    with pytest.raises(JobFileError, match=r"params\.dimensions: the size of the vectors of 'simulator/small' is not"):
+def test_vectors_of_an_unknown_size_are_refused(lab: Lab) -> None:
+    with pytest.raises(JobFileError, match=r"model: the size of the vectors of 'simulator/small' is not known"):
         vectors(lab, params={})
 
 

@@ -65,7 +65,7 @@ async def test_no_rows_in_any_format(lab: Lab, asked: Callable[..., Any], suffix
     else:
         path.write_text("id,text\n" if suffix == ".csv" else "")
     if suffix == ".jsonl":
-        with pytest.raises(InputError, match="no key column 'id'"):
+        with pytest.raises(InputError, match="is empty: it has no rows, and no names of columns"):
             await asked(path.name)
         return
     summary, prompts = await asked(path.name)
