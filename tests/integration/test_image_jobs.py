@@ -112,7 +112,8 @@ async def test_a_changed_image_is_a_changed_row_and_an_equal_one_is_asked_once(l
 
 
 async def test_the_plan_counts_them(lab: Lab) -> None:
-    write_input(lab, id=list(range(10)), text=["a"] * 10, picture=[png(1_024, 1_024)] * 10)
+    pictures = [png(1_024, 1_024, grey=each) for each in range(10)]
+    write_input(lab, id=list(range(10)), text=["a"] * 10, picture=pictures)
     async with lab.simulator():
         with_images = await planned(lab, ["picture"])
         without = await planned(lab, [])
@@ -124,7 +125,8 @@ async def test_the_plan_counts_them(lab: Lab) -> None:
 async def test_what_images_were_billed_teaches_nothing_about_text(lab: Lab) -> None:
     """After thirty bills of 1,229 tokens for an image and 25 for 100 bytes of text, text is planned as text."""
     rows = 30
-    write_input(lab, id=list(range(rows)), text=["a" * 93] * rows, picture=[png(1_024, 1_024)] * rows)
+    texts = [f"{each:093}" for each in range(rows)]
+    write_input(lab, id=list(range(rows)), text=texts, picture=[png(1_024, 1_024)] * rows)
     async with lab.simulator():
         await lab.run(job(lab, ["picture"], cache="off"))
         plan = await planned(lab, [])
