@@ -116,7 +116,7 @@ async def test_an_account_that_takes_calls_and_answers_none_costs_no_row_and_is_
     assert told[0]["answered"] - before > per_second
     assert told[0]["answered"] + told[1]["answered"] == 1_100
     assert told[0]["faults"]["hang"] <= 25  # the window, and a few probes
-    assert {row["llm_attempts"] for row in lab.rows()} == {1}
+    assert sum(row["llm_attempts"] for row in lab.rows()) == 1_100 + told[0]["faults"]["hang"]  # each call is told
 
 
 async def test_each_answer_is_paid_at_its_pools_price_and_the_budget_holds(lab: Lab) -> None:
@@ -144,7 +144,8 @@ async def test_a_killed_run_over_two_accounts_goes_on(lab: Lab) -> None:
         in_flight = await killed_after(lab, Both(*both), 120, DRIVER)  # type: ignore[arg-type]
         summary = await lab.run(lab.job(slices={"rows": 150}))
         answered = sum(one.stats()["answered"] for one in both)
-        assert all(one.stats()["answered"] > 50 for one in both)
+        shares = [one.stats()["answered"] for one in both]
+        assert min(shares) > 20, shares
     assert (summary.rows, summary.ok, summary.pending) == (400, 400, 0)
     assert [row["id"] for row in lab.rows()] == list(range(400))
     assert 0 <= answered - 400 <= in_flight
