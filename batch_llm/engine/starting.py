@@ -97,9 +97,8 @@ def _start(parts: JobParts, judge: AnyJudge, schema: pa.Schema, version: str) ->
     if found.finished is not None and not may_have_changed(parts, schema):
         if stands(parts, found.finished):
             return Started(found.finished, nothing_to_do=True)
-        return Started(
-            replace(found.finished, state=RunState.PLANNED), resumed=True
-        )  # promoted again, nothing is asked
+        again = replace(found.finished, state=RunState.PLANNED)
+        return Started(again, resumed=True)  # it is promoted once more, nothing is asked
     signature, _ = signatures(parts)
     check_budget(parts)
     others = _unfinished(parts)
