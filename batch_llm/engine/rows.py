@@ -53,7 +53,7 @@ class Rows:
         """``count``: rows of the slice; nobody asked one yet. ``entry_at``: reads the journal; None: only to look."""
         self.answerers = answerers
         self._own = answerers.own
-        self._entry_at = entry_at
+        self.entry_at = entry_at
         self.ok = self.failed_count = self.cached = 0
         self.retried = False  # somebody asked for all failed rows once more, those that other runs asked included
         self._status = bytearray(count)
@@ -176,10 +176,10 @@ class Rows:
 
     def _kept(self, row: int) -> RowState:
         """The state of a row that has none in memory."""
-        if self._status[row] != _OK or self._entry_at is None:
+        if self._status[row] != _OK or self.entry_at is None:
             return RowState()
         # a plain row about which more is noted, as no run does today: from here on it is not plain
-        return self.judged(row, self._entry_at(self._places[row]))[0]
+        return self.judged(row, self.entry_at(self._places[row]))[0]
 
     def _answer(self, entry: Entry, place: int) -> Verdict:
         who = self._who(entry)

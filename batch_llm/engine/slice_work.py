@@ -46,7 +46,7 @@ class SliceWork:
         self.record = record
         self.number = number
         count = record.slice_rows[number]
-        self.rows = Rows(parts.answerers(judge, record), count, lambda place: self.journal.entries_at([place])[0])
+        self.rows = Rows(parts.answerers(judge, record), count)
         self.outstanding = 0  # rows handed out and not ended
         self.fed = False  # all rows were handed out or found done
         self.asked = 0
@@ -79,9 +79,10 @@ class SliceWork:
         journal noted below this place; None: none but those of an earlier opening that were not asked yet.
         """
         with ExitStack() as opened:
-            self._journal = self.parts.runs.journal(self.record.run_id, self.number)
+            self._journal = journal = self.parts.runs.journal(self.record.run_id, self.number)
             opened.callback(self.close)
-            self.rows.replay(self._journal.replay())
+            self.rows.entry_at = lambda place: journal.entries_at([place])[0]  # not by self, which would keep itself
+            self.rows.replay(journal.replay())
             self._reuse = self._opened_reuse()
             if reopen_below is not None:
                 self._reopen(reopen_below)

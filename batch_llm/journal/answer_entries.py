@@ -1,7 +1,7 @@
 """One user's entries in the answer index: where good answers stand, and who asks what right now.
 
 Belongs here: the tables and their statements, each within a transaction of answer_file.py. Not here: files and faults
-(answer_file.py), what callers see (answer_index.py).
+(answer_file.py), the newest entries in memory (answer_tail.py), what callers see (answer_index.py).
 
 A request is known by a key, the first 64 bits of its hash: rows of 20 bytes, two requests in ten million share one with
 a chance of 3 in a million, and whoever uses an answer compares the whole hash. Every user has tables of their own, so
@@ -9,31 +9,24 @@ no statement can reach another user's. A slice has a new number each time it is 
 process made it.
 
 New answers are appended in batches (one row for hundreds: ``tail``), and brought into the large table many at a time,
-in its order: there each would write a page of its own. Every process keeps the tail in memory, a few MB.
+in its order: there each would write a page of its own. Every process keeps the tail in memory.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import struct
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import orjson
 
-from batch_llm.journal.answer_file import DamagedEntriesError
+from batch_llm.journal.answer_tail import Key, Place, SliceId, Tail, packed, unpacked
 
-__all__ = ["MERGED_AT_ONCE", "NOWHERE", "SCHEMA", "Entries", "Tail", "erase_some", "hide"]
-
-Key = int
-SliceId = int
-Place = tuple[SliceId, int]  # the slice, the byte in its journal
+__all__ = ["MERGED_AT_ONCE", "NOWHERE", "SCHEMA", "Entries", "ToMerge", "erase_some", "hide"]
 
 TAIL_ROWS = 65_536
 MERGED_AT_ONCE = 8_192  # one transaction's worth: others wait for some ten milliseconds
-ENTRY_BYTES = 16
-PLACE_BITS = 48
-NOWHERE = (1 << PLACE_BITS) - 1  # in the place's stead: the answer that was known does not hold
+NOWHERE = (1 << 48) - 1  # in the place's stead: the answer that was known does not hold
 BATCH_ROWS = 512
 ERASED_BATCHES = 16  # in one transaction
 
@@ -57,11 +50,10 @@ CREATE TABLE IF NOT EXISTS claims_{user} (key INTEGER PRIMARY KEY, slice INTEGER
 
 
 @dataclass(frozen=True, slots=True)
-class Tail:
+class ToMerge:
     """What is to be brought into the large table."""
 
-    places: dict[Key, int]
-    keys: list[Key]  # in order
+    entries: Tail
     state: tuple[int, int]
     last_batch: int
 
@@ -76,7 +68,7 @@ class Entries:
         self._user: int = connection.execute("SELECT id FROM users WHERE name = ?", (user,)).fetchone()[0]
         for step in USER_SCHEMA.format(user=self._user).split(";"):  # `executescript` would end the transaction
             connection.execute(step)
-        self._tail: dict[Key, int] = {}  # slice and place in one number: half the memory
+        self._tail = Tail()
         self._tail_state = (-1, -1)  # what it was read after: merged up to this batch, so many erasures
         self._seen = 0  # the last batch in it
         self._answers, self._batches, self._claims = (f"{it}_{self._user}" for it in ("answers", "batches", "claims"))
@@ -101,8 +93,7 @@ class Entries:
     def find(self, keys: Sequence[Key]) -> dict[Key, Place]:
         """Where the good answers to these requests stand, as far as they are known."""
         self._read_tail()
-        tail = self._tail
-        found = {key: divmod(tail[key], 1 << PLACE_BITS) for key in keys if key in tail}
+        found = self._tail.find(keys)
         rest = [key for key in keys if key not in found]
         for key, slice_id, place in self._rows(self._answers, "key, slice, place", rest):
             found[key] = (slice_id, place)
@@ -115,7 +106,7 @@ class Entries:
         self._unclaim(keys)
         for start in range(0, len(keys), BATCH_ROWS):
             part = slice(start, start + BATCH_ROWS)
-            said = (slice_id, _packed(keys[part], places[part]))
+            said = (slice_id, packed(keys[part], places[part]))
             self._connection.execute(f"INSERT INTO {self._batches} (slice, entries) VALUES (?, ?)", said)
         self._read_tail()
 
@@ -127,9 +118,8 @@ class Entries:
         """(good answers, claims)."""
         self._read_tail()
         in_table = self._count(self._answers, f"WHERE place <> {NOWHERE}")
-        replaced = sum(place != NOWHERE for _, place in self._rows(self._answers, "key, place", list(self._tail)))
-        in_tail = sum(packed & NOWHERE != NOWHERE for packed in self._tail.values())
-        return in_table - replaced + in_tail, self._count(self._claims)
+        replaced = sum(place != NOWHERE for _, place in self._rows(self._answers, "key, place", self._tail.keys()))
+        return in_table - replaced + self._tail.count_without(NOWHERE), self._count(self._claims)
 
     # ---- claims
 
@@ -160,21 +150,20 @@ class Entries:
         """Whether it is time to bring the tail into the large table; needs no transaction."""
         return len(self._tail) >= TAIL_ROWS
 
-    def tail(self) -> Tail:
+    def tail(self) -> ToMerge:
         """The tail as it is now, for `merge`."""
         self._read_tail()
-        return Tail(self._tail, sorted(self._tail), self._tail_state, self._seen)
+        return ToMerge(self._tail, self._tail_state, self._seen)
 
-    def merge(self, tail: Tail, start: int) -> bool:
+    def merge(self, tail: ToMerge, start: int) -> bool:
         """Bring in some thousand entries from this position on; False: the tail is no longer what it was."""
         if self._state() != tail.state:
             return False
-        places = tail.places
-        part = [(key, *divmod(places[key], 1 << PLACE_BITS)) for key in tail.keys[start : start + MERGED_AT_ONCE]]
+        part = tail.entries.part(start, MERGED_AT_ONCE)
         self._connection.executemany(f"INSERT OR REPLACE INTO {self._answers} VALUES (?, ?, ?)", part)
         return True
 
-    def merged(self, tail: Tail) -> None:
+    def merged(self, tail: ToMerge) -> None:
         """All of this tail is brought in: it begins anew after it, for every process."""
         if self._state() == tail.state:
             self._connection.execute("UPDATE users SET merged = ? WHERE id = ?", (tail.last_batch, self._user))
@@ -183,13 +172,12 @@ class Entries:
         """Take in what other processes appended since the last look, and this one."""
         state = self._state()
         if state != self._tail_state:
-            self._tail, self._tail_state, self._seen = {}, state, state[0]
+            self._tail, self._tail_state, self._seen = Tail(), state, state[0]
         sql = f"SELECT id, slice, entries FROM {self._batches} WHERE id > ? {_LIVE} ORDER BY id"
-        for batch, slice_id, packed in self._connection.execute(sql, (self._seen,)):
-            keys, places = _unpacked(packed)
-            high = slice_id << PLACE_BITS
-            self._tail.update(zip(keys, [high | place for place in places], strict=True))
-            self._seen = batch
+        batches = self._connection.execute(sql, (self._seen,)).fetchall()
+        if batches:
+            self._tail = self._tail.with_batches((slice_id, entries) for _, slice_id, entries in batches)
+            self._seen = batches[-1][0]
 
     def _state(self) -> tuple[int, int]:
         sql = "SELECT merged, erasures FROM users, life WHERE users.id = ?"
@@ -225,7 +213,7 @@ def erase_some(connection: sqlite3.Connection) -> bool:
     slice_id, user = found
     sql = f"SELECT id, entries FROM batches_{user} WHERE slice = ? ORDER BY id LIMIT {ERASED_BATCHES}"
     batches = connection.execute(sql, (slice_id,)).fetchall()
-    keys = sorted({key for _, packed in batches for key in _unpacked(packed)[0]})
+    keys = sorted({key for _, entries in batches for key in unpacked(entries)[0].tolist()})
     rows = [(key, slice_id) for key in keys]  # a key that leads elsewhere by now stays
     connection.executemany(f"DELETE FROM answers_{user} WHERE key = ? AND slice = ?", rows)
     connection.executemany(f"DELETE FROM batches_{user} WHERE id = ?", [(batch,) for batch, _ in batches])
@@ -242,17 +230,3 @@ _LIVE = "AND slice NOT IN (SELECT slice FROM forgotten)"  # else a merge could b
 def _list(numbers: Iterable[int]) -> str:
     """For `_LISTED`; in order, as the tables are."""
     return orjson.dumps(sorted(numbers)).decode()
-
-
-def _packed(keys: Sequence[int], places: Sequence[int]) -> bytes:
-    return struct.pack(f"<{2 * len(keys)}q", *keys, *places)
-
-
-def _unpacked(packed: bytes) -> tuple[Sequence[int], Sequence[int]]:
-    """(keys, places) of a batch."""
-    count = len(packed) // ENTRY_BYTES
-    try:
-        numbers = struct.unpack(f"<{2 * count}q", packed)
-    except struct.error as error:
-        raise DamagedEntriesError(f"a batch of {len(packed)} bytes") from error
-    return numbers[:count], numbers[count:]

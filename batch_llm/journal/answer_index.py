@@ -256,7 +256,7 @@ class AnswerIndex:
         tail = step(entries.tail)
         if tail is None:
             return
-        for start in range(0, len(tail.keys), MERGED_AT_ONCE):
+        for start in range(0, len(tail.entries), MERGED_AT_ONCE):
             if not step(partial(entries.merge, tail, start)):
                 return
         step(partial(entries.merged, tail))

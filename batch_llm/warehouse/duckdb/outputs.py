@@ -29,7 +29,7 @@ from batch_llm.warehouse.duckdb.statements import condition, statement
 from batch_llm.warehouse.duckdb.vectors import own_file
 from batch_llm.warehouse.output_rules import check_columns, check_names
 from batch_llm.warehouse.refs import RUN_PLACE, is_file, nearest
-from batch_llm.warehouse.spool import spooled
+from batch_llm.warehouse.spool import no_rows, spooled
 
 __all__ = ["Rows", "ensure", "output_version", "prior", "read_rows"]
 
@@ -117,7 +117,7 @@ def _check_file(database: Database, path: Path, schema: pa.Schema, key: tuple[st
 def _types(connection: duckdb.DuckDBPyConnection, schema: pa.Schema, folder: Path) -> dict[str, str]:
     """The DuckDB types these columns get, by the very way that publishing takes: through Parquet."""
     empty = folder / "types.parquet"
-    pq.write_table(schema.empty_table(), empty)
+    pq.write_table(pa.Table.from_batches([no_rows(schema)]), empty)
     return columns_of(connection, own_file(empty))
 
 

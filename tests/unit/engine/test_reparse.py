@@ -31,13 +31,13 @@ def replayed(*entries: Entry) -> StandingRows:
     provider = OpenAIChatProvider("p", OpenAIEndpoint("http://127.0.0.1/v1", None))
     judge = Judge(provider, AnswerSchema.from_declared({"tone": {"enum": ["calm"]}}))
     rows = StandingRows(Answerers(Answerer("p", "m", judge, None)), 1)
-    rows._entry_at = {each.place: each for each in entries}.__getitem__  # as if it were the journal
+    rows.entry_at = {each.place: each for each in entries}.__getitem__  # as if it were the journal
     rows.replay(entries)
     return rows
 
 
 def good_of(rows: StandingRows) -> RowState:
-    state, _ = rows.judged(0, rows._entry_at(rows.good_place(0)) if rows._entry_at else None)
+    state, _ = rows.judged(0, rows.entry_at(rows.good_place(0)) if rows.entry_at else None)
     return state
 
 

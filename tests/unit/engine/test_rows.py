@@ -98,7 +98,7 @@ def test_counters_are_those_of_the_rows(story: list[tuple[int, str]]) -> None:
     """Whatever happens in whatever order; and what is in memory of a plain row says the same as a whole state would."""
     stored: list[Entry] = []
     known, attempts = rows(), [0] * 9
-    known._entry_at = stored.__getitem__
+    known.entry_at = stored.__getitem__
     for place, (row, what) in enumerate(story):
         attempts[row] += what in ("good", "cut", "lost")
         detail = {"error_class": "truncated", "message": "cut"}
