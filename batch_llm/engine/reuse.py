@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from batch_llm.engine.answerers import FALLBACK
 from batch_llm.engine.answers import AnyJudge
@@ -21,7 +22,7 @@ from batch_llm.engine.work import Work
 from batch_llm.journal.answer_index import Answered, AnswerIndex, Found, Mine, Slice, Theirs
 from batch_llm.journal.base import POINTER, Entry, EntryKind, RunStore
 
-__all__ = ["Elsewhere", "Reuse", "Twin"]
+__all__ = ["Elsewhere", "Reuse", "Sharing", "Twin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,36 @@ class Elsewhere:
     run_id: str  # of that slice
 
 
+class Sharing(Protocol):
+    """What one open slice need not pay for. `look`, `register` and `close` block; the rest is of the event loop."""
+
+    def look(self, works: Sequence[Work], at: datetime) -> Iterator[Work | Entry | Twin | Elsewhere]:
+        """For each of these rows: it is to be asked, it has an answer (noted at ``at``), or it waits for one."""
+        ...
+
+    def leads(self, work: Work) -> None:
+        """The row is handed out: equal ones wait for it."""
+        ...
+
+    def join(self, twin: Work) -> Entry | bool:
+        """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
+        ...
+
+    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
+        """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
+        ...
+
+    def register(self) -> None:
+        """Tell others what ended since the last call."""
+        ...
+
+    def close(self) -> None:
+        """The slice is closed: what it did not ask, others may."""
+        ...
+
+
 class Reuse:
-    """What one open slice may use again. `look` and `register` block; the rest is of the event loop."""
+    """Implements `Sharing` where each call asks one row: by the index, with all slices, runs and jobs of the user."""
 
     def __init__(self, index: AnswerIndex, runs: RunStore, judge: AnyJudge, owner: Slice) -> None:
         """``owner``: the slice, whose journal is open."""
@@ -55,7 +84,7 @@ class Reuse:
     # -- in a thread -------------------------------------------------------------------------------------------------
 
     def look(self, works: Sequence[Work], at: datetime) -> Iterator[Work | Entry | Twin | Elsewhere]:
-        """For each of these rows: it is to be asked, it has an answer (noted at ``at``), or it waits for one."""
+        """See `Sharing.look`."""
         claimed = self._index.claim([work.request_hash for work in works], self._owner)
         answers = self._answers([said for said in claimed if isinstance(said, Found)])
         for work, said in zip(works, claimed, strict=True):
@@ -108,7 +137,7 @@ class Reuse:
             self._index.answered(known, replayed=True)
 
     def register(self) -> None:
-        """Tell the index what ended since the last call."""
+        """See `Sharing.register`."""
         news, self._news = self._news, []
         good = [Answered(request_hash, self._owner, place) for request_hash, place in news if place is not None]
         if good:
@@ -120,18 +149,18 @@ class Reuse:
             self._recent.pop(request_hash, None)
 
     def close(self) -> None:
-        """The slice is closed: what it did not ask, others may."""
+        """See `Sharing.close`."""
         self.register()
         self._index.release(self._owner)
 
     # -- in the event loop -------------------------------------------------------------------------------------------
 
     def leads(self, work: Work) -> None:
-        """The row is handed out: equal ones wait for it."""
+        """See `Sharing.leads`."""
         self._leaders[work.request_hash] = []
 
     def join(self, twin: Work) -> Entry | bool:
-        """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
+        """See `Sharing.join`."""
         place = self._recent.get(twin.request_hash)
         if place is not None:
             return _pointing(twin.row, twin.request_hash, place, None)
@@ -142,7 +171,7 @@ class Reuse:
         return True
 
     def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
-        """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
+        """See `Sharing.ended`."""
         request_hash, shared = work.request_hash, place if work.fallback is None else None
         twins = self._leaders.pop(request_hash, [])
         if shared is not None:

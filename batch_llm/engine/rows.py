@@ -11,7 +11,8 @@ are on their way, failed, or went through more than one call have a `RowState` i
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -25,11 +26,12 @@ from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["HASHES", "ROWS", "WEIGHTS", "Rows"]
+__all__ = ["HASHES", "ROWS", "WEIGHTS", "Rows", "vector_entry"]
 
 ZERO = Decimal(0)
 # In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
 ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
+VECTOR = "vector"  # in the detail of a CACHED entry whose body is one vector, base64, and no provider's answer
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
 
@@ -114,7 +116,7 @@ class Rows:
 
     def _others_answer(self, entry: Entry, place: int) -> Verdict:
         """The same of one that the journal holds: it may be judged by another schema now."""
-        verdict = self._who(entry).judge.judge(entry.body)
+        verdict = self._judge(entry)
         if verdict.error_class is None:
             self.take(entry, place)
         elif self._status[entry.row] != _OK:  # a good one stands
@@ -284,6 +286,12 @@ class Rows:
         self.ok += (byte == _OK) - (before == _OK)
         self.failed_count += (byte == _FAILED) - (before == _FAILED)
 
+    def _judge(self, entry: Entry) -> Verdict:
+        """The verdict on an answer to one row, or on another row's vector."""
+        if VECTOR in entry.detail:
+            return Verdict(None, "", None, values={EMBEDDING_COLUMN: b64decode(entry.body)})
+        return self._who(entry).judge.judge(entry.body)
+
     def _who(self, entry: Entry) -> Answerer:
         fallback = entry.detail.get(FALLBACK)
         return self._own if fallback is None else self.answerers.called(fallback)
@@ -329,7 +337,7 @@ class Rows:
         if ROWS in good.detail:
             return self._judged_of_many(row, state, good)
         who = self._who(good)
-        verdict = who.judge.judge(good.body)
+        verdict = self._judge(good)
         if state is None:
             state = RowState(RowStatus.OK, good.attempt, request_hash=good.request_hash, good_place=good.place)
             if good.kind is EntryKind.CACHED:
@@ -354,6 +362,13 @@ class Rows:
             self._fold(state, good, shares[at], self._own.price_of(good.detail))
         return state, {EMBEDDING_COLUMN: verdict.vectors[at]} if verdict.vectors else None
 
+    def vectors(self, good: Entry) -> Mapping[int, bytes]:
+        """Of an entry at the `good_place` of rows: the vector of each of them. May be called in any thread."""
+        if VECTOR in good.detail:
+            return {good.row: b64decode(good.body)}
+        rows: list[int] = good.detail[ROWS]
+        return dict(zip(rows, self._own.judge.judge(good.body, len(rows)).vectors, strict=True))
+
     def failed(self, below: int) -> list[int]:
         """The rows that ended as failed, noted below this place of the journal, in order."""
         return sorted(
@@ -361,3 +376,8 @@ class Rows:
             for row, state in self._states.items()
             if state.status == RowStatus.FAILED and state.failed_place < below
         )
+
+
+def vector_entry(row: int, request_hash: str, vector: bytes) -> Entry:
+    """Note that another row's vector (float32, little endian) is this row's as well."""
+    return Entry(EntryKind.CACHED, row, request_hash=request_hash, body=b64encode(vector), detail={VECTOR: True})

@@ -17,11 +17,12 @@ from batch_llm.engine.answerers import FALLBACK, USER
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
 from batch_llm.engine.equal_rows import EqualRows
-from batch_llm.engine.packing import Packer
+from batch_llm.engine.equal_texts import EqualTexts
+from batch_llm.engine.packing import CallBounds, Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
-from batch_llm.engine.reuse import Elsewhere, Reuse, Twin
-from batch_llm.engine.rows import Rows
+from batch_llm.engine.reuse import Elsewhere, Reuse, Sharing, Twin
+from batch_llm.engine.rows import HASHES, ROWS, Rows
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
@@ -52,7 +53,7 @@ class SliceWork:
         self.asked = 0
         self.carried_ok = self.carried_failed = 0
         self.prior = PriorAnswers((), ())
-        self._reuse: Reuse | None = None
+        self._sharing: Sharing | None = None
         self._user = parts.declared.job.user
         self._is_guest = self._user != record.begun_by  # who goes on with somebody else's run pays in it for himself
         self.equal_rows = EqualRows(parts.clock)  # that wait for others; a feed has those of all its slices in one
@@ -83,7 +84,7 @@ class SliceWork:
             opened.callback(self.close)
             self.rows.entry_at = lambda place: journal.entries_at([place])[0]  # not by self, which would keep itself
             self.rows.replay(journal.replay())
-            self._reuse = self._opened_reuse()
+            self._sharing = self._opened_sharing()
             if reopen_below is not None:
                 self._reopen(reopen_below)
             self.prior = prior_answers(self.parts, self.record, self.number, with_failed=not self.rows.retried)
@@ -97,22 +98,30 @@ class SliceWork:
         for row in self.rows.failed(below):
             self.note(Entry(EntryKind.REOPENED, row, at=at))
 
-    def _opened_reuse(self) -> Reuse | None:
-        """What this slice may use again; nothing where a call asks many rows: their answers are too large to copy."""
+    def _opened_sharing(self) -> Sharing | None:
+        """What this slice need not pay for; where a call asks many rows, only rows of this very slice."""
         index = self.parts.answers
-        if index is None or self.parts.call_bounds is not None:
+        if index is None:
             return None
+        if self.parts.call_bounds is not None:
+            texts = EqualTexts(self.rows, self.journal)
+            texts.replayed((request_hash, row) for row, request_hash, _ in self._good_answers())
+            return texts
         reuse = Reuse(index, self.parts.runs, self.rows.answerers.own.judge, Slice(self.record.run_id, self.number))
-        if self.rows.ok:
-            reuse.replayed(
-                (entry.request_hash, entry.place)
-                for entry in self.journal.replay()
-                if entry.kind is EntryKind.ANSWER
-                and FALLBACK not in entry.detail
-                and entry.detail.get(USER, self.record.begun_by) == self._user
-                and self.rows.good_place(entry.row) == entry.place
-            )
+        reuse.replayed((request_hash, place) for _, request_hash, place in self._good_answers())
         return reuse
+
+    def _good_answers(self) -> Iterator[tuple[int, str, int]]:
+        """(row, request hash, place) of the answers that the user paid in this journal, and that count."""
+        for entry in self.journal.replay() if self.rows.ok else ():
+            if entry.kind is not EntryKind.ANSWER or FALLBACK in entry.detail:
+                continue
+            if entry.detail.get(USER, self.record.begun_by) != self._user:
+                continue
+            rows, hashes = entry.detail.get(ROWS, [entry.row]), entry.detail.get(HASHES, [entry.request_hash])
+            for row, asked in zip(rows, hashes, strict=True):
+                if self.rows.good_place(row) == entry.place:
+                    yield row, asked, entry.place
 
     def counts(self) -> StatusCounts:
         """How its rows stand, by the journal; also when it is closed."""
@@ -124,8 +133,8 @@ class SliceWork:
         """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""
         if self._journal is not None:
             self._journal.sync()
-            if self._reuse is not None:
-                self._reuse.register()
+            if self._sharing is not None:
+                self._sharing.register()
 
     def close(self) -> None:
         """Flush and unlock the journal, and remember what it cost; blocking."""
@@ -135,8 +144,8 @@ class SliceWork:
             finally:
                 self._journal.close()
                 self._journal = None
-                if self._reuse is not None:  # last: who takes over its claims looks whether the journal is locked
-                    self._reuse.close()
+                if self._sharing is not None:  # last: who takes over its claims looks whether the journal is locked
+                    self._sharing.close()
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer.
@@ -195,19 +204,20 @@ class SliceWork:
             if isinstance(each, Work):
                 self.outstanding += each.count
                 self.asked += each.count
-                if self._reuse is not None:
-                    self._reuse.leads(each)
+                if self._sharing is not None:
+                    for row in (each, *each.others):
+                        self._sharing.leads(row)
                 yield each
             elif isinstance(each, Entry):
                 self.note(each)
             elif isinstance(each, Elsewhere):
                 self.equal_rows.add(each.work)
                 self.asked_by.add(each.run_id)
-            elif self._reuse is not None:
-                self._join(each.work, self._reuse)
+            elif self._sharing is not None:
+                self._join(each.work, self._sharing)
 
-    def _join(self, twin: Work, reuse: Reuse) -> None:
-        joined = reuse.join(twin)
+    def _join(self, twin: Work, sharing: Sharing) -> None:
+        joined = sharing.join(twin)
         if isinstance(joined, Entry):
             self.note(joined._replace(at=self.parts.clock.now()))
         elif joined:
@@ -216,38 +226,45 @@ class SliceWork:
             self.equal_rows.add(twin)
 
     def ended(self, work: Work) -> None:
-        """A row that was handed out has its result; so have its twins."""
+        """A row that was handed out has its result, or all rows of a call; so have their twins."""
         self.outstanding -= work.count
-        if self._reuse is None:
+        if self._sharing is None:
             return
-        place = self.rows.good_place(work.row)
-        state = self.rows.open_state(work.row)
-        failure = {} if state is None else {"error_class": state.error_class or "", "message": state.error or ""}
-        for entry in self._reuse.ended(work, place if place >= 0 else None, failure):
-            self.outstanding -= 1
-            self.note(entry._replace(at=self.parts.clock.now()))
+        for each in (work, *work.others):
+            place = self.rows.good_place(each.row)
+            state = self.rows.open_state(each.row)
+            failure = {} if state is None else {"error_class": state.error_class or "", "message": state.error or ""}
+            for entry in self._sharing.ended(each, place if place >= 0 else None, failure):
+                self.outstanding -= 1
+                self.note(entry._replace(at=self.parts.clock.now()))
 
     def reused(self, works: list[Work]) -> Prepared:
         """What is known of these rows by now: they are to be asked, have an answer, or wait for one; blocking."""
-        if self._reuse is None:
+        found = self._looked(works)
+        bounds = self.parts.call_bounds
+        return found if bounds is None else _Calls(bounds).of(found, rest=True)
+
+    def _looked(self, works: list[Work]) -> Prepared:
+        if self._sharing is None:
             return list(works)
-        return list(self._reuse.look(works, self.parts.clock.now()))
+        return list(self._sharing.look(works, self.parts.clock.now()))
 
     def _prepared(self) -> Generator[Prepared]:
         """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
         start, bounds = 0, self.parts.call_bounds
-        packer: Packer[Work] | None = None if bounds is None else Packer(bounds)
+        calls = None if bounds is None else _Calls(bounds)
         for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
             if not self.rows.all_done(start, batch.num_rows):
                 for prepared in self._prepare(batch, start):
-                    yield self._claimed(prepared) if packer is None else _packed(packer, prepared)
+                    claimed = self._claimed(prepared)
+                    yield claimed if calls is None else calls.of(claimed)
             start += batch.num_rows
-        if packer is not None:
-            yield [Work.together(works, row_is_request=packer.row_is_request) for works in packer.rest()]
+        if calls is not None:
+            yield calls.of([], rest=True)
 
     def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
-        return [*known, *self.reused([each for each in prepared if isinstance(each, Work)])]
+        return [*known, *self._looked([each for each in prepared if isinstance(each, Work)])]
 
     def _prepare(self, batch: pa.RecordBatch, start: int) -> Generator[list[Work | Entry]]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry.
@@ -303,10 +320,32 @@ class SliceWork:
         )
 
 
-def _packed(packer: Packer[Work], prepared: list[Work | Entry]) -> Prepared:
-    """The calls that these rows complete; what fails without a call stays as it is."""
-    calls: Prepared = [each for each in prepared if isinstance(each, Entry)]
-    for work in prepared:
-        if isinstance(work, Work):
-            calls.extend(Work.together(works, row_is_request=packer.row_is_request) for works in packer.add(work))
-    return calls
+class _Calls:
+    """Packs rows into calls as they come; a twin comes after the call that asks for it."""
+
+    def __init__(self, bounds: CallBounds) -> None:
+        self._packer: Packer[Work] = Packer(bounds)
+        self._twins: Prepared = []  # of rows that wait in the packer, or were handed out
+
+    def of(self, prepared: Prepared, *, rest: bool = False) -> Prepared:
+        """The calls that these rows complete, and what needs none; ``rest``: no more rows will come."""
+        found: Prepared = []
+        for each in prepared:
+            if isinstance(each, Work):
+                self._hand_out(self._packer.add(each), found)
+            elif isinstance(each, Entry):
+                found.append(each)
+            else:
+                self._twins.append(each)
+        if rest:
+            self._hand_out(self._packer.rest(), found)
+            found.extend(self._twins)
+            self._twins = []
+        return found
+
+    def _hand_out(self, full: list[list[Work]], found: Prepared) -> None:
+        """All rows that waited before are in these calls, if there are any: so are those that the twins wait for."""
+        if full:
+            found.extend(Work.together(works, row_is_request=self._packer.row_is_request) for works in full)
+            found.extend(self._twins)
+            self._twins = []

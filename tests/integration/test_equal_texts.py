@@ -1,0 +1,144 @@
+"""Equal rows of an embedding job: asked once per slice, each with its vector, to the cent.
+
+Belongs here: what a user is promised of them. Not here: jobs of one row per call (test_reuse.py).
+"""
+
+from __future__ import annotations
+
+import random
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from batch_llm import wiring
+from batch_llm.engine import packing
+from batch_llm.errors import ErrorClass
+from tests.integration.engine_lab import killed_after, write_input
+from tests.integration.lab import Lab
+from tests.integration.test_embedding_jobs import SIZE, bill, cost_of, expected, tokens_of, vectors
+
+DRIVER = """
+import asyncio, sys
+from pathlib import Path
+from tests.integration.lab import Lab
+from batch_llm.engine import packing
+from tests.integration.test_embedding_jobs import vectors
+packing.CALL_BYTES = 65_536
+lab = Lab(Path(sys.argv[1]))
+print(asyncio.run(lab.run(vectors(lab))).ok)
+"""
+ROWS_PER_CALL = 192
+CALL_BYTES = 65_536  # so many rows of SIZE numbers
+
+
+@pytest.fixture(autouse=True)
+def several_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows already make several calls."""
+    monkeypatch.setattr(packing, "CALL_BYTES", CALL_BYTES)
+
+
+def written(lab: Lab, texts: list[str]) -> None:
+    """These texts are the input."""
+    write_input(lab, id=list(range(len(texts))), text=texts, extra=[0] * len(texts))
+
+
+def check(lab: Lab, texts: list[str], seed: int, stats: dict[str, Any]) -> None:
+    """Every row has the vector of its own text, and the rows' sums are the bill."""
+    rows = lab.rows()
+    assert [row["id"] for row in rows] == list(range(len(texts)))
+    vector = {text: expected(text, SIZE, seed) for text in set(texts)}
+    assert all(row["embedding"] == vector[texts[row["id"]]] for row in rows)
+    assert (tokens_of(rows), cost_of(rows)) == (stats["input_tokens"], bill(stats["input_tokens"]))
+
+
+@pytest.mark.parametrize("distinct", [1, 40, 700, 1_500])
+async def test_equal_rows_are_asked_once(lab: Lab, distinct: int) -> None:
+    """In one call with their leader, in a later one, or long after it was answered."""
+    draw = random.Random(distinct)
+    texts = [
+        *(f"text {number}" for number in range(distinct)),
+        *(f"text {draw.randrange(distinct)}" for _ in range(1_500)),
+    ]
+    written(lab, texts)
+    async with lab.simulator(seed=7, latency_median_s=0.05) as simulator:
+        summary = await lab.run(vectors(lab))
+        stats = simulator.stats()
+    assert (summary.ok, summary.cached, stats["answered"]) == (len(texts), 1_500, distinct)
+    assert distinct / ROWS_PER_CALL <= stats["accepted"] <= distinct / ROWS_PER_CALL + 2
+    check(lab, texts, 7, stats)
+    twins = [row for row in lab.rows() if row["llm_cached"]]
+    nothing = (0, 0, 0, Decimal(0))
+    told = {
+        (row["llm_attempts"], row["llm_input_tokens"], row["llm_output_tokens"], row["llm_cost_usd"]) for row in twins
+    }
+    assert (len(twins), told) == (1_500, {nothing})
+
+
+async def test_a_slice_has_its_own(lab: Lab) -> None:
+    texts = [f"text {number % 10}" for number in range(100)]
+    written(lab, texts)
+    async with lab.simulator(seed=1) as simulator:
+        await lab.run(vectors(lab, slices={"rows": 50}))
+        stats = simulator.stats()
+    assert stats["answered"] == 20
+    check(lab, texts, 1, stats)
+
+
+async def test_equal_rows_share_a_failure_and_later_ones_ask_again(lab: Lab) -> None:
+    """A text that is too long for the model, among those that share its call."""
+    texts = [f"text {number}" for number in range(300)]
+    for row in (10, 11, 299):
+        texts[row] = "x" * 40_000
+    written(lab, texts)
+    async with lab.simulator() as simulator:
+        summary = await lab.run(vectors(lab))
+        stats = simulator.stats()
+    failed = {row["id"]: row["llm_error_class"] for row in lab.rows() if row["llm_status"] == "failed"}
+    assert failed == dict.fromkeys((10, 11, 299), ErrorClass.TOO_LARGE)
+    assert (summary.ok, summary.failed, stats["answered"]) == (297, 3, 297)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_killed_runs_go_on_and_know_what_was_answered(lab: Lab, seed: int) -> None:
+    draw = random.Random(seed)
+    texts = [f"text {draw.randrange(1_500)}" for _ in range(4_000)]
+    distinct = len(set(texts))
+    written(lab, texts)
+    async with lab.simulator({"requests_per_minute": 600}, latency_median_s=0.1, seed=seed) as simulator:
+        calls_at_kills = answers = 0
+        for _ in range(2):
+            answers += draw.randrange(200, 600)
+            calls_at_kills += await killed_after(lab, simulator, answers, DRIVER)
+        summary = await lab.run(vectors(lab))
+        stats = simulator.stats()
+    assert (summary.ok, summary.pending, stats["duplicates"]["prompts"]) == (4_000, 0, distinct)
+    assert 0 <= stats["answered"] - distinct <= calls_at_kills * ROWS_PER_CALL
+    assert all(row["embedding"] == expected(texts[row["id"]], SIZE, seed) for row in lab.rows())
+
+
+async def test_a_sample_first_and_the_rest_later(lab: Lab) -> None:
+    texts = [f"text {number % 30}" for number in range(200)]
+    written(lab, texts)
+    async with lab.simulator(seed=2) as simulator:
+        sample = await lab.run(vectors(lab), limit=10)
+        assert (sample.ok + sample.pending, simulator.stats()["answered"]) == (200, 10)
+        summary = await lab.run(vectors(lab))
+        stats = simulator.stats()
+    assert (summary.ok, stats["answered"]) == (200, 30)
+    check(lab, texts, 2, stats)
+
+
+async def test_with_the_cache_off_every_row_is_asked(lab: Lab) -> None:
+    written(lab, ["the same"] * 50)
+    async with lab.simulator() as simulator:
+        await lab.run(vectors(lab, cache="off"))
+        assert simulator.stats()["answered"] == 50
+
+
+async def test_the_plan_knows_that_they_are_free(lab: Lab) -> None:
+    written(lab, [f"text {number % 10}" for number in range(100)])
+    lab.providers("http://127.0.0.1:1/v1")
+    plan = wiring.planner(lab.settings, vectors(lab)).plan()
+    assert (plan.rows, plan.free) == (100, 90)
+    assert wiring.planner(lab.settings, vectors(lab, slices={"rows": 50})).plan().free == 80
