@@ -277,6 +277,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
         image_rules=_image_rules(targets),
+        aside=settings.home / "tmp",
         as_declared=_as_declared(settings, clock),
     )
 

@@ -4,16 +4,18 @@ Belongs here: which row is asked, who waits for whom, what is noted of a twin. N
 answers serve other slices, runs and jobs as well (reuse.py).
 
 The answer to a call holds the vectors of hundreds of rows: too much to be read for single rows of another slice. Within
-the slice it is read once for all twins that are looked at together, and a twin's own entry holds its vector alone.
+the slice it is read once, then its vectors lie in a file (vectors_aside.py), and a twin's own entry holds its vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from batch_llm.engine.reuse import Twin
 from batch_llm.engine.rows import Rows, vector_entry
+from batch_llm.engine.vectors_aside import VectorsAside
 from batch_llm.engine.work import Work
 from batch_llm.journal.base import Entry, EntryKind, Journal
 
@@ -23,13 +25,14 @@ __all__ = ["EqualTexts"]
 class EqualTexts:
     """Implements `Sharing` for one open slice."""
 
-    def __init__(self, rows: Rows, journal: Journal) -> None:
-        """``rows``: of the slice, whose journal is open."""
+    def __init__(self, rows: Rows, journal: Journal, folder: Path | None) -> None:
+        """``rows``: of the slice, whose journal is open. ``folder``: for what is set aside, see `VectorsAside`."""
         self._rows = rows
         self._journal = journal
         self._first: dict[bytes, int] = {}  # request hash: the row that asks it, or did and has the answer
         self._leaders: dict[str, list[int]] = {}  # request hash of a row on its way: its twins
-        self._last: tuple[int, Mapping[int, bytes]] = (-1, {})  # place of a call: the vectors of its rows
+        self._last: tuple[int, Mapping[int, bytes]] = (-1, {})  # place of a call that ended: the vectors of its rows
+        self._aside = VectorsAside(folder)
 
     def replayed(self, answers: Iterable[tuple[str, int]]) -> None:
         """(request hash, row) of rows that have good answers already."""
@@ -51,9 +54,14 @@ class EqualTexts:
             else:
                 answered.setdefault(place, []).append((work, first))
         for place, twins in sorted(answered.items()):
-            vectors = self._vectors(place)
+            vectors: Mapping[int, bytes] = {}
             for work, first in twins:
-                yield vector_entry(work.row, work.request_hash, vectors[first])._replace(at=at)
+                vector = vectors.get(first) or self._aside.get(first)
+                if vector is None:
+                    vectors = self._vectors(place)
+                    self._aside.add(vectors)
+                    vector = vectors[first]
+                yield vector_entry(work.row, work.request_hash, vector)._replace(at=at)
 
     def _vectors(self, place: int) -> Mapping[int, bytes]:
         return self._rows.vectors(self._journal.entries_at([place])[0])
@@ -86,6 +94,9 @@ class EqualTexts:
         return [vector_entry(row, work.request_hash, vector) for row in twins]
 
     def _vector(self, row: int, place: int) -> bytes:
+        known = self._aside.get(row)
+        if known is not None:
+            return known
         if self._last[0] != place:  # the rows of a call end together
             self._last = (place, self._vectors(place))
         return self._last[1][row]
@@ -95,3 +106,4 @@ class EqualTexts:
 
     def close(self) -> None:
         """See `Sharing.close`."""
+        self._aside.close()

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -81,6 +82,7 @@ class JobParts:
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
+    aside: Path | None = None  # for what is set aside while a slice is open; None: the system's place
     # the job as it was declared, or as if it named another model; raises `ConfigurationError` when nobody knows that
     as_declared: Callable[[DeclaredJob], OtherModel] = field(default=_unknown)
 

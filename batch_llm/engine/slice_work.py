@@ -104,7 +104,7 @@ class SliceWork:
         if index is None:
             return None
         if self.parts.call_bounds is not None:
-            texts = EqualTexts(self.rows, self.journal)
+            texts = EqualTexts(self.rows, self.journal, self.parts.aside)
             texts.replayed((request_hash, row) for row, request_hash, _ in self._good_answers())
             return texts
         reuse = Reuse(index, self.parts.runs, self.rows.answerers.own.judge, Slice(self.record.run_id, self.number))
