@@ -31,6 +31,7 @@ from batch_llm.engine.parts import Calling, JobParts, OtherModel, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.engine.pools import OpenPool, Pool, dearest
 from batch_llm.engine.reparse import Reparser
+from batch_llm.engine.vectors_aside import VectorsAside
 from batch_llm.errors import ConfigurationError, JobFileError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.answer_index import AnswerIndex
@@ -212,6 +213,7 @@ async def engine(
 
         if parts.answers is not None:
             stack.callback(parts.answers.close)
+        stack.callback(parts.aside.close)
         if not is_guest:
             stack.enter_context(rarely_collected())
         yield Engine(parts, Calling(pools, budget_of, tell, free, tuple(fallbacks)))
@@ -277,7 +279,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         context_tokens=None if job.is_embedding else _least(map(_context_tokens, targets)),
         most_output_tokens=_most(each.pool.max_output_tokens for each in targets),
         image_rules=_image_rules(targets),
-        aside=settings.home / "tmp",
+        aside=VectorsAside(settings.home / "tmp"),
         as_declared=_as_declared(settings, clock),
     )
 

@@ -134,8 +134,6 @@ class _Pass:
     known: int = 0
 
     def over(self, frozen: FrozenInput, number: int) -> None:
-        if self.parts.call_bounds is not None:
-            self.found.asked.clear()  # there, rows have only the answers of their own slice (equal_texts.py)
         start = 0
         for batch in self.parts.warehouse.read(frozen, number):
             sizes = _text_sizes(batch, sorted(self.parts.declared.prompt.columns))
@@ -223,7 +221,7 @@ class _Pass:
         said, asked = request_hash(request, self.parts.declared.job.model), self.found.asked
         is_new = said not in asked
         asked.add(said)
-        return not is_new or (self.parts.call_bounds is None and said in index.known([said]))
+        return not is_new or said in index.known([said])
 
     def _is_too_long(self, request: Request) -> bool:
         if self.parts.context_tokens is None:  # nobody knows, and counting takes time

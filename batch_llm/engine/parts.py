@@ -12,7 +12,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache, cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,6 +26,7 @@ from batch_llm.engine.learning import Learning
 from batch_llm.engine.packing import CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
 from batch_llm.engine.prices import NotedPrices
+from batch_llm.engine.vectors_aside import VectorsAside
 from batch_llm.errors import ConfigurationError
 from batch_llm.job.embedding import EmbeddingAnswer
 from batch_llm.job.load import DeclaredJob
@@ -77,12 +77,12 @@ class JobParts:
     warehouse: Warehouse
     runs: RunStore
     clock: Clock
+    aside: VectorsAside
     answers: AnswerIndex | None = None  # of the job's user; None: nothing is used again (`cache: off`)
     structure: StructureMode = StructureMode.JSON_SCHEMA  # how the endpoint is told the answer's schema
     context_tokens: int | None = None  # prompt and answer together; None: not known
     most_output_tokens: int | None = None  # of one answer, by the pool; None: not known
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
-    aside: Path | None = None  # for what is set aside while a slice is open; None: the system's place
     # the job as it was declared, or as if it named another model; raises `ConfigurationError` when nobody knows that
     as_declared: Callable[[DeclaredJob], OtherModel] = field(default=_unknown)
 

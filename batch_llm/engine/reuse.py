@@ -1,7 +1,7 @@
 """Answers that one open slice need not pay for: of the same request in an earlier row, another slice, run or job.
 
-Belongs here: what is asked of the index, checking what it says, rows that wait for the answer of another row. Not here:
-the index (journal/answer_index.py), answers of the same key in the output table (prior.py).
+Belongs here: what is asked of the index, rows that wait for the answer of another row. Not here: the index
+(journal/answer_index.py), reading the answers (copies.py), answers of the same key in the output table (prior.py).
 
 A row asks only what nobody of its user asks now or has a good answer to. Of equal rows in one slice the first is asked,
 the others are its twins: they get its answer, or its failure. A row that another slice is asking waits for that one's
@@ -14,15 +14,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
-from batch_llm.engine.answerers import FALLBACK
-from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.copies import Copies
 from batch_llm.engine.work import Work
 from batch_llm.journal.answer_index import Answered, AnswerIndex, Found, Mine, Slice, Theirs
-from batch_llm.journal.base import POINTER, Entry, EntryKind, RunStore
+from batch_llm.journal.base import Entry, EntryKind, RunStore
 
-__all__ = ["Elsewhere", "Reuse", "Sharing", "Twin"]
+__all__ = ["Elsewhere", "Reuse", "Twin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +38,14 @@ class Elsewhere:
     run_id: str  # of that slice
 
 
-class Sharing(Protocol):
-    """What one open slice need not pay for. `look`, `register` and `close` block; the rest is of the event loop."""
-
-    def look(self, works: Sequence[Work], at: datetime) -> Iterator[Work | Entry | Twin | Elsewhere]:
-        """For each of these rows: it is to be asked, it has an answer (noted at ``at``), or it waits for one."""
-        ...
-
-    def leads(self, work: Work) -> None:
-        """The row is handed out: equal ones wait for it."""
-        ...
-
-    def join(self, twin: Work) -> Entry | bool:
-        """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
-        ...
-
-    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
-        """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
-        ...
-
-    def register(self) -> None:
-        """Tell others what ended since the last call."""
-        ...
-
-    def close(self) -> None:
-        """The slice is closed: what it did not ask, others may."""
-        ...
-
-
 class Reuse:
-    """Implements `Sharing` where each call asks one row: by the index, with all slices, runs and jobs of the user."""
+    """What one open slice may use again. `look` and `register` block; the rest is of the event loop."""
 
-    def __init__(self, index: AnswerIndex, runs: RunStore, judge: AnyJudge, owner: Slice) -> None:
+    def __init__(self, index: AnswerIndex, runs: RunStore, copies: Copies, owner: Slice) -> None:
         """``owner``: the slice, whose journal is open."""
         self._index = index
         self._runs = runs
-        self._judge = judge
+        self._copies = copies
         self._owner = owner
         self._leaders: dict[str, list[int]] = {}  # request hash of a row on its way: its twins
         self._recent: dict[str, int] = {}  # request hash: place of a good answer that the index does not know yet
@@ -84,16 +54,17 @@ class Reuse:
     # -- in a thread -------------------------------------------------------------------------------------------------
 
     def look(self, works: Sequence[Work], at: datetime) -> Iterator[Work | Entry | Twin | Elsewhere]:
-        """See `Sharing.look`."""
+        """For each of these rows: it is to be asked, it has an answer (noted at ``at``), or it waits for one."""
         claimed = self._index.claim([work.request_hash for work in works], self._owner)
-        answers = self._answers([said for said in claimed if isinstance(said, Found)])
+        asked = zip(works, claimed, strict=True)
+        copies = self._copies.of([(work.request_hash, said) for work, said in asked if isinstance(said, Found)])
         for work, said in zip(works, claimed, strict=True):
             if isinstance(said, Mine):
                 yield work
             elif isinstance(said, Theirs):
                 yield self._asked_by(work, said)
             else:
-                yield self._found(work, said, answers.get(said), at)
+                yield self._found(work, said, copies.get((work.request_hash, said)), at)
 
     def _asked_by(self, work: Work, theirs: Theirs) -> Work | Twin | Elsewhere:
         if theirs.owner == self._owner:
@@ -103,30 +74,10 @@ class Reuse:
         taken = self._index.take_over(work.request_hash, theirs, self._owner)  # its process is dead
         return work if taken else Elsewhere(work, theirs.owner.run_id)
 
-    def _answers(self, found: Iterable[Found]) -> dict[Found, Entry]:
-        """The entries that the index points to, as far as they are there."""
-        by_slice: dict[Slice, list[Found]] = {}
-        for each in found:
-            by_slice.setdefault(each.owner, []).append(each)
-        answers: dict[Found, Entry] = {}
-        for owner, places in by_slice.items():
-            entries = self._runs.entries_at(owner.run_id, owner.number, [each.place for each in places])
-            answers.update((each, entry) for each, entry in zip(places, entries, strict=True) if entry is not None)
-        return answers
-
-    def _found(self, work: Work, found: Found, entry: Entry | None, at: datetime) -> Work | Entry | Elsewhere:
-        """The answer, if it really is one to this request and good by this job's own judgement."""
-        good = (
-            entry is not None
-            and entry.kind is EntryKind.ANSWER
-            and entry.request_hash == work.request_hash
-            and self._judge.judge(entry.body).error_class is None
-        )
-        if good and entry is not None:
-            detail = {"run_id": found.owner.run_id}
-            return Entry(
-                EntryKind.CACHED, work.row, at=at, request_hash=work.request_hash, body=entry.body, detail=detail
-            )
+    def _found(self, work: Work, found: Found, copy: Entry | None, at: datetime) -> Work | Entry | Elsewhere:
+        """The answer; where no good one stands, the row itself."""
+        if copy is not None:
+            return copy._replace(row=work.row, at=at)
         mine = self._index.wrong(work.request_hash, found, self._owner)
         return work if mine else Elsewhere(work, found.owner.run_id)
 
@@ -137,7 +88,7 @@ class Reuse:
             self._index.answered(known, replayed=True)
 
     def register(self) -> None:
-        """See `Sharing.register`."""
+        """Tell the index what ended since the last call."""
         news, self._news = self._news, []
         good = [Answered(request_hash, self._owner, place) for request_hash, place in news if place is not None]
         if good:
@@ -149,21 +100,21 @@ class Reuse:
             self._recent.pop(request_hash, None)
 
     def close(self) -> None:
-        """See `Sharing.close`."""
+        """The slice is closed: what it did not ask, others may."""
         self.register()
         self._index.release(self._owner)
 
     # -- in the event loop -------------------------------------------------------------------------------------------
 
     def leads(self, work: Work) -> None:
-        """See `Sharing.leads`."""
+        """The row is handed out: equal ones wait for it."""
         self._leaders[work.request_hash] = []
 
     def join(self, twin: Work) -> Entry | bool:
-        """See `Sharing.join`."""
+        """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
         place = self._recent.get(twin.request_hash)
         if place is not None:
-            return _pointing(twin.row, twin.request_hash, place, None)
+            return self._copies.twin(twin.row, twin.request_hash, place, None)
         leader = self._leaders.get(twin.request_hash)
         if leader is None:
             return False
@@ -171,18 +122,12 @@ class Reuse:
         return True
 
     def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
-        """See `Sharing.ended`."""
+        """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
         request_hash, shared = work.request_hash, place if work.fallback is None else None
         twins = self._leaders.pop(request_hash, [])
         if shared is not None:
             self._recent[request_hash] = shared
         self._news.append((request_hash, shared))
         if place is not None:
-            return [_pointing(row, request_hash, place, work.fallback) for row in twins]
+            return [self._copies.twin(row, request_hash, place, work.fallback) for row in twins]
         return [Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure) for row in twins]
-
-
-def _pointing(row: int, request_hash: str, place: int, fallback: str | None) -> Entry:
-    """The answer of another row of this journal."""
-    detail = {POINTER: place} if fallback is None else {POINTER: place, FALLBACK: fallback}
-    return Entry(EntryKind.CACHED, row, request_hash=request_hash, detail=detail)

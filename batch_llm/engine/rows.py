@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -362,13 +362,6 @@ class Rows:
             self._fold(state, good, shares[at], self._own.price_of(good.detail))
         return state, {EMBEDDING_COLUMN: verdict.vectors[at]} if verdict.vectors else None
 
-    def vectors(self, good: Entry) -> Mapping[int, bytes]:
-        """Of an entry at the `good_place` of rows: the vector of each of them. May be called in any thread."""
-        if VECTOR in good.detail:
-            return {good.row: b64decode(good.body)}
-        rows: list[int] = good.detail[ROWS]
-        return dict(zip(rows, self._own.judge.judge(good.body, len(rows)).vectors, strict=True))
-
     def failed(self, below: int) -> list[int]:
         """The rows that ended as failed, noted below this place of the journal, in order."""
         return sorted(
@@ -378,6 +371,7 @@ class Rows:
         )
 
 
-def vector_entry(row: int, request_hash: str, vector: bytes) -> Entry:
-    """Note that another row's vector (float32, little endian) is this row's as well."""
-    return Entry(EntryKind.CACHED, row, request_hash=request_hash, body=b64encode(vector), detail={VECTOR: True})
+def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:
+    """Note that a vector (float32, little endian) that this run was paid for is this row's as well."""
+    detail = {VECTOR: True, "run_id": run_id}
+    return Entry(EntryKind.CACHED, row, request_hash=request_hash, body=b64encode(vector), detail=detail)

@@ -16,12 +16,12 @@ import pyarrow as pa
 from batch_llm.engine.answerers import FALLBACK, USER
 from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
+from batch_llm.engine.copies import AnswerCopies, Copies, VectorCopies
 from batch_llm.engine.equal_rows import EqualRows
-from batch_llm.engine.equal_texts import EqualTexts
 from batch_llm.engine.packing import CallBounds, Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
-from batch_llm.engine.reuse import Elsewhere, Reuse, Sharing, Twin
+from batch_llm.engine.reuse import Elsewhere, Reuse, Twin
 from batch_llm.engine.rows import HASHES, ROWS, Rows
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
@@ -53,7 +53,7 @@ class SliceWork:
         self.asked = 0
         self.carried_ok = self.carried_failed = 0
         self.prior = PriorAnswers((), ())
-        self._sharing: Sharing | None = None
+        self._reuse: Reuse | None = None
         self._user = parts.declared.job.user
         self._is_guest = self._user != record.begun_by  # who goes on with somebody else's run pays in it for himself
         self.equal_rows = EqualRows(parts.clock)  # that wait for others; a feed has those of all its slices in one
@@ -84,7 +84,7 @@ class SliceWork:
             opened.callback(self.close)
             self.rows.entry_at = lambda place: journal.entries_at([place])[0]  # not by self, which would keep itself
             self.rows.replay(journal.replay())
-            self._sharing = self._opened_sharing()
+            self._reuse = self._opened_reuse()
             if reopen_below is not None:
                 self._reopen(reopen_below)
             self.prior = prior_answers(self.parts, self.record, self.number, with_failed=not self.rows.retried)
@@ -98,21 +98,21 @@ class SliceWork:
         for row in self.rows.failed(below):
             self.note(Entry(EntryKind.REOPENED, row, at=at))
 
-    def _opened_sharing(self) -> Sharing | None:
-        """What this slice need not pay for; where a call asks many rows, only rows of this very slice."""
-        index = self.parts.answers
+    def _opened_reuse(self) -> Reuse | None:
+        """What this slice may use again."""
+        parts, index = self.parts, self.parts.answers
         if index is None:
             return None
-        if self.parts.call_bounds is not None:
-            texts = EqualTexts(self.rows, self.journal, self.parts.aside)
-            texts.replayed((request_hash, row) for row, request_hash, _ in self._good_answers())
-            return texts
-        reuse = Reuse(index, self.parts.runs, self.rows.answerers.own.judge, Slice(self.record.run_id, self.number))
-        reuse.replayed((request_hash, place) for _, request_hash, place in self._good_answers())
+        owner, judge = Slice(self.record.run_id, self.number), self.rows.answerers.own.judge
+        copies: Copies = AnswerCopies(parts.runs, judge)
+        if parts.call_bounds is not None:
+            copies = VectorCopies(parts.runs, judge, owner, parts.aside)
+        reuse = Reuse(index, parts.runs, copies, owner)
+        reuse.replayed(self._good_answers())
         return reuse
 
-    def _good_answers(self) -> Iterator[tuple[int, str, int]]:
-        """(row, request hash, place) of the answers that the user paid in this journal, and that count."""
+    def _good_answers(self) -> Iterator[tuple[str, int]]:
+        """(request hash, place) of the answers that the user paid in this journal, and that count."""
         for entry in self.journal.replay() if self.rows.ok else ():
             if entry.kind is not EntryKind.ANSWER or FALLBACK in entry.detail:
                 continue
@@ -121,7 +121,7 @@ class SliceWork:
             rows, hashes = entry.detail.get(ROWS, [entry.row]), entry.detail.get(HASHES, [entry.request_hash])
             for row, asked in zip(rows, hashes, strict=True):
                 if self.rows.good_place(row) == entry.place:
-                    yield row, asked, entry.place
+                    yield asked, entry.place
 
     def counts(self) -> StatusCounts:
         """How its rows stand, by the journal; also when it is closed."""
@@ -133,8 +133,8 @@ class SliceWork:
         """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""
         if self._journal is not None:
             self._journal.sync()
-            if self._sharing is not None:
-                self._sharing.register()
+            if self._reuse is not None:
+                self._reuse.register()
 
     def close(self) -> None:
         """Flush and unlock the journal, and remember what it cost; blocking."""
@@ -144,8 +144,8 @@ class SliceWork:
             finally:
                 self._journal.close()
                 self._journal = None
-                if self._sharing is not None:  # last: who takes over its claims looks whether the journal is locked
-                    self._sharing.close()
+                if self._reuse is not None:  # last: who takes over its claims looks whether the journal is locked
+                    self._reuse.close()
 
     def note(self, entry: Entry) -> Verdict | None:
         """Store an entry, then fold it: in this order, always. The verdict when it is an answer.
@@ -204,20 +204,20 @@ class SliceWork:
             if isinstance(each, Work):
                 self.outstanding += each.count
                 self.asked += each.count
-                if self._sharing is not None:
+                if self._reuse is not None:
                     for row in (each, *each.others):
-                        self._sharing.leads(row)
+                        self._reuse.leads(row)
                 yield each
             elif isinstance(each, Entry):
                 self.note(each)
             elif isinstance(each, Elsewhere):
                 self.equal_rows.add(each.work)
                 self.asked_by.add(each.run_id)
-            elif self._sharing is not None:
-                self._join(each.work, self._sharing)
+            elif self._reuse is not None:
+                self._join(each.work, self._reuse)
 
-    def _join(self, twin: Work, sharing: Sharing) -> None:
-        joined = sharing.join(twin)
+    def _join(self, twin: Work, reuse: Reuse) -> None:
+        joined = reuse.join(twin)
         if isinstance(joined, Entry):
             self.note(joined._replace(at=self.parts.clock.now()))
         elif joined:
@@ -228,13 +228,13 @@ class SliceWork:
     def ended(self, work: Work) -> None:
         """A row that was handed out has its result, or all rows of a call; so have their twins."""
         self.outstanding -= work.count
-        if self._sharing is None:
+        if self._reuse is None:
             return
         for each in (work, *work.others):
             place = self.rows.good_place(each.row)
             state = self.rows.open_state(each.row)
             failure = {} if state is None else {"error_class": state.error_class or "", "message": state.error or ""}
-            for entry in self._sharing.ended(each, place if place >= 0 else None, failure):
+            for entry in self._reuse.ended(each, place if place >= 0 else None, failure):
                 self.outstanding -= 1
                 self.note(entry._replace(at=self.parts.clock.now()))
 
@@ -245,9 +245,9 @@ class SliceWork:
         return found if bounds is None else _Calls(bounds).of(found, rest=True)
 
     def _looked(self, works: list[Work]) -> Prepared:
-        if self._sharing is None:
+        if self._reuse is None:
             return list(works)
-        return list(self._sharing.look(works, self.parts.clock.now()))
+        return list(self._reuse.look(works, self.parts.clock.now()))
 
     def _prepared(self) -> Generator[Prepared]:
         """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
@@ -257,10 +257,14 @@ class SliceWork:
             if not self.rows.all_done(start, batch.num_rows):
                 for prepared in self._prepare(batch, start):
                     claimed = self._claimed(prepared)
-                    yield claimed if calls is None else calls.of(claimed)
+                    yield claimed if calls is None else calls.of(claimed, rest=self._waits(claimed))
             start += batch.num_rows
         if calls is not None:
             yield calls.of([], rest=True)
+
+    def _waits(self, claimed: Prepared) -> bool:
+        """Whether rows wait for others: then what is claimed must be handed out, see equal_rows.py."""
+        return self.equal_rows.any_waits or any(isinstance(each, Elsewhere) for each in claimed)
 
     def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
@@ -325,7 +329,7 @@ class _Calls:
 
     def __init__(self, bounds: CallBounds) -> None:
         self._packer: Packer[Work] = Packer(bounds)
-        self._twins: Prepared = []  # of rows that wait in the packer, or were handed out
+        self._twins: list[Twin] = []  # of rows that wait in the packer, or were handed out
 
     def of(self, prepared: Prepared, *, rest: bool = False) -> Prepared:
         """The calls that these rows complete, and what needs none; ``rest``: no more rows will come."""
@@ -333,10 +337,10 @@ class _Calls:
         for each in prepared:
             if isinstance(each, Work):
                 self._hand_out(self._packer.add(each), found)
-            elif isinstance(each, Entry):
-                found.append(each)
-            else:
+            elif isinstance(each, Twin):
                 self._twins.append(each)
+            else:
+                found.append(each)
         if rest:
             self._hand_out(self._packer.rest(), found)
             found.extend(self._twins)

@@ -1,7 +1,7 @@
-"""Vectors of rows in a file without a name, so that a call's answer is read and decoded once, however often it is used.
+"""Vectors of stored calls in a file without a name, so that each is decoded once, however many rows use it again.
 
 Belongs here: that file, made when it is first needed, gone with the process. Not here: whose vectors are wanted
-(equal_texts.py).
+(copies.py).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,54 +17,60 @@ from batch_llm.private_files import private_folder
 
 __all__ = ["VectorsAside"]
 
+MOST_BYTES = 1 << 30  # then it begins anew
+HASH_BYTES = 16
+
 
 class VectorsAside:
     """A cache on the disk: where it cannot be written (a full disk), it holds less. For any number of threads."""
 
-    def __init__(self, folder: Path | None) -> None:
-        """``folder``: made if need be; None: where the system keeps what is temporary."""
+    def __init__(self, folder: Path) -> None:
+        """``folder``: made if need be."""
         self._folder = folder
         self._file = -1
         self._size = 0
-        self._places: dict[int, tuple[int, int]] = {}  # row: where its vector begins, bytes
+        self._calls: dict[Hashable, tuple[int, int, bytes]] = {}  # where it begins, bytes of a vector, request hashes
         self._turn = threading.Lock()
 
-    def add(self, vectors: Mapping[int, bytes]) -> None:
-        """Keep the vectors of these rows."""
+    def add(self, call: Hashable, hashes: Sequence[str], vectors: Sequence[bytes]) -> None:
+        """Keep what this call said: a vector for each of its requests, all of one size."""
+        packed = b"".join(vectors)
         with self._turn, suppress(OSError):
             if self._file < 0:
                 self._file = self._made()
-            packed = b"".join(vectors.values())
-            if os.pwrite(self._file, packed, self._size) != len(packed):
-                return  # the disk is full
-            for row, vector in vectors.items():
-                self._places[row] = self._size, len(vector)
-                self._size += len(vector)
+            if self._size + len(packed) > MOST_BYTES:
+                self._size = 0
+                self._calls.clear()
+            if os.pwrite(self._file, packed, self._size) == len(packed):  # else the disk is full
+                self._calls[call] = self._size, len(vectors[0]), b"".join(map(bytes.fromhex, hashes))
+                self._size += len(packed)
 
     def _made(self) -> int:
-        if self._folder is not None:
-            private_folder(self._folder)
+        private_folder(self._folder)
         file, name = tempfile.mkstemp(dir=self._folder, prefix=".vectors-")
         os.unlink(name)
         return file
 
-    def get(self, row: int) -> bytes | None:
-        """The vector of a row; None when it is not there."""
+    def get(self, call: Hashable, request_hash: str) -> bytes | None:
+        """The vector of a request of this call; None when it is not there."""
+        wanted = bytes.fromhex(request_hash)
         with self._turn:
-            place = self._places.get(row)
-            if place is None:
+            start, length, hashes = self._calls.get(call, (0, 0, b""))
+            at = hashes.find(wanted)
+            while at > 0 and at % HASH_BYTES:
+                at = hashes.find(wanted, at + 1)
+            if at < 0:
                 return None
-            start, length = place
             try:
-                vector = os.pread(self._file, length, start)
+                vector = os.pread(self._file, length, start + at // HASH_BYTES * length)
             except OSError:
                 return None
-            return vector if len(vector) == length else None
+        return vector if len(vector) == length else None
 
     def close(self) -> None:
         """Give the room back."""
         with self._turn:
-            self._places.clear()
+            self._calls.clear()
             self._size = 0
             if self._file >= 0:
                 os.close(self._file)

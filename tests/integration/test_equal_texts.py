@@ -1,18 +1,21 @@
-"""Equal rows of an embedding job: asked once per slice, each with its vector, to the cent.
+"""Equal rows of embedding jobs: asked once, each with its vector, to the cent.
 
 Belongs here: what a user is promised of them. Not here: jobs of one row per call (test_reuse.py).
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_llm import wiring
-from batch_llm.engine import packing
+from batch_llm.engine import equal_rows, packing
 from batch_llm.errors import ErrorClass
 from tests.integration.engine_lab import killed_after, write_input
 from tests.integration.lab import Lab
@@ -75,14 +78,55 @@ async def test_equal_rows_are_asked_once(lab: Lab, distinct: int) -> None:
     assert (len(twins), told) == (1_500, {nothing})
 
 
-async def test_a_slice_has_its_own(lab: Lab) -> None:
+async def test_of_all_slices_runs_and_jobs(lab: Lab) -> None:
     texts = [f"text {number % 10}" for number in range(100)]
     written(lab, texts)
     async with lab.simulator(seed=1) as simulator:
-        await lab.run(vectors(lab, slices={"rows": 50}))
+        summary = await lab.run(vectors(lab, slices={"rows": 30}))
+        assert (summary.ok, summary.cached, simulator.stats()["answered"]) == (100, 90, 10)
+        check(lab, texts, 1, simulator.stats())
+
+        written(lab, more := [*texts, *(f"text {number}" for number in range(5, 15))])
+        assert (await lab.run(vectors(lab, slices={"rows": 30}))).ok == 110
+        assert simulator.stats()["answered"] == 15
+        check(lab, more, 1, simulator.stats())
+
+        other = await lab.run(vectors(lab, name="other", output={"table": "elsewhere", "keep": ["extra"]}))
+        assert (other.ok, other.cached, simulator.stats()["answered"]) == (110, 110, 15)
+        shorter = await lab.run(vectors(lab, name="shorter", size=8, output={"table": "shorter"}))
+        assert (shorter.ok, simulator.stats()["answered"]) == (110, 30)
+    vector = {text: expected(text, SIZE, 1) for text in set(more)}
+    assert all(row["embedding"] == vector[more[row["id"]]] for row in lab.rows("elsewhere"))
+    assert all(len(row["embedding"]) == 8 for row in lab.rows("shorter"))
+
+
+@pytest.mark.parametrize("waiting", [1_000, 20])
+async def test_of_two_jobs_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    """They ask the same texts in opposite order: each waits for what the other asks, and none for ever."""
+    monkeypatch.setattr(equal_rows, "WAITING_MAX", waiting)
+    texts = [f"text {number}" for number in range(3_000)]
+    write_input(lab, id=list(range(3_000)), text=texts, extra=[0] * 3_000)
+    pq.write_table(pa.table({"id": list(range(3_000)), "text": texts[::-1]}), lab.folder / "backwards.parquet")
+    backwards = {"name": "back", "input": {"table": "backwards.parquet", "key": ["id"]}, "output": {"table": "back"}}
+    async with lab.simulator({"requests_per_minute": 1_200}, latency_median_s=0.2, seed=3) as simulator:
+        async with asyncio.timeout(100):
+            summaries = await asyncio.gather(
+                lab.run(vectors(lab)), lab.run(vectors(lab, **backwards))
+            )
         stats = simulator.stats()
-    assert stats["answered"] == 20
-    check(lab, texts, 1, stats)
+    assert [summary.ok for summary in summaries] == [3_000, 3_000]
+    assert (stats["answered"], sum(summary.cached for summary in summaries)) == (3_000, 3_000)
+    vector = {text: expected(text, SIZE, 3) for text in texts[::50]}
+    assert all(row["embedding"] == vector[texts[row["id"]]] for row in lab.rows() if row["id"] % 50 == 0)
+    assert all(row["embedding"] == vector[texts[2_999 - row["id"]]] for row in lab.rows("back") if row["id"] % 50 == 49)
+
+
+async def test_never_of_another_user(lab: Lab) -> None:
+    written(lab, ["the same"] * 5)
+    async with lab.simulator() as simulator:
+        await lab.run(vectors(lab, user="alice"))
+        await lab.run(vectors(lab, name="other", user="bob", output={"table": "elsewhere"}))
+        assert simulator.stats()["answered"] == 2
 
 
 async def test_equal_rows_share_a_failure_and_later_ones_ask_again(lab: Lab) -> None:
@@ -141,4 +185,3 @@ async def test_the_plan_knows_that_they_are_free(lab: Lab) -> None:
     lab.providers("http://127.0.0.1:1/v1")
     plan = wiring.planner(lab.settings, vectors(lab)).plan()
     assert (plan.rows, plan.free) == (100, 90)
-    assert wiring.planner(lab.settings, vectors(lab, slices={"rows": 50})).plan().free == 80

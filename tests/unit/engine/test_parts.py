@@ -45,6 +45,7 @@ def parts_of(structure: StructureMode = StructureMode.JSON_SCHEMA, **changes: An
         warehouse=nothing,
         runs=nothing,
         clock=SystemClock(),
+        aside=nothing,
         structure=structure,
     )
 

@@ -1,4 +1,4 @@
-"""Vectors in a file without a name."""
+"""Vectors of stored calls in a file without a name."""
 
 from __future__ import annotations
 
@@ -7,27 +7,42 @@ from pathlib import Path
 
 import pytest
 
+from batch_llm.engine import vectors_aside
 from batch_llm.engine.vectors_aside import VectorsAside
+
+A, B, C = "00" * 15 + "01", "01" + "00" * 15, "0001" + "00" * 14  # each stands within two others, side by side
 
 
 def test_they_come_back_as_they_were_and_leave_nothing(tmp_path: Path) -> None:
     aside = VectorsAside(tmp_path / "a" / "b")
-    assert aside.get(1) is None
-    aside.add({1: b"one_", 7: b"sevenmore"})
-    aside.add({2: b"two_"})
-    assert [aside.get(row) for row in (1, 2, 3, 7)] == [b"one_", b"two_", None, b"sevenmore"]
+    assert aside.get(1, A) is None
+    aside.add(1, [A, B], [b"one_", b"two_"])
+    aside.add(2, [B, A], [b"three", b"four_"])
+    assert [aside.get(1, each) for each in (A, B, C)] == [b"one_", b"two_", None]
+    assert [aside.get(2, each) for each in (A, B, C)] == [b"four_", b"three", None]
+    assert aside.get(3, A) is None
     assert [*(tmp_path / "a" / "b").iterdir()] == []
     aside.close()
-    assert aside.get(1) is None
-    aside.add({1: b"anew"})
-    assert aside.get(1) == b"anew"
+    assert aside.get(1, A) is None
+    aside.add(1, [C], [b"anew"])
+    assert aside.get(1, C) == b"anew"
+    aside.close()
+
+
+def test_it_begins_anew_before_it_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors_aside, "MOST_BYTES", 10)
+    aside = VectorsAside(tmp_path)
+    for call in range(5):
+        aside.add(call, [A], [b"vec%d" % call])
+        assert aside.get(call, A) == b"vec%d" % call
+    assert [aside.get(call, A) for call in range(5)] == [None, None, None, None, b"vec4"]
     aside.close()
 
 
 @pytest.mark.parametrize("written", [0, 3])
 def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int) -> None:
     aside = VectorsAside(tmp_path)
-    aside.add({1: b"one_"})
+    aside.add(1, [A], [b"one_"])
 
     def full(*_: object) -> int:
         if written:
@@ -36,15 +51,15 @@ def test_a_full_disk_keeps_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        aside.add({2: b"two_"})
-    assert (aside.get(1), aside.get(2)) == (b"one_", None)
-    aside.add({3: b"thre"})
-    assert (aside.get(1), aside.get(3)) == (b"one_", b"thre")
+        aside.add(2, [A], [b"two_"])
+    assert (aside.get(1, A), aside.get(2, A)) == (b"one_", None)
+    aside.add(3, [A], [b"thre"])
+    assert (aside.get(1, A), aside.get(3, A)) == (b"one_", b"thre")
     aside.close()
 
 
 def test_a_folder_that_cannot_be_made_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     aside = VectorsAside(tmp_path / "file" / "folder")
-    aside.add({1: b"one_"})
-    assert aside.get(1) is None
+    aside.add(1, [A], [b"one_"])
+    assert aside.get(1, A) is None
