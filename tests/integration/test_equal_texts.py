@@ -110,9 +110,7 @@ async def test_of_two_jobs_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch, wa
     backwards = {"name": "back", "input": {"table": "backwards.parquet", "key": ["id"]}, "output": {"table": "back"}}
     async with lab.simulator({"requests_per_minute": 1_200}, latency_median_s=0.2, seed=3) as simulator:
         async with asyncio.timeout(100):
-            summaries = await asyncio.gather(
-                lab.run(vectors(lab)), lab.run(vectors(lab, **backwards))
-            )
+            summaries = await asyncio.gather(lab.run(vectors(lab)), lab.run(vectors(lab, **backwards)))
         stats = simulator.stats()
     assert [summary.ok for summary in summaries] == [3_000, 3_000]
     assert (stats["answered"], sum(summary.cached for summary in summaries)) == (3_000, 3_000)
