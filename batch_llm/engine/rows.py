@@ -17,6 +17,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+import orjson
+
 from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.row_state import RowState, RowStatus
@@ -31,7 +33,7 @@ __all__ = ["HASHES", "ROWS", "WEIGHTS", "Rows", "vector_entry"]
 ZERO = Decimal(0)
 # In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
 ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
-VECTOR = "vector"  # in the detail of a CACHED entry whose body is one vector, base64, and no provider's answer
+VECTOR = "vector"  # in the detail of a CACHED entry whose body is one vector, and no provider's answer
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
 
@@ -289,7 +291,8 @@ class Rows:
     def _judge(self, entry: Entry) -> Verdict:
         """The verdict on an answer to one row, or on another row's vector."""
         if VECTOR in entry.detail:
-            return Verdict(None, "", None, values={EMBEDDING_COLUMN: b64decode(entry.body)})
+            vector = b64decode(orjson.loads(entry.body)[EMBEDDING_COLUMN])
+            return Verdict(None, "", None, values={EMBEDDING_COLUMN: vector})
         return self._who(entry).judge.judge(entry.body)
 
     def _who(self, entry: Entry) -> Answerer:
@@ -374,4 +377,5 @@ class Rows:
 def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:
     """Note that a vector (float32, little endian) that this run was paid for is this row's as well."""
     detail = {VECTOR: True, "run_id": run_id}
-    return Entry(EntryKind.CACHED, row, request_hash=request_hash, body=b64encode(vector), detail=detail)
+    body = orjson.dumps({EMBEDDING_COLUMN: b64encode(vector).decode()})
+    return Entry(EntryKind.CACHED, row, request_hash=request_hash, body=body, detail=detail)

@@ -17,6 +17,8 @@ import pytest
 from batch_llm import wiring
 from batch_llm.engine import equal_rows, packing
 from batch_llm.errors import ErrorClass
+from batch_llm.job.load import dump_job
+from tests.integration.cli_lab import CommandLine
 from tests.integration.engine_lab import killed_after, write_input
 from tests.integration.lab import Lab
 from tests.integration.test_embedding_jobs import SIZE, bill, cost_of, expected, tokens_of, vectors
@@ -183,3 +185,16 @@ async def test_the_plan_knows_that_they_are_free(lab: Lab) -> None:
     lab.providers("http://127.0.0.1:1/v1")
     plan = wiring.planner(lab.settings, vectors(lab)).plan()
     assert (plan.rows, plan.free) == (100, 90)
+
+
+async def test_show_tells_where_a_vector_came_from(lab: Lab) -> None:
+    written(lab, ["the same"] * 3)
+    cli = CommandLine(lab)
+    (lab.folder / "lab.yaml").write_text(dump_job(vectors(lab).job))
+    async with lab.simulator():
+        assert (await cli.run("run", "lab.yaml", "--yes")).code == 0
+    shown = (await cli.run("show", "lab", "2")).out
+    assert "cached" in shown
+    assert '{"embedding":"' in shown
+    assert ".. (344 characters)" in shown  # of base64: 64 numbers
+    assert "(64 numbers)" in shown
