@@ -37,6 +37,10 @@ class Copies(Protocol):
         """For this row, of an answer in the slice's own journal."""
         ...
 
+    def decoded(self, place: int, hashes: Sequence[str], vectors: Sequence[bytes]) -> None:
+        """What stands in the slice's own journal is at hand: there will be copies of it."""
+        ...
+
 
 class AnswerCopies:
     """Implements `Copies` where a call asks one row."""
@@ -77,6 +81,9 @@ class AnswerCopies:
         """See `Copies.twin`: it points to the other row's answer."""
         detail = {POINTER: place} if fallback is None else {POINTER: place, FALLBACK: fallback}
         return Entry(EntryKind.CACHED, row, request_hash=request_hash, detail=detail)
+
+    def decoded(self, place: int, hashes: Sequence[str], vectors: Sequence[bytes]) -> None:
+        """See `Copies.decoded`: a pointer needs none of it."""
 
 
 class VectorCopies:
@@ -123,3 +130,7 @@ class VectorCopies:
         if copy is None:
             raise JournalError(f"slice {self._owner.number} of run {self._owner.run_id}: no answer at byte {place}")
         return copy._replace(row=row)
+
+    def decoded(self, place: int, hashes: Sequence[str], vectors: Sequence[bytes]) -> None:
+        """See `Copies.decoded`."""
+        self._aside.add(Found(self._owner, place), hashes, vectors)

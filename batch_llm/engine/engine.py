@@ -286,17 +286,19 @@ class Engine:
             if pipeline.stopped is None and publisher.failed:
                 again = partial(self.open_slice, record, reopen_below=None)
                 await publisher.publish_rest(sorted(publisher.failed), again, Pending.because(None))
-            if pipeline.stopped is None and not feed.cut_short:
-                return None, replace(asking, numbers=feed.busy, limit=feed.left)
             rest = [number for number in asking.numbers if number not in publisher.stored]
-            sample = pipeline.stopped is None
-            why = Pending.sample() if sample else Pending.because(pipeline.stopped)
+            stopped = pipeline.stopped or (ErrorClass.SAMPLE if feed.cut_short else None)
+            if stopped is None:
+                if set(rest) <= set(feed.busy):
+                    return None, replace(asking, numbers=feed.busy, limit=feed.left)
+                stopped = ErrorClass.INTERNAL  # all was asked, and rows have no end: never to be taken for done
+            why = Pending.sample() if stopped is ErrorClass.SAMPLE else Pending.because(stopped)
             await publisher.publish_rest(rest, partial(self.open_slice, record, reopen_below=None), why)
         finally:
             await feed.settle()
             await asyncio.to_thread(publisher.close)
             self._pipeline = None
-        return (pipeline.stopped or ErrorClass.SAMPLE).value, asking
+        return stopped.value, asking
 
     async def _until_free(self, record: RunRecord, numbers: list[int]) -> None:
         """Until another process has left one of these slices, or this one is to stop.

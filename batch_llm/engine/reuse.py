@@ -11,11 +11,12 @@ row's twins have it, for they are rows of the same job, and nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from batch_llm.engine.copies import Copies
+from batch_llm.engine.rows import HASHES
 from batch_llm.engine.work import Work
 from batch_llm.journal.answer_index import Answered, AnswerIndex, Found, Mine, Slice, Theirs
 from batch_llm.journal.base import Entry, EntryKind, RunStore
@@ -107,8 +108,8 @@ class Reuse:
     # -- in the event loop -------------------------------------------------------------------------------------------
 
     def leads(self, work: Work) -> None:
-        """The row is handed out: equal ones wait for it."""
-        self._leaders[work.request_hash] = []
+        """The row is handed out: equal ones wait for it, or for the one before it where the index fails meanwhile."""
+        self._leaders.setdefault(work.request_hash, [])
 
     def join(self, twin: Work) -> Entry | bool:
         """A twin's answer if it is there already; else whether it waits for its leader (False: look again)."""
@@ -121,13 +122,21 @@ class Reuse:
         leader.append(twin.row)
         return True
 
-    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> list[Entry]:
+    def answered(self, entry: Entry, place: int, vectors: Sequence[bytes]) -> None:
+        """A call for vectors was answered, which is not noted of any twin yet."""
+        hashes: list[str] = entry.detail.get(HASHES, [])
+        if any(self._leaders.get(request_hash) for request_hash in hashes):
+            self._copies.decoded(place, hashes, vectors)
+
+    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> Generator[Entry]:
         """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
         request_hash, shared = work.request_hash, place if work.fallback is None else None
         twins = self._leaders.pop(request_hash, [])
         if shared is not None:
             self._recent[request_hash] = shared
         self._news.append((request_hash, shared))
-        if place is not None:
-            return [self._copies.twin(row, request_hash, place, work.fallback) for row in twins]
-        return [Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure) for row in twins]
+        for row in twins:
+            if place is not None:
+                yield self._copies.twin(row, request_hash, place, work.fallback)
+            else:
+                yield Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure)

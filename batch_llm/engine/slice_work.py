@@ -60,6 +60,8 @@ class SliceWork:
         self.asked_elsewhere = 0  # rows of this slice among them
         self.asked_by: set[str] = set()  # the runs that ask them, as of the last look
         self._journal: Journal | None = None
+        bounds = parts.call_bounds
+        self._calls = None if bounds is None else _Calls(bounds)
 
     @property
     def row_count(self) -> int:
@@ -160,6 +162,8 @@ class SliceWork:
             self.rows.take(entry, place)
         else:
             verdict = self.rows.apply(entry, place)
+            if verdict is not None and verdict.vectors and self._reuse is not None:
+                self._reuse.answered(entry, place, verdict.vectors)
         if journal.failure is not None:
             raise journal.failure
         return verdict
@@ -184,6 +188,8 @@ class SliceWork:
                 for work in self.to_ask(prepared):
                     yield work
                 while is_full and self.equal_rows.is_full:
+                    for work in self.to_ask(self._left_over()):  # claimed: those that are waited for may wait for it
+                        yield work
                     for work in await self.equal_rows.looked_later():
                         yield work
                 if is_full:
@@ -240,8 +246,7 @@ class SliceWork:
 
     def reused(self, works: list[Work]) -> Prepared:
         """What is known of these rows by now: they are to be asked, have an answer, or wait for one; blocking."""
-        found = self._looked(works)
-        bounds = self.parts.call_bounds
+        found, bounds = self._looked(works), self.parts.call_bounds
         return found if bounds is None else _Calls(bounds).of(found, rest=True)
 
     def _looked(self, works: list[Work]) -> Prepared:
@@ -251,20 +256,18 @@ class SliceWork:
 
     def _prepared(self) -> Generator[Prepared]:
         """The slice's open rows, batch by batch, packed into calls where a call asks many; blocking."""
-        start, bounds = 0, self.parts.call_bounds
-        calls = None if bounds is None else _Calls(bounds)
+        start = 0
         for batch in self.parts.warehouse.read(frozen_input(self.record), self.number):
             if not self.rows.all_done(start, batch.num_rows):
                 for prepared in self._prepare(batch, start):
                     claimed = self._claimed(prepared)
-                    yield claimed if calls is None else calls.of(claimed, rest=self._waits(claimed))
+                    yield claimed if self._calls is None else self._calls.of(claimed)
             start += batch.num_rows
-        if calls is not None:
-            yield calls.of([], rest=True)
+        yield self._left_over()
 
-    def _waits(self, claimed: Prepared) -> bool:
-        """Whether rows wait for others: then what is claimed must be handed out, see equal_rows.py."""
-        return self.equal_rows.any_waits or any(isinstance(each, Elsewhere) for each in claimed)
+    def _left_over(self) -> Prepared:
+        """What waits for more rows in the same call. No batch may be prepared meanwhile."""
+        return [] if self._calls is None else self._calls.of([], rest=True)
 
     def _claimed(self, prepared: list[Work | Entry]) -> Prepared:
         known = [each for each in prepared if isinstance(each, Entry)]
@@ -329,6 +332,7 @@ class _Calls:
 
     def __init__(self, bounds: CallBounds) -> None:
         self._packer: Packer[Work] = Packer(bounds)
+        self._twins_max = bounds.rows
         self._twins: list[Twin] = []  # of rows that wait in the packer, or were handed out
 
     def of(self, prepared: Prepared, *, rest: bool = False) -> Prepared:
@@ -341,7 +345,7 @@ class _Calls:
                 self._twins.append(each)
             else:
                 found.append(each)
-        if rest:
+        if rest or len(self._twins) >= self._twins_max:  # they hold their texts
             self._hand_out(self._packer.rest(), found)
             found.extend(self._twins)
             self._twins = []

@@ -7,6 +7,7 @@ Belongs here: that file, made when it is first needed, gone with the process. No
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Hashable, Sequence
@@ -17,7 +18,7 @@ from batch_llm.private_files import private_folder
 
 __all__ = ["VectorsAside"]
 
-MOST_BYTES = 1 << 30  # then it begins anew
+DISK_SHARE = 4  # of what is free on the disk, so much may be used; then it begins anew
 HASH_BYTES = 16
 
 
@@ -28,7 +29,8 @@ class VectorsAside:
         """``folder``: made if need be."""
         self._folder = folder
         self._file = -1
-        self._size = 0
+        self._size = self._most = 0
+        self._closed = False
         self._calls: dict[Hashable, tuple[int, int, bytes]] = {}  # where it begins, bytes of a vector, request hashes
         self._turn = threading.Lock()
 
@@ -36,9 +38,12 @@ class VectorsAside:
         """Keep what this call said: a vector for each of its requests, all of one size."""
         packed = b"".join(vectors)
         with self._turn, suppress(OSError):
+            if self._closed:
+                return
             if self._file < 0:
                 self._file = self._made()
-            if self._size + len(packed) > MOST_BYTES:
+                self._most = shutil.disk_usage(self._folder).free // DISK_SHARE
+            if self._size + len(packed) > self._most:
                 self._size = 0
                 self._calls.clear()
             if os.pwrite(self._file, packed, self._size) == len(packed):  # else the disk is full
@@ -68,10 +73,10 @@ class VectorsAside:
         return vector if len(vector) == length else None
 
     def close(self) -> None:
-        """Give the room back."""
+        """Give the room back; nothing is kept any more."""
         with self._turn:
+            self._closed = True
             self._calls.clear()
-            self._size = 0
             if self._file >= 0:
                 os.close(self._file)
                 self._file = -1

@@ -202,15 +202,20 @@ def read_journal(path: Path, damaged: Callable[[Path, int], None] | None = None)
 
 
 def read_entries(path: Path, places: Sequence[int]) -> list[Entry | None]:
-    """The entries at these places, without locking the file; None where there is no whole one."""
+    """The entries at these places, without locking the file; None where there is no whole one.
+
+    Raises `JournalError` when the file is there and cannot be read.
+    """
     try:
         file = os.open(path, os.O_RDONLY)
+        try:
+            found = _whole_entries(file, places)
+        finally:
+            os.close(file)
     except FileNotFoundError:
         return [None] * len(places)
-    try:
-        found = _whole_entries(file, places)
-    finally:
-        os.close(file)
+    except OSError as error:
+        raise JournalError(f"the journal {path} cannot be read: {error.strerror}") from error
     return [found[place] for place in places]
 
 

@@ -16,8 +16,12 @@ import pytest
 
 from batch_llm import wiring
 from batch_llm.engine import equal_rows, packing
-from batch_llm.errors import ErrorClass
+from batch_llm.engine.reuse import Reuse
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.vectors_aside import VectorsAside
+from batch_llm.errors import ErrorClass, JournalError
 from batch_llm.job.load import dump_job
+from batch_llm.journal import local
 from tests.integration.cli_lab import CommandLine
 from tests.integration.engine_lab import killed_after, write_input
 from tests.integration.lab import Lab
@@ -185,6 +189,60 @@ async def test_the_plan_knows_that_they_are_free(lab: Lab) -> None:
     lab.providers("http://127.0.0.1:1/v1")
     plan = wiring.planner(lab.settings, vectors(lab)).plan()
     assert (plan.rows, plan.free) == (100, 90)
+
+
+@pytest.mark.parametrize("kind", ["chat", "embedding"])
+async def test_an_index_that_fails_meanwhile_loses_no_row(lab: Lab, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Rows wait for an equal one when the index goes off; then another equal one is asked as well."""
+    write_input(lab, id=list(range(512)), text=["h", "h", *(f"text {n}" for n in range(254))] * 2, extra=[0] * 512)
+    claimed, batches = SliceWork._claimed, []
+
+    def failing(work: SliceWork, prepared: Any) -> Any:
+        batches.append(len(prepared))
+        if len(batches) == 2 and work.parts.answers is not None:
+            work.parts.answers._turn_off("the disk is full")
+        return claimed(work, prepared)
+
+    monkeypatch.setattr(SliceWork, "_claimed", failing)
+    async with lab.simulator(latency_median_s=1.0):
+        slices = {"rows": 512}
+        summary = await lab.run(vectors(lab, slices=slices) if kind == "embedding" else lab.job(slices=slices))
+    assert len(batches) == 2
+    assert (summary.ok, summary.pending, len(lab.rows())) == (512, 0, 512)
+
+
+async def test_rows_without_an_end_are_never_taken_for_done(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A defect that forgets twins: the run says so, and the next one goes on."""
+    texts = [f"text {number % 10}" for number in range(20)]
+    written(lab, texts)
+    async with lab.simulator(seed=4) as simulator:
+        with monkeypatch.context() as patched:
+            patched.setattr(Reuse, "ended", lambda *_: ())
+            summary = await lab.run(vectors(lab))
+        assert (summary.stopped, summary.ok, summary.pending) == (ErrorClass.INTERNAL, 10, 10)
+        summary = await lab.run(vectors(lab))
+        assert (summary.stopped, summary.ok, simulator.stats()["answered"]) == (None, 20, 10)
+        check(lab, texts, 4, simulator.stats())
+
+
+async def test_a_journal_that_cannot_be_read_stops_the_run_and_nothing_is_paid_again(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [f"text {number % 10}" for number in range(20)]
+    written(lab, texts)
+
+    def unreadable(*_: object) -> Any:
+        raise OSError(24, "Too many open files")
+
+    async with lab.simulator(seed=4) as simulator:
+        with monkeypatch.context() as patched:
+            patched.setattr(VectorsAside, "get", lambda *_: None)
+            patched.setattr(local, "_whole_entries", unreadable)
+            with pytest.raises(JournalError, match="Too many open files"):
+                await lab.run(vectors(lab))
+        summary = await lab.run(vectors(lab))
+        assert (summary.ok, summary.failed, simulator.stats()["answered"]) == (20, 0, 10)
+        check(lab, texts, 4, simulator.stats())
 
 
 async def test_show_tells_where_a_vector_came_from(lab: Lab) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from batch_llm.engine import vectors_aside
 from batch_llm.engine.vectors_aside import VectorsAside
 
 A, B, C = "00" * 15 + "01", "01" + "00" * 15, "0001" + "00" * 14  # each stands within two others, side by side
@@ -24,18 +23,18 @@ def test_they_come_back_as_they_were_and_leave_nothing(tmp_path: Path) -> None:
     assert [*(tmp_path / "a" / "b").iterdir()] == []
     aside.close()
     assert aside.get(1, A) is None
-    aside.add(1, [C], [b"anew"])
-    assert aside.get(1, C) == b"anew"
-    aside.close()
+    aside.add(1, [C], [b"late"])
+    assert aside.get(1, C) is None
 
 
 def test_it_begins_anew_before_it_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors_aside, "MOST_BYTES", 10)
     aside = VectorsAside(tmp_path)
+    aside.add(0, [A], [b"vec0"])
+    monkeypatch.setattr(aside, "_most", 10)
     for call in range(5):
         aside.add(call, [A], [b"vec%d" % call])
         assert aside.get(call, A) == b"vec%d" % call
-    assert [aside.get(call, A) for call in range(5)] == [None, None, None, None, b"vec4"]
+    assert [aside.get(call, A) for call in range(5)] == [None, None, None, b"vec3", b"vec4"]
     aside.close()
 
 
