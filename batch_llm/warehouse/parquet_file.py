@@ -21,26 +21,17 @@ ROW_GROUP_ROWS = 16_384
 class ParquetOutput:
     """One Parquet file that grows batch by batch. A context manager; ``rows`` counts what was written."""
 
-    def __init__(
-        self,
-        path: Path,
-        schema: pa.Schema,
-        *,
-        durable: bool = True,
-        private: bool = True,
-        group_bytes: int = ROW_GROUP_BYTES,
-    ) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, durable: bool = True, private: bool = True) -> None:
         """``path`` is overwritten.
 
         ``durable``: on the disk at the end, for what must survive the machine's crash. ``private``: a new file is for
-        its owner alone; else as the user's umask has it. ``group_bytes``: of a row group in memory.
+        its owner alone; else as the user's umask has it.
         """
         self.rows = 0
         self._path = path
         self._schema = schema
         self._durable = durable
         self._mode = 0o600 if private else 0o666
-        self._group_bytes = group_bytes
         self._waiting: list[pa.RecordBatch] = []
         self._waiting_rows = 0
         self._waiting_bytes = 0
@@ -61,11 +52,11 @@ class ParquetOutput:
         """Append rows; they reach the file when a row group is full."""
         self.rows += batch.num_rows
         row_bytes = batch.nbytes / max(1, batch.num_rows)
-        step = max(1, min(ROW_GROUP_ROWS, int(self._group_bytes / max(1.0, row_bytes))))
+        step = max(1, min(ROW_GROUP_ROWS, int(ROW_GROUP_BYTES / max(1.0, row_bytes))))
         for start in range(0, batch.num_rows, step):
             part = batch.slice(start, step)
             part_bytes = int(part.num_rows * row_bytes)
-            if self._waiting_bytes + part_bytes > self._group_bytes or self._waiting_rows >= ROW_GROUP_ROWS:
+            if self._waiting_bytes + part_bytes > ROW_GROUP_BYTES or self._waiting_rows >= ROW_GROUP_ROWS:
                 self._write_group()
             self._waiting.append(part)
             self._waiting_rows += part.num_rows

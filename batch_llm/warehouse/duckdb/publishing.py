@@ -25,8 +25,6 @@ from batch_llm.warehouse.parquet_file import ParquetOutput
 __all__ = ["forget_published", "free_view", "live_view", "publish", "published", "required_run_table"]
 
 _LIVE = "batch_llm: what is done of run "  # so begins the comment of a live view
-# of a row group of the collected rows, while others are asked: as fast as 4 MB, in some MB less (measured)
-_COLLECTED_BYTES = 512 << 10
 _COUNTS = tuple(field.name for field in fields(StatusCounts))
 
 
@@ -56,7 +54,7 @@ def publish(
 
 
 def _collect(batches: Iterator[pa.RecordBatch], schema: pa.Schema, path: Path) -> int:
-    with ParquetOutput(path, schema, durable=False, group_bytes=_COLLECTED_BYTES) as file:
+    with ParquetOutput(path, schema, durable=False) as file:
         for batch in batches:
             file.write(batch)
     return file.rows
