@@ -53,7 +53,9 @@ class Estimate:
     taken: int = 0  # rows that were drawn, those included that the sample has dropped since
     unrendered_drawn: int = 0  # of them
     too_long_drawn: int = 0  # of them
-    free_drawn: int = 0  # of them
+    repeated_drawn: int = 0  # of them: rows that ask what a row drawn before asks
+    known_drawn: int = 0  # of them: rows whose answer the user's index has
+    distinct: int | None = None  # different questions among all rows, where that is known
     asked: set[str] = field(default_factory=set)  # request hashes of the rows that were drawn
     unrendered_again: int = 0  # of `failed`: rows with an earlier row that cannot be sent, so nothing tells what it was
     too_long_again: int = 0  # the same
@@ -79,15 +81,28 @@ class Estimate:
     @property
     def requests(self) -> int:
         """Rows that are sent."""
-        return max(0, self.to_ask - self._of_all(self.unrendered_drawn + self.too_long_drawn + self.free_drawn))
+        return round(self._sent_by_sample * self.scale)
+
+    @property
+    def _sent_by_sample(self) -> int:
+        free = self.repeated_drawn + self.known_drawn
+        return max(0, self.to_ask - self._of_all(self.unrendered_drawn + self.too_long_drawn + free))
+
+    @property
+    def scale(self) -> float:
+        """What the sample's totals are to be multiplied by: of rows that repeat an earlier one it sees few."""
+        if self.distinct is None or self.sample.whole or not self.taken or self.repeated_drawn == self.taken:
+            return 1.0
+        return min(1.0, self.distinct / self.rows / (1 - self.repeated_drawn / self.taken))
 
     @property
     def free(self) -> int:
         """Rows that need no call: an equal row's answer, or one that the user's index has, is theirs.
 
-        At least: two equal rows are seen only where both were drawn.
+        At least: where something was answered before, two equal rows are seen only if both were drawn.
         """
-        return self._of_all(self.free_drawn)
+        sent = self._sent_by_sample
+        return self._of_all(self.repeated_drawn + self.known_drawn) + sent - round(sent * self.scale)
 
     def _of_all(self, drawn: int) -> int:
         return round(drawn * self.to_ask / self.taken) if self.taken else 0
@@ -107,9 +122,19 @@ def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Loo
         _Pass(parts, own, prior, found, stretch).over(frozen, info.number)
     if parts.answers is not None:
         parts.answers.close()
+        if untouched and not found.sample.whole:
+            found.distinct = _distinct(parts, frozen)
     for other in found.others:
         other.seen, other.sizes = found.sample.seen, found.sample.sizes
     return found
+
+
+def _distinct(parts: JobParts, frozen: FrozenInput) -> int | None:
+    """Different questions among the rows: as many as the columns of the prompt have values together."""
+    columns = sorted(parts.declared.prompt.columns)
+    if parts.declared.job.images:
+        return None  # they are large
+    return parts.warehouse.distinct(frozen, columns) if columns else 1
 
 
 def _is_untouched(parts: JobParts, looking: Looking) -> bool:
@@ -208,20 +233,23 @@ class _Pass:
         if refused:
             self.found.too_long_drawn += 1
             return
-        self.found.free_drawn += free
         if len(self.found.prompts) < SHOWN_PROMPTS:
             told = [f"[{part.role}] {part.content}" for part in request.messages]
             self.found.prompts.append("\n".join([*told, *(f"[image] {image.shown}" for image in request.images)]))
 
     def _is_free(self, request: Request) -> bool:
-        """Whether the answer of an equal row, or one that the user's index has, is this row's as well."""
+        """Whether the answer of an equal row, or one that the user's index has, is this row's as well; counted."""
         index = self.parts.answers
         if index is None:
             return False
         said, asked = request_hash(request, self.parts.declared.job.model), self.found.asked
-        is_new = said not in asked
+        if said in asked:
+            self.found.repeated_drawn += 1
+            return True
         asked.add(said)
-        return not is_new or said in index.known([said])
+        known = bool(index.known([said]))
+        self.found.known_drawn += known
+        return known
 
     def _is_too_long(self, request: Request) -> bool:
         if self.parts.context_tokens is None:  # nobody knows, and counting takes time

@@ -101,9 +101,11 @@ class _Prompts:
 
 def planned(parts: JobParts, estimate: Estimate, known: Known) -> Planned:
     """The plan for what an estimate says is to be asked; blocking."""
-    tokens, size = estimate.sample.total_tokens(), estimate.sample.total_bytes()
-    images = round(estimate.sample.total_image_tokens().amount)
-    prompts = _Prompts(estimate.requests, round(size.amount), round(tokens.amount), round(tokens.error), images)
+    sample, scale = estimate.sample, estimate.scale
+    tokens, size = sample.total_tokens(), round(sample.total_bytes().amount * scale)
+    images = round(sample.total_image_tokens().amount * scale)
+    counted, error = round(tokens.amount * scale), round(tokens.error * scale)
+    prompts = _Prompts(estimate.requests, size, counted, error, images)
     return _with(parts, prompts, known)
 
 

@@ -260,6 +260,10 @@ class Warehouse(Protocol):
         """A slice's rows, always in the same order; a batch holds a few megabytes at most, or one longer row."""
         ...
 
+    def distinct(self, frozen: FrozenInput, columns: Sequence[str]) -> int:
+        """How many different values these columns (one at least) have together, in all slices; bills nothing more."""
+        ...
+
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
         """Check that ``table`` can take these rows, before any call: absent, or ours with the same key and types.
 

@@ -16,6 +16,7 @@ import pytest
 
 from batch_llm.errors import InputError
 from batch_llm.warehouse.base import Warehouse
+from batch_llm.warehouse.bigquery.warehouse import BigQueryWarehouse
 from tests.contract.warehouse_lab import (
     Lab,
     input_table,
@@ -55,6 +56,27 @@ def test_frozen_rows_are_the_inputs_rows_in_its_order(lab: Lab, tmp_path: Path, 
     first = next(iter(lab.warehouse.read(frozen, 0)))
     assert first.schema.names == ["id", "turns", "year", "text"]
     assert first.schema.field("year").type == (pa.int16() if as_it_is else pa.int64())
+
+
+def test_different_values_are_counted_over_all_slices(warehouse: Warehouse, tmp_path: Path) -> None:
+    """NULL is a value, of columns together each combination counts, and a nested value is one."""
+    table = pa.table(
+        {
+            "id": [f"k{number}" for number in range(10)],
+            "a.b": ["x", "y", None, "x", "y", None, "x", "y", None, "z"],
+            "n": pa.array([1, 1, 1, 2, 1, 1, 1, 1, None, 1], pa.int64()),
+            "turns": [[{"t": number % 2}] for number in range(10)],
+        }
+    )
+    columns = ("id", "a.b", "n", "turns")
+    if isinstance(warehouse, BigQueryWarehouse):  # it takes no dot
+        table, columns = table.rename_columns(["id", "a_b", "n", "turns"]), ("id", "a_b", "n", "turns")
+    frozen = warehouse.freeze(spec("r1", written(tmp_path / "in.parquet", table), columns=columns))
+    assert len(frozen.slices) == 3
+    counted = [warehouse.distinct(frozen, named) for named in (columns[:1], columns[1:2], columns[1:3], columns[3:])]
+    assert counted == [10, 4, 6, 2]
+    empty = warehouse.freeze(spec("r2", written(tmp_path / "in.parquet", table), columns=columns, where="id = ''"))
+    assert warehouse.distinct(empty, columns) == 0
 
 
 def test_freezing_again_gives_the_same_input_although_the_source_changed(lab: Lab, tmp_path: Path) -> None:

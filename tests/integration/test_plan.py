@@ -146,6 +146,26 @@ async def test_rows_that_cannot_be_rendered_cost_nothing(lab: Lab) -> None:
     assert any("rows cannot be rendered and will fail without a call" in warning for warning in plan.warnings)
 
 
+@pytest.mark.parametrize("distinct", [1, 60, 3_000, 6_000])
+async def test_a_sample_of_many_rows_does_not_hide_that_they_are_equal(lab: Lab, distinct: int) -> None:
+    """About 1,000 of 6,000 rows are drawn; a third is one text, the others are of so many, in turn."""
+    numbers = [0] * (2_000 if distinct < 6_000 else 0)
+    numbers += [number % distinct for number in range(6_000 - len(numbers))]
+    texts = [f"a text of some length, number {number:05}" for number in numbers]
+    pq.write_table(pa.table({"id": list(range(6_000)), "text": texts}), lab.folder / "input.parquet")
+    job = {"prompt": {"user": "{{ text }}"}, "output": {"table": "out"}, "slices": {"rows": 2_500}}
+    async with lab.simulator() as simulator:
+        plan = plan_of(lab, **job)
+        assert (plan.free, plan.counted_rows < 6_000) == (6_000 - distinct, True)
+        assert plan.input_tokens_total == pytest.approx(distinct * plan.input_tokens_p50, rel=0.02)
+        assert plan_of(lab, **job, cache="off").input_tokens_total == pytest.approx(
+            6_000 * plan.input_tokens_p50, rel=0.02
+        )
+        if distinct == 60:
+            assert (await lab.run(lab.job(**job))).ok == 6_000
+            assert simulator.stats()["answered"] == distinct
+
+
 async def test_equal_rows_and_answers_of_another_job_are_planned_to_cost_nothing(lab: Lab) -> None:
     lab.table(20, text="the same")
     other = {"name": "other", "output": {"table": "mine"}}

@@ -149,6 +149,12 @@ class BigQueryWarehouse:
         slices.fetched(self._connection, self._runs_dir, frozen, number)
         return self._files.read(frozen, number, batch_rows=batch_rows)
 
+    def distinct(self, frozen: FrozenInput, columns: Sequence[str]) -> int:
+        """See `Warehouse.distinct`; the slices are brought here as by `read`."""
+        for info in frozen.slices:
+            slices.fetched(self._connection, self._runs_dir, frozen, info.number)
+        return self._files.distinct(frozen, columns)
+
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
         """See `Warehouse.ensure`."""
         if is_file(table):

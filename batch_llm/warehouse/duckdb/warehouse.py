@@ -107,6 +107,10 @@ class DuckDBWarehouse:
         """See `Warehouse.read`."""
         return freezing.read(self._runs_dir, frozen, number, batch_rows)
 
+    def distinct(self, frozen: FrozenInput, columns: Sequence[str]) -> int:
+        """See `Warehouse.distinct`."""
+        return freezing.distinct(self._database, self._runs_dir, frozen, columns)
+
     def ensure(self, table: str, schema: pa.Schema, key: Sequence[str], *, source: str | None = None) -> None:
         """See `Warehouse.ensure`."""
         outputs.ensure(self._database, table, schema, key, source)
