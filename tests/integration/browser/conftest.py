@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from batch_llm.job.load import load_job
 from batch_llm.wiring import planner
@@ -25,6 +25,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE_MS = 60_000  # a page may take long to draw on a busy machine; Playwright's own `expect` gives up after 5 s
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 
 
@@ -71,7 +72,8 @@ def browser(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             args=FLAGS,
             viewport={"width": 1440, "height": 900},
         )
-        context.set_default_timeout(60_000)
+        context.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
         yield context
         context.close()
 
