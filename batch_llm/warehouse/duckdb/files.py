@@ -18,9 +18,11 @@ import pyarrow as pa
 
 from batch_llm.errors import InputError
 from batch_llm.warehouse.duckdb import jsonl_text
+from batch_llm.warehouse.duckdb.catalog import columns_of
+from batch_llm.warehouse.duckdb.column_types import json_type, may_be_more_than_text, types_of_texts
 from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
 from batch_llm.warehouse.duckdb.long_rows import in_small_groups
-from batch_llm.warehouse.duckdb.names import literal
+from batch_llm.warehouse.duckdb.names import literal, quoted
 from batch_llm.warehouse.duckdb.statements import reason, statement
 from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
@@ -28,7 +30,8 @@ __all__ = ["FileSet", "attach", "find_files", "open_files"]
 
 _VIEW = '"batch_llm_files"'
 _REGISTERED = "batch_llm_files"
-_HUGEINT_SINCE = 2  # before 2.0 the CSV reader takes no HUGEINT, and ids of more than 18 digits become DOUBLE
+_FIELDS_OF_A_MAP = 200  # DuckDB's own number: an object of more different fields, all of one type, is a map
+_TEXTS = '"batch_llm_texts"'  # what a file of text holds, before its columns have types
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,8 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
         elif files.suffix == ".csv":
             _attach_csv(connection, files, temporary)
         elif files.suffix == ".parquet":
-            _attach_view(connection, "parquet", tuple(in_small_groups(path, temporary) for path in files.paths))
+            paths = tuple(in_small_groups(path, temporary) for path in files.paths)
+            _view(connection, _VIEW, statement("scan_parquet", files=_listed(paths)))
         else:
             _attach_json(connection, files, temporary)
     except UnicodeDecodeError as error:
@@ -108,13 +112,13 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
 
 def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
     try:
-        _attach_view(connection, "csv", files.paths)
+        _csv_view(connection, files.paths)
     except duckdb.InvalidInputException:  # what the strict reader says to newlines of several kinds
         copies = tuple(temporary / f"{number:06}.csv" for number in range(len(files.paths)))
         for path, copy in zip(files.paths, copies, strict=True):
             with_one_newline(path, copy)
         try:
-            _attach_view(connection, "csv", copies)
+            _csv_view(connection, copies)
         except duckdb.InvalidInputException as error:
             for path, copy in zip(files.paths, copies, strict=True):
                 if odd := first_odd_line(copy):
@@ -122,10 +126,15 @@ def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary
             raise
 
 
+def _csv_view(connection: duckdb.DuckDBPyConnection, paths: tuple[Path, ...]) -> None:
+    _view(connection, _TEXTS, statement("scan_csv", files=_listed(paths), delimiter=literal(delimiter(paths[0]))))
+    _typed_view(connection, types_of_texts(connection, _TEXTS, list(columns_of(connection, _TEXTS))))
+
+
 def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
     try:
-        _attach_view(connection, "json", files.paths)
-    except duckdb.InvalidInputException:
+        _json_view(connection, files.ref, files.paths)
+    except (duckdb.InvalidInputException, duckdb.BinderException):  # the latter: lines that are no objects
         copies = tuple(temporary / f"{number:06}.jsonl" for number in range(len(files.paths)))
         changed = [jsonl_text.with_line_feeds(path, copy) for path, copy in zip(files.paths, copies, strict=True)]
         for path, copy in zip(files.paths, copies, strict=True):
@@ -133,17 +142,49 @@ def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporar
                 raise InputError(f"{path} cannot be read as JSON lines: {odd}") from None
         if not any(changed):
             raise
-        _attach_view(connection, "json", copies)
+        _json_view(connection, files.ref, copies)
 
 
-def _attach_view(connection: duckdb.DuckDBPyConnection, format_name: str, paths: tuple[Path, ...]) -> None:
+def _json_view(connection: duckdb.DuckDBPyConnection, ref: str, paths: tuple[Path, ...]) -> None:
+    try:
+        detected = _json_columns(connection, paths, _FIELDS_OF_A_MAP)
+    except duckdb.BinderException:  # so many fields of one type that DuckDB takes the whole row for a map
+        detected = _json_columns(connection, paths, -1)
+    uncertain = [column for column, found in detected.items() if may_be_more_than_text(found)]
+    types = {column: "VARCHAR" if column in uncertain else json_type(found) for column, found in detected.items()}
+    fields = ", ".join(f"{literal(column)}: {literal(type_name)}" for column, type_name in types.items())
+    _view(connection, _TEXTS, statement("scan_json", files=_listed(paths), columns=f"{{{fields}}}"))
+    _refuse_renamed(connection, ref, [column for column, found in detected.items() if found != '"NULL"'])
+    _typed_view(connection, types | types_of_texts(connection, _TEXTS, uncertain))
+
+
+def _refuse_renamed(connection: duckdb.DuckDBPyConnection, ref: str, filled: list[str]) -> None:
+    """Of the fields ``id`` and ``Id`` DuckDB calls the second ``Id_1``, which no line has."""
+    known = {column.lower() for column in filled}
+    for column in filled:
+        name, _, number = column.rpartition("_")
+        if number.isdigit() and name.lower() in known:
+            values = connection.execute(f"SELECT count({quoted(column)}) FROM {_TEXTS}").fetchall()[0][0]
+            if not values:
+                raise InputError(f"{ref}: two fields are called {name!r} but for upper and lower case; rename one")
+
+
+def _json_columns(connection: duckdb.DuckDBPyConnection, paths: tuple[Path, ...], fields: int) -> dict[str, str]:
+    return columns_of(connection, f"({statement('detect_json', files=_listed(paths), fields_of_a_map=str(fields))})")
+
+
+def _listed(paths: tuple[Path, ...]) -> str:
     # DuckDB would read a name with brackets as a pattern; the patterns are resolved already
-    parts = {"files": "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"}
-    if format_name == "csv":
-        parts["delimiter"] = literal(delimiter(paths[0]))
-        parts["hugeint"] = "'HUGEINT', " if int(duckdb.__version__.split(".")[0]) >= _HUGEINT_SINCE else ""
-    scan = statement(f"scan_{format_name}", **parts)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {_VIEW} AS {scan}").fetchall()
+    return "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"
+
+
+def _view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}").fetchall()
+
+
+def _typed_view(connection: duckdb.DuckDBPyConnection, types: dict[str, str]) -> None:
+    columns = ", ".join(f"CAST({quoted(name)} AS {type_name}) AS {quoted(name)}" for name, type_name in types.items())
+    _view(connection, _VIEW, statement("select", columns=columns, source=_TEXTS, where="TRUE"))
 
 
 class _ArrowFiles:

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from batch_llm.errors import BatchLLMError, InputError, WarehouseError
 from batch_llm.warehouse.base import TableInfo
 from batch_llm.warehouse.duckdb.catalog import columns_of, find, tables_and_views
+from batch_llm.warehouse.duckdb.column_types import portable_type
 from batch_llm.warehouse.duckdb.database import Database
 from batch_llm.warehouse.duckdb.files import FileSet, attach, find_files, open_files
 from batch_llm.warehouse.duckdb.names import INTERNAL_SCHEMA, TableName, quoted
@@ -31,8 +32,6 @@ __all__ = ["Source", "count", "describe", "file_rows", "head", "matching", "open
 STREAM_ROWS = 2048  # DuckDB's own vector; larger batches only cost memory
 _HEAD_STEP_ROWS = 8
 _HEAD_BYTES = 4 << 20  # a head of longer rows has fewer of them
-# types without a Parquet or Arrow counterpart that comes back as itself: they travel as text
-_AS_TEXT = ("ENUM", "INTERVAL", "UNION", "TIME WITH TIME ZONE", "BIT", "BIGNUM", "VARIANT", "GEOMETRY", "UUID", "JSON")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +92,8 @@ def selection(source: Source, columns: Sequence[str], where: str | None) -> str:
 
 
 def _portable(column: str, type_name: str) -> str:
-    if type_name.startswith(_AS_TEXT) and not type_name.endswith("]"):
-        return f"CAST({quoted(column)} AS VARCHAR) AS {quoted(column)}"
-    if '"NULL"' in type_name:  # a column without any value has this type since DuckDB 2.0, INTEGER or JSON before
-        as_text = type_name.replace('"NULL"', "VARCHAR")
-        return f"CAST({quoted(column)} AS {as_text}) AS {quoted(column)}"
-    return quoted(column)
+    cast = portable_type(type_name)
+    return f"CAST({quoted(column)} AS {cast}) AS {quoted(column)}" if cast else quoted(column)
 
 
 def streamed(

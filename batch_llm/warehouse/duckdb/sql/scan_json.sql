@@ -1,8 +1,2 @@
--- JSON lines as one relation. All rows are looked at before a type is chosen; dates in ISO form only.
-SELECT * FROM read_json(
-    {files},
-    format = 'newline_delimited',
-    union_by_name = true,
-    sample_size = -1,
-    dateformat = '%Y-%m-%d', timestampformat = '%Y-%m-%d %H:%M:%S'
-)
+-- JSON lines as one relation of these columns (column_types.py).
+SELECT * FROM read_json({files}, format = 'newline_delimited', records = true, columns = {columns})

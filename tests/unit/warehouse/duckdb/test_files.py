@@ -95,15 +95,6 @@ def test_csv_types_keep_what_is_written(warehouse: DuckDBWarehouse, tmp_path: Pa
     assert [rows[1][name] for name in ("id", "zip", "flag", "price")] == [-2, "7", "F", 2.0]
 
 
-@pytest.mark.skipif(duckdb.__version__ < "2", reason="DuckDB 1.5 cannot read them as such")
-def test_csv_ids_longer_than_int64_stay_exact(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id\n12345678901234567890\n12345678901234567891\n")
-    assert [row["id"] for row in content(warehouse, tmp_path / "a.csv")] == [
-        Decimal(12345678901234567890),
-        Decimal(12345678901234567891),
-    ]
-
-
 def test_a_late_row_decides_the_type(warehouse: DuckDBWarehouse, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,n\n" + "".join(f"{number},{number}\n" for number in range(30_000)) + "x,1\n")
     assert warehouse.head(str(tmp_path / "a.csv"), ["id", "n"], "n = 1", 9).to_pylist() == [
