@@ -11,7 +11,7 @@ row's twins have it, for they are rows of the same job, and nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -128,15 +128,13 @@ class Reuse:
         if any(self._leaders.get(request_hash) for request_hash in hashes):
             self._copies.decoded(place, hashes, vectors)
 
-    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> Generator[Entry]:
+    def ended(self, work: Work, place: int | None, failure: dict[str, str]) -> Iterator[Entry]:
         """A row that was handed out ended; what is to be noted of its twins. ``place``: of its good answer."""
         request_hash, shared = work.request_hash, place if work.fallback is None else None
         twins = self._leaders.pop(request_hash, [])
         if shared is not None:
             self._recent[request_hash] = shared
         self._news.append((request_hash, shared))
-        for row in twins:
-            if place is not None:
-                yield self._copies.twin(row, request_hash, place, work.fallback)
-            else:
-                yield Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure)
+        if place is None:
+            return (Entry(EntryKind.FAILED, row, request_hash=request_hash, detail=failure) for row in twins)
+        return (self._copies.twin(row, request_hash, place, work.fallback) for row in twins)
