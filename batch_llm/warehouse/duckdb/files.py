@@ -18,7 +18,9 @@ import pyarrow as pa
 
 from batch_llm.errors import InputError
 from batch_llm.warehouse.duckdb import jsonl_text
+from batch_llm.warehouse.duckdb.catalog import columns_of
 from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
+from batch_llm.warehouse.duckdb.folder_columns import added_columns, folder_values
 from batch_llm.warehouse.duckdb.long_rows import in_small_groups
 from batch_llm.warehouse.duckdb.names import literal
 from batch_llm.warehouse.duckdb.statements import reason, statement
@@ -28,6 +30,7 @@ __all__ = ["FileSet", "attach", "find_files", "open_files"]
 
 _VIEW = '"batch_llm_files"'
 _REGISTERED = "batch_llm_files"
+_SCANS = {".parquet": "scan_parquet", ".csv": "scan_csv", ".jsonl": "scan_json"}
 _HUGEINT_SINCE = 2  # before 2.0 the CSV reader takes no HUGEINT, and ids of more than 18 digits become DOUBLE
 
 
@@ -96,7 +99,7 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
         elif files.suffix == ".csv":
             _attach_csv(connection, files, temporary)
         elif files.suffix == ".parquet":
-            _attach_view(connection, "parquet", tuple(in_small_groups(path, temporary) for path in files.paths))
+            _attach_view(connection, files, tuple(in_small_groups(path, temporary) for path in files.paths))
         else:
             _attach_json(connection, files, temporary)
     except UnicodeDecodeError as error:
@@ -108,13 +111,13 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
 
 def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
     try:
-        _attach_view(connection, "csv", files.paths)
+        _attach_view(connection, files, files.paths)
     except duckdb.InvalidInputException:  # what the strict reader says to newlines of several kinds
         copies = tuple(temporary / f"{number:06}.csv" for number in range(len(files.paths)))
         for path, copy in zip(files.paths, copies, strict=True):
             with_one_newline(path, copy)
         try:
-            _attach_view(connection, "csv", copies)
+            _attach_view(connection, files, copies)
         except duckdb.InvalidInputException as error:
             for path, copy in zip(files.paths, copies, strict=True):
                 if odd := first_odd_line(copy):
@@ -124,7 +127,7 @@ def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary
 
 def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
     try:
-        _attach_view(connection, "json", files.paths)
+        _attach_view(connection, files, files.paths)
     except duckdb.InvalidInputException:
         copies = tuple(temporary / f"{number:06}.jsonl" for number in range(len(files.paths)))
         changed = [jsonl_text.with_line_feeds(path, copy) for path, copy in zip(files.paths, copies, strict=True)]
@@ -133,16 +136,23 @@ def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporar
                 raise InputError(f"{path} cannot be read as JSON lines: {odd}") from None
         if not any(changed):
             raise
-        _attach_view(connection, "json", copies)
+        _attach_view(connection, files, copies)
 
 
-def _attach_view(connection: duckdb.DuckDBPyConnection, format_name: str, paths: tuple[Path, ...]) -> None:
+def _attach_view(connection: duckdb.DuckDBPyConnection, files: FileSet, paths: tuple[Path, ...]) -> None:
+    """``paths``: the files themselves or their copies, in order."""
     # DuckDB would read a name with brackets as a pattern; the patterns are resolved already
-    parts = {"files": "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"}
-    if format_name == "csv":
+    parts = {"files": "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]", "folders": ""}
+    if files.suffix == ".csv":
         parts["delimiter"] = literal(delimiter(paths[0]))
         parts["hugeint"] = "'HUGEINT', " if int(duckdb.__version__.split(".")[0]) >= _HUGEINT_SINCE else ""
-    scan = statement(f"scan_{format_name}", **parts)
+    _make_view(connection, files, parts)
+    if values := folder_values(files.ref, files.paths):
+        _make_view(connection, files, {**parts, "folders": added_columns(values, columns_of(connection, _VIEW))})
+
+
+def _make_view(connection: duckdb.DuckDBPyConnection, files: FileSet, parts: dict[str, str]) -> None:
+    scan = statement(_SCANS[files.suffix], **parts)
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {_VIEW} AS {scan}").fetchall()
 
 
