@@ -29,19 +29,20 @@ __all__ = [
 
 _VECTOR = re.compile(r"FLOAT\[[0-9]+\]")
 
-# `present` is the output's row, `incoming` the run's, of the same key. A pending row never takes the place of an
-# answered or failed one; append_missing leaves every answer alone, but lets one take the place of a failure.
-_PENDING = "present.llm_status = 'pending'"
+# `llm_present` is the output's row, `llm_incoming` the run's, of the same key. A pending row never takes the place of
+# an answered or failed one; append_missing leaves every answer alone, but lets one take the place of a failure. A job's
+# columns may not begin with llm_ (job/rules.py): one called like the row, and with fields, would hide it.
+_PENDING = "llm_present.llm_status = 'pending'"
 GIVES_WAY: dict[Mode, str] = {
-    "upsert": f"{_PENDING} OR incoming.llm_status <> 'pending'",
-    "replace": f"{_PENDING} OR incoming.llm_status <> 'pending'",
-    "append_missing": f"{_PENDING} OR (present.llm_status = 'failed' AND incoming.llm_status = 'ok')",
+    "upsert": f"{_PENDING} OR llm_incoming.llm_status <> 'pending'",
+    "replace": f"{_PENDING} OR llm_incoming.llm_status <> 'pending'",
+    "append_missing": f"{_PENDING} OR (llm_present.llm_status = 'failed' AND llm_incoming.llm_status = 'ok')",
 }
 """Mode: the condition, in any SQL, under which the output's row gives way to the run's."""
 
 TELLING = ("llm_status", "llm_run_id", "llm_request_hash")
 """The columns by which it is told whether the output's row is the run's."""
-IS_THE_SAME = " AND ".join(f"present.{column} IS NOT DISTINCT FROM incoming.{column}" for column in TELLING)
+IS_THE_SAME = " AND ".join(f"llm_present.{column} IS NOT DISTINCT FROM llm_incoming.{column}" for column in TELLING)
 
 
 def of_slice(where: str | None, slice_number: int | None) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -121,6 +122,28 @@ async def test_a_row_whose_prompt_cannot_be_made_fails_alone(lab: Lab, template:
         assert simulator.stats()["accepted"] == 2
         assert simulator.stats()["rejected_total"] == 0
     assert [row["llm_status"] for row in lab.rows()] == ["ok", "failed", "ok"]
+
+
+# -- places ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["out", "out.parquet"])
+async def test_a_folder_called_like_a_column_says_nothing_of_it(tmp_path: Path, output: str) -> None:
+    """Home, input and output lie in ``region=eu``; a second run finds the rows that the first has answered."""
+    folder, regions = tmp_path / "region=eu", ["us", "asia", "africa"]
+    folder.mkdir()
+    lab = Lab(folder)
+    job = lab.job(
+        prompt={"user": "Grade: {{ text }} of {{ region }}"},
+        output={"table": output, "schema": SCHEMA, "keep": ["region"]},
+    )
+    place = output if output == "out" else str(folder / output)
+    async with lab.simulator() as simulator:
+        for rows in (2, 3):
+            write_input(lab, id=list(range(rows)), text=["a"] * rows, region=regions[:rows])
+            assert (await lab.run(job)).ok == rows
+            assert [row["region"] for row in lab.rows(place)] == regions[:rows]
+            assert simulator.stats()["accepted"] == rows
 
 
 # -- figures --------------------------------------------------------------------------------------------------------

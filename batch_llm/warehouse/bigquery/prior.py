@@ -105,7 +105,7 @@ def _same_key(work: bigquery.Table, present: bigquery.Table, key: Sequence[str])
         field, frozen = there.get(column.lower()), asked[column_name(place)]
         if field is None or type_word(field) != type_word(frozen):
             return None
-        conditions.append(same_value(f"present.{quoted(column)}", f"frozen.{column_name(place)}", frozen))
+        conditions.append(same_value(f"llm_present.{quoted(column)}", f"llm_frozen.{column_name(place)}", frozen))
     return " AND ".join(conditions)
 
 

@@ -111,7 +111,7 @@ def _parts(
 ) -> dict[str, str]:
     come = {field.name.lower(): field for field in incoming.schema}
     columns = [quoted(field.name) for field in incoming.schema]
-    updates = [f"{column} = incoming.{column}" for column in columns]
+    updates = [f"{column} = llm_incoming.{column}" for column in columns]
     # columns that only the output has: an earlier run's answer must not stand beside this one's
     updates += [
         f"{quoted(field.name)} = {'[]' if field.mode == 'REPEATED' else 'NULL'}"
@@ -124,11 +124,13 @@ def _parts(
         "same_key": _same_key(incoming, key),
         "updates": ", ".join(updates),
         "columns": ", ".join(columns),
-        "values": ", ".join(f"incoming.{column}" for column in columns),
+        "values": ", ".join(f"llm_incoming.{column}" for column in columns),
     }
 
 
 def _same_key(incoming: bigquery.Table, key: Sequence[str]) -> str:
     come = {field.name.lower(): field for field in incoming.schema}
-    pairs = [(f"present.{quoted(column)}", f"incoming.{quoted(column)}", come[column.lower()]) for column in key]
+    pairs = [
+        (f"llm_present.{quoted(column)}", f"llm_incoming.{quoted(column)}", come[column.lower()]) for column in key
+    ]
     return " AND ".join(same_value(*pair) for pair in pairs)

@@ -1,7 +1,7 @@
 """Files as inputs: finding them, telling their version, making them readable for DuckDB.
 
-Belongs here: .parquet .csv .jsonl .arrow .feather, one file or a glob. Not here: tables (sources.py), the reading
-of odd newlines (csv_text.py, jsonl_text.py) and of Parquet's long rows (long_rows.py), writing (parquet_file.py).
+Belongs here: .parquet .csv .jsonl .arrow .feather, one file or a glob. Not here: tables (sources.py), what DuckDB is
+told of a file (scans.py), odd newlines (csv_text.py, jsonl_text.py), Parquet's long rows (long_rows.py).
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ import pyarrow as pa
 
 from batch_llm.errors import InputError
 from batch_llm.warehouse.duckdb import jsonl_text
-from batch_llm.warehouse.duckdb.catalog import columns_of
-from batch_llm.warehouse.duckdb.column_types import json_type, may_be_more_than_text, types_of_texts
-from batch_llm.warehouse.duckdb.csv_text import delimiter, first_odd_line, with_one_newline
+from batch_llm.warehouse.duckdb.csv_text import first_odd_line, with_one_newline
+from batch_llm.warehouse.duckdb.folder_columns import Folders, folder_values
 from batch_llm.warehouse.duckdb.long_rows import in_small_groups
-from batch_llm.warehouse.duckdb.names import literal, quoted
-from batch_llm.warehouse.duckdb.statements import reason, statement
+from batch_llm.warehouse.duckdb.scans import csv_view, json_view, parquet_view
+from batch_llm.warehouse.duckdb.statements import reason
 from batch_llm.warehouse.refs import FILE_SUFFIXES, listed, nearest
 
 __all__ = ["FileSet", "attach", "find_files", "open_files"]
 
 _VIEW = '"batch_llm_files"'
 _REGISTERED = "batch_llm_files"
-_FIELDS_OF_A_MAP = 200  # DuckDB's own number: an object of more different fields, all of one type, is a map
-_TEXTS = '"batch_llm_texts"'  # what a file of text holds, before its columns have types
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +89,17 @@ def _missing(path: Path) -> str:
 
 def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> str:
     """Make the files one relation of this connection; returns its name for SQL. Raises `InputError`."""
+    folders = folder_values(files.ref, files.paths)
     try:
         if files.suffix in (".arrow", ".feather"):
             connection.register(_REGISTERED, _ArrowFiles(files.paths))
             connection.execute(f"DESCRIBE {_VIEW}").fetchall()
         elif files.suffix == ".csv":
-            _attach_csv(connection, files, temporary)
+            _attach_csv(connection, files, folders, temporary)
         elif files.suffix == ".parquet":
-            paths = tuple(in_small_groups(path, temporary) for path in files.paths)
-            _view(connection, _VIEW, statement("scan_parquet", files=_listed(paths)))
+            parquet_view(connection, _VIEW, [in_small_groups(path, temporary) for path in files.paths], folders)
         else:
-            _attach_json(connection, files, temporary)
+            _attach_json(connection, files, folders, temporary)
     except UnicodeDecodeError as error:
         raise InputError(f"{files.ref} is not UTF-8 text (at byte {error.start:,}); save it as UTF-8") from error
     except (duckdb.Error, pa.ArrowException, OSError) as error:
@@ -110,15 +107,15 @@ def attach(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Pat
     return _VIEW
 
 
-def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
+def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, folders: Folders, temporary: Path) -> None:
     try:
-        _csv_view(connection, files.paths)
+        csv_view(connection, _VIEW, files.paths, folders)
     except duckdb.InvalidInputException:  # what the strict reader says to newlines of several kinds
         copies = tuple(temporary / f"{number:06}.csv" for number in range(len(files.paths)))
         for path, copy in zip(files.paths, copies, strict=True):
             with_one_newline(path, copy)
         try:
-            _csv_view(connection, copies)
+            csv_view(connection, _VIEW, copies, folders)
         except duckdb.InvalidInputException as error:
             for path, copy in zip(files.paths, copies, strict=True):
                 if odd := first_odd_line(copy):
@@ -126,15 +123,10 @@ def _attach_csv(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary
             raise
 
 
-def _csv_view(connection: duckdb.DuckDBPyConnection, paths: tuple[Path, ...]) -> None:
-    _view(connection, _TEXTS, statement("scan_csv", files=_listed(paths), delimiter=literal(delimiter(paths[0]))))
-    _typed_view(connection, types_of_texts(connection, _TEXTS, list(columns_of(connection, _TEXTS))))
-
-
-def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporary: Path) -> None:
+def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, folders: Folders, temporary: Path) -> None:
     try:
-        _json_view(connection, files.ref, files.paths)
-    except (duckdb.InvalidInputException, duckdb.BinderException):  # the latter: lines that are no objects
+        json_view(connection, _VIEW, files.paths, folders, files.ref)
+    except duckdb.InvalidInputException:
         copies = tuple(temporary / f"{number:06}.jsonl" for number in range(len(files.paths)))
         changed = [jsonl_text.with_line_feeds(path, copy) for path, copy in zip(files.paths, copies, strict=True)]
         for path, copy in zip(files.paths, copies, strict=True):
@@ -142,49 +134,7 @@ def _attach_json(connection: duckdb.DuckDBPyConnection, files: FileSet, temporar
                 raise InputError(f"{path} cannot be read as JSON lines: {odd}") from None
         if not any(changed):
             raise
-        _json_view(connection, files.ref, copies)
-
-
-def _json_view(connection: duckdb.DuckDBPyConnection, ref: str, paths: tuple[Path, ...]) -> None:
-    try:
-        detected = _json_columns(connection, paths, _FIELDS_OF_A_MAP)
-    except duckdb.BinderException:  # so many fields of one type that DuckDB takes the whole row for a map
-        detected = _json_columns(connection, paths, -1)
-    uncertain = [column for column, found in detected.items() if may_be_more_than_text(found)]
-    types = {column: "VARCHAR" if column in uncertain else json_type(found) for column, found in detected.items()}
-    fields = ", ".join(f"{literal(column)}: {literal(type_name)}" for column, type_name in types.items())
-    _view(connection, _TEXTS, statement("scan_json", files=_listed(paths), columns=f"{{{fields}}}"))
-    _refuse_renamed(connection, ref, [column for column, found in detected.items() if found != '"NULL"'])
-    _typed_view(connection, types | types_of_texts(connection, _TEXTS, uncertain))
-
-
-def _refuse_renamed(connection: duckdb.DuckDBPyConnection, ref: str, filled: list[str]) -> None:
-    """Of the fields ``id`` and ``Id`` DuckDB calls the second ``Id_1``, which no line has."""
-    known = {column.lower() for column in filled}
-    for column in filled:
-        name, _, number = column.rpartition("_")
-        if number.isdigit() and name.lower() in known:
-            values = connection.execute(f"SELECT count({quoted(column)}) FROM {_TEXTS}").fetchall()[0][0]
-            if not values:
-                raise InputError(f"{ref}: two fields are called {name!r} but for upper and lower case; rename one")
-
-
-def _json_columns(connection: duckdb.DuckDBPyConnection, paths: tuple[Path, ...], fields: int) -> dict[str, str]:
-    return columns_of(connection, f"({statement('detect_json', files=_listed(paths), fields_of_a_map=str(fields))})")
-
-
-def _listed(paths: tuple[Path, ...]) -> str:
-    # DuckDB would read a name with brackets as a pattern; the patterns are resolved already
-    return "[" + ", ".join(literal(glob.escape(str(path))) for path in paths) + "]"
-
-
-def _view(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> None:
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS {query}").fetchall()
-
-
-def _typed_view(connection: duckdb.DuckDBPyConnection, types: dict[str, str]) -> None:
-    columns = ", ".join(f"CAST({quoted(name)} AS {type_name}) AS {quoted(name)}" for name, type_name in types.items())
-    _view(connection, _VIEW, statement("select", columns=columns, source=_TEXTS, where="TRUE"))
+        json_view(connection, _VIEW, copies, folders, files.ref)
 
 
 class _ArrowFiles:

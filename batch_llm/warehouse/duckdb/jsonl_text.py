@@ -49,4 +49,4 @@ def _odd(line: bytes) -> str:
         return f"{error.msg} (at its character {error.pos + 1:,})"
     except RecursionError:
         return "it is nested too deeply"
-    return "" if isinstance(value, dict) else f"it is a {type(value).__name__}, not an object of named fields"
+    return "" if isinstance(value, dict) else f"it has no named fields (Python calls it {type(value).__name__})"

@@ -36,8 +36,13 @@ def literal(text: str) -> str:
 
 
 def parquet_scan(*paths: Path | str) -> str:
-    """Parquet files as something that may stand after FROM; DuckDB would read a name with brackets as a pattern."""
-    return f"read_parquet([{', '.join(literal(glob.escape(str(path))) for path in paths)}])"
+    """Parquet files of ours as something that may stand after FROM.
+
+    Without care DuckDB reads a name with brackets as a pattern, and gives the rows of all files in a folder
+    ``region=eu`` the region eu, whatever they hold.
+    """
+    listed = ", ".join(literal(glob.escape(str(path))) for path in paths)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,8 +177,9 @@ def prior(database: Database, slice_file: Path, key: Sequence[str], place: str) 
         wanted, there = columns_of(connection, incoming), columns_of(connection, relation)
         if "llm_status" not in there or any(there.get(column) != wanted[column] for column in key):
             return iter(())
-        same = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
-        query = statement("prior", present=relation, incoming=incoming, same_key=same)
+        same = " AND ".join(f"llm_present.{quoted(column)} = llm_incoming.{quoted(column)}" for column in key)
+        keys = f"(SELECT {', '.join(quoted(column) for column in key)} FROM {incoming})"  # others may have any name
+        query = statement("prior", present=relation, incoming=keys, same_key=same)
         reader = streamed(connection, query, WarehouseError, f"earlier answers in {relation}")
         return spooled(reader, database.temporary)
 

@@ -72,7 +72,7 @@ def _standing(connection: duckdb.DuckDBPyConnection, table: str) -> str | None:
 
 
 def _parts(key: Sequence[str], mode: Mode) -> dict[str, str]:
-    same_key = " AND ".join(f"present.{quoted(column)} = incoming.{quoted(column)}" for column in key)
+    same_key = " AND ".join(f"llm_present.{quoted(column)} = llm_incoming.{quoted(column)}" for column in key)
     return {"same_key": same_key, "gives_way": GIVES_WAY[mode]}
 
 

@@ -48,7 +48,8 @@ class Source:
         """Changes whenever the content may have changed. A table is read through for it: DuckDB keeps no versions."""
         if self.files is not None:
             return open_files(self.ref).version
-        content = self.connection.execute(statement("table_version", source=self.relation)).fetchall()[0]
+        parts = {"source": self.relation, "columns": ", ".join(quoted(column) for column in self.columns)}
+        content = self.connection.execute(statement("table_version", **parts)).fetchall()[0]
         return "table:" + hashlib.sha256(repr((content, self.columns)).encode()).hexdigest()[:32]
 
 

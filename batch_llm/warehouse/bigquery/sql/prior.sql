@@ -6,7 +6,7 @@ OPTIONS (
     expiration_timestamp = TIMESTAMP_ADD(CURRENT_TIMESTAMP(), INTERVAL {kept_minutes} MINUTE)
 )
 AS
-SELECT frozen.{slice} AS {partition}, present.*
-FROM {work} AS frozen
-JOIN {present} AS present ON {same_key}
-WHERE present.llm_status IN ('ok', 'failed')
+SELECT llm_frozen.{slice} AS {partition}, llm_present.*
+FROM {work} AS llm_frozen
+JOIN {present} AS llm_present ON {same_key}
+WHERE llm_present.llm_status IN ('ok', 'failed')

@@ -1,1 +1,1 @@
-EXISTS (SELECT 1 FROM {incoming} AS incoming WHERE {same_key})
+EXISTS (SELECT 1 FROM {incoming} AS llm_incoming WHERE {same_key})

@@ -1,2 +1,2 @@
 -- Parquet files as one relation.
-SELECT * FROM read_parquet({files}, union_by_name = true)
+SELECT *{folders} FROM read_parquet({files}, union_by_name = true, hive_partitioning = false)

@@ -125,6 +125,8 @@ def test_csv_with_newlines_of_several_kinds(
         ("a.csv", b"id,text\n1,a,b\n", r"a\.csv cannot be read as CSV: line 2 has 3 columns, the header has 2"),
         ("a.csv", b"id,text\n1,caf\xe9\n", "is not UTF-8 text"),
         ("a.jsonl", b'{"id": 1}\n{"id":\n', "cannot be read as JSON lines: line 2 is no whole"),
+        ("a.jsonl", b'{"id": 1}\n[2]\n', "line 2 is no whole JSON object: it has no named fields"),
+        ("a.jsonl", b"1\n", "line 1 is no whole JSON object: it has no named fields"),
         ("a.parquet", b"PAR1 no", "cannot be read as .parquet"),
         ("a.arrow", b"nothing", "cannot be read as .arrow"),
         ("a.feather", b"FEA1 old", "cannot be read as .feather"),
