@@ -25,6 +25,7 @@ them (``engine/retry.py``), how foreign errors are mapped onto them (each provid
     │   └── WarehouseRefused          no waiting mends it; exit code 2 while nothing was asked
     ├── JournalError
     │   ├── JournalFull               the disk is full; everything paid before is safe
+    │   ├── JournalRefused            no waiting mends it, the user must; exit code 2: nothing was spent
     │   ├── JournalUnreachable        the journal's store, or the Redis of its leases, does not answer
     │   └── JournalBusy               another process writes this slice
     └── SliceBusy                     another process works on this slice or home
@@ -47,6 +48,7 @@ __all__ = [
     "JournalBusy",
     "JournalError",
     "JournalFull",
+    "JournalRefused",
     "JournalUnreachable",
     "LimiterError",
     "LimiterStoreError",
@@ -243,6 +245,10 @@ class JournalError(BatchLLMError):
 
 class JournalFull(JournalError):
     """The journal's disk is full; every answer before this one is stored."""
+
+
+class JournalRefused(JournalError):
+    """No waiting mends it: a run's record cannot be read, or its files cannot be erased. Nothing is asked meanwhile."""
 
 
 class JournalUnreachable(JournalError):

@@ -13,6 +13,7 @@ from batch_llm.errors import (
     ConfigurationError,
     JournalBusy,
     JournalFull,
+    JournalRefused,
     JournalUnreachable,
     LimiterStoreError,
     LimiterUnreachable,
@@ -33,7 +34,7 @@ SAMPLE = "sample"  # RunSummary.stopped of a run that stopped where --limit told
 RESUMABLE = (StopRun, SliceBusy, JournalBusy, JournalFull, JournalUnreachable, WarehouseError)
 # The store of the limits: the engine raises this only while nothing was sent; later the run stops, with its summary
 # A warehouse that refuses: the engine raises this only while nothing is paid, later a plain WarehouseError
-UNUSABLE = (ConfigurationError, LimiterStoreError, LimiterUnreachable, WarehouseRefused)
+UNUSABLE = (ConfigurationError, JournalRefused, LimiterStoreError, LimiterUnreachable, WarehouseRefused)
 
 
 class Exit(IntEnum):

@@ -13,7 +13,7 @@ import typer
 
 from batch_llm.cli.jobs import name_of, open_home
 from batch_llm.cli.speech import print_json, say, tell
-from batch_llm.errors import Cancelled, ConfigurationError, JobFileError
+from batch_llm.errors import BatchLLMError, Cancelled, ConfigurationError, JobFileError, JournalRefused
 
 __all__ = ["days_of", "forget", "forget_older", "forget_runs"]
 
@@ -75,11 +75,14 @@ def forget_older(older_than: str, reference: str | None, *, yes: bool, json: boo
     count = len(expired(store.runs.all(), retention, name))
     if count and not yes:
         _ask(f"{count} run(s) of {name or 'all jobs'} that ended more than {days:g} days ago, with all raw answers")
-    forgotten = erase_expired(store.runs, retention, name) if count else []
+    kept: list[BatchLLMError] = []
+    forgotten = erase_expired(store.runs, retention, name, lambda _, error: kept.append(error)) if count else []
     if json:
         print_json({"job": name, "older_than_days": days, "runs": forgotten})
     else:
         say(f"{len(forgotten)} run(s) erased: journals, frozen input, work tables. Output tables stay.")
+    if kept:
+        raise JournalRefused(f"{len(kept)} run(s) are not erased, at least not wholly: {'; '.join(map(str, kept))}")
 
 
 def days_of(text: str) -> float:

@@ -227,6 +227,14 @@ def _redis_url(url: str | None) -> str | None:
     """The URL as it is, its password known as a secret; the rest of it is judged when it is used."""
     if url is None or url == IN_PROCESS:
         return url
+    if _password_is_cut(url):
+        password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
+        for word in (password, unquote(password)):
+            register_secret(word)
+        raise ConfigurationError(
+            "BATCH_LLM_REDIS_URL (it is not shown: it may hold a password) has a port that is none, or a password "
+            "with one of / ? # in it: write those as %2F, %3F and %23"
+        )
     try:
         parts = urlsplit(url)
         passwords = [parts.password, *parse_qs(parts.query).get("password", [])]
@@ -242,3 +250,15 @@ def _redis_url(url: str | None) -> str | None:
         register_secret(password)
         register_secret(unquote(password))
     return url
+
+
+def _password_is_cut(url: str) -> bool:
+    """Whether one of / ? # in a password ends, as it does in every URL, the part where the password is looked for."""
+    try:
+        parts = urlsplit(url)
+        if not parts.netloc:
+            return False  # a socket's path may be any
+        _ = parts.port
+    except ValueError:
+        return "://[" not in url  # else the URL as a whole is none
+    return "@" in parts.path + parts.fragment + parts.query.partition("=")[0]

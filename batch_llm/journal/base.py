@@ -170,7 +170,10 @@ class RunStore(Protocol):
         ...
 
     def all(self, job_name: str | None = None) -> list[RunRecord]:
-        """All records, newest first; of one job when named."""
+        """All records, newest first; of one job when named.
+
+        Raises `JournalRefused` when one of that job cannot be read; those of others are passed over then, and told.
+        """
         ...
 
     def latest(self, job_name: str) -> RunRecord | None:
@@ -178,7 +181,10 @@ class RunStore(Protocol):
         ...
 
     def delete(self, run_id: str) -> None:
-        """Erase the record and its journals."""
+        """Erase the record and everything that lies beside it; harmless when there is none.
+
+        Raises `JournalRefused` when something stays, as somebody else owns it; so does the record then.
+        """
         ...
 
     def starting(self, job_name: str) -> AbstractContextManager[None]:
@@ -241,7 +247,7 @@ class RunStore(Protocol):
         ...
 
     def sweep(self) -> None:
-        """Erase what killed starts left behind: folders without a record that nobody touched for a day."""
+        """Erase what killed starts left behind: folders without a record or answers that nobody touched for a day."""
         ...
 
     def save_spent(self, run_id: str, slice_number: int, spent_usd: str) -> None:

@@ -1,6 +1,7 @@
-"""A full disk: what is said of it, and the room that is kept so that what is paid is stored even then.
+"""This machine's disk: what is said of a full one, and the room that is kept so that what is paid is stored even then.
 
-Belongs here: the errors of this machine's disk, the reserve. Not here: what is written (local.py, runs.py).
+Belongs here: the disk's errors, the reserve, writing, syncing and removing wholly or with an error. Not here: what is
+written (local.py, runs.py).
 
 While a process has journals open it holds an allocated file without a name on their disk; the system takes it back with
 the process, however that ends. When the disk is full, the reserve gives way piece by piece, each to the very answer
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 
 from batch_llm.errors import JournalError, JournalFull
 
-__all__ = ["NO_ROOM", "RESERVE_BYTES", "Reserve", "disk_error"]
+__all__ = ["NO_ROOM", "RESERVE_BYTES", "Reserve", "disk_error", "remove_tree", "sync_folder", "write_all"]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # room made elsewhere on the disk helps
 FULL = {*NO_ROOM, errno.EFBIG}
 RESERVE_BYTES = 4 << 20  # two thousand answers in flight of 2 kB each
+REMOVE_TRIES = 100
 BLOCK_BYTES = 4 << 10  # in which nearly all file systems give room
 
 
@@ -32,6 +35,33 @@ def disk_error(error: OSError, what: str, folder: Path, kept: str) -> JournalErr
             f"the disk of {folder} is full; {kept}. Free some space and run the job again: it goes on where it stopped"
         )
     return JournalError(f"cannot {what} in {folder}: {error.strerror}")
+
+
+def write_all(file: int, data: bytes) -> None:
+    """Write all of it: a disk that is nearly full takes a part first, and refuses the rest. Raises `OSError`."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names of a folder to the disk itself, for a crash of the machine."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it; others may do the same at once. Raises `OSError` when something stays."""
+    for _ in range(REMOVE_TRIES):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:  # of something in it, too: then the rest is still there
+            if os.path.lexists(folder):
+                continue
+        return
+    shutil.rmtree(folder)
 
 
 class Reserve:

@@ -261,6 +261,8 @@ class _Reader:
         head_bytes, body_bytes = int(parts[1]), int(parts[2])
         head_at = 9 + len(parts[1]) + 1 + len(parts[2]) + 1
         length = head_at + head_bytes + body_bytes + 1
+        if length > READ_BYTES and place + length > os.fstat(self._file).st_size:
+            return None  # damage may look like a length of gigabytes
         at = self._loaded(place, length)
         rest = self._buffer[at + 9 : at + length - 1]
         if len(self._buffer) < at + length or b"%08x" % zlib.crc32(rest) != parts[0]:

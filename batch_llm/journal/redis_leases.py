@@ -140,6 +140,10 @@ class RedisLeases:
                 self._url, socket_connect_timeout=CONNECT_TIMEOUT_S, socket_timeout=ANSWER_TIMEOUT_S, retry=retry
             ) as redis:
                 return redis.eval(SCRIPT, 2, *keys, operation, member, str(int(self.ttl_s * 1000)), str(epoch))
+        except ValueError:  # of the URL, and quotes it
+            raise JournalUnreachable(
+                "BATCH_LLM_REDIS_URL (it is not shown: it may hold a password) is no URL that Redis's client can read"
+            ) from None
         except (RedisError, OSError) as error:
             raise JournalUnreachable(
                 f"the Redis of BATCH_LLM_REDIS_URL, which says who writes which journal, cannot be asked: {error}"

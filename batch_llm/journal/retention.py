@@ -6,18 +6,33 @@ erases, when this happens (`RunStore.sweep`, cli/forget.py).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from batch_llm.errors import JournalError, JournalUnreachable, SliceBusy
+from batch_llm.errors import (
+    BatchLLMError,
+    JournalError,
+    JournalRefused,
+    JournalUnreachable,
+    SliceBusy,
+    WarehouseRefused,
+)
 from batch_llm.journal.base import RunRecord, RunState, RunStore
 
 __all__ = ["Retention", "erase_expired", "expired"]
 
+_log = logging.getLogger(__name__)
+
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _tell(run_id: str, error: BatchLLMError) -> None:
+    _log.warning("run %s is older than runs are to be kept, and is not erased: %s", run_id, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +61,39 @@ def expired(records: list[RunRecord], retention: Retention, job_name: str | None
     ]
 
 
-def erase_expired(runs: RunStore, retention: Retention, job_name: str | None = None) -> list[str]:
+def erase_expired(
+    runs: RunStore,
+    retention: Retention,
+    job_name: str | None = None,
+    cannot: Callable[[str, BatchLLMError], None] = _tell,
+) -> list[str]:
     """Erase these runs wholly: journals, frozen slices, work tables, record; the ids. Output tables stay.
 
-    A run that somebody works on is passed over, and so is one that a `retry` reopened in this moment.
+    A run that somebody works on is passed over, and so is one that a `retry` reopened in this moment. ``cannot`` hears
+    of each that is too old and stays, wholly or in part, and why; the others are erased all the same. A record of the
+    job that cannot be read is a reason: that run may need the answers of these.
     """
-    erased = []
-    for run_id in expired(runs.all(), retention, job_name):
-        try:
-            with runs.alone(run_id):
-                if run_id not in expired(runs.all(), retention):
-                    continue
-                retention.erase_tables(run_id)  # first: the record that leads here goes last
-                runs.delete(run_id)
-        except JournalUnreachable:
-            raise
-        except (SliceBusy, JournalError):
-            continue  # somebody works on it, or erased it meanwhile
-        erased.append(run_id)
+    erased: list[str] = []
+    records = runs.all()
+    job_of = {record.run_id: record.job["name"] for record in records}
+    for run_id in expired(records, retention, job_name):
+        with ExitStack() as alone:
+            try:
+                alone.enter_context(runs.alone(run_id))
+            except JournalUnreachable:
+                raise
+            except JournalRefused as error:
+                cannot(run_id, error)
+                continue
+            except (SliceBusy, JournalError):
+                continue  # somebody works on it, or erased it meanwhile
+            try:
+                if run_id in expired(runs.all(job_of[run_id]), retention):
+                    retention.erase_tables(run_id)  # first: the record that leads here goes last
+                    runs.delete(run_id)
+                    erased.append(run_id)
+            except JournalUnreachable:
+                raise
+            except (JournalError, WarehouseRefused) as error:
+                cannot(run_id, error)
     return erased

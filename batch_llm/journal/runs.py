@@ -17,33 +17,33 @@ Belongs here: saving, finding and deleting run records, and where a run's files 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
-import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from batch_llm.errors import ConfigurationError, JournalError, SliceBusy
-from batch_llm.journal.base import Entry, RunRecord, RunState
-from batch_llm.journal.disk import Reserve, disk_error
+from batch_llm.errors import ConfigurationError, JournalError, JournalRefused, SliceBusy
+from batch_llm.journal.base import Entry, RunRecord
+from batch_llm.journal.disk import Reserve, disk_error, remove_tree, sync_folder
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
+from batch_llm.journal.records import RECORD, StoredRecords, read_record, record_bytes
 from batch_llm.journal.retention import Retention, erase_expired
 from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
-__all__ = ["LocalRunStore", "read_record", "record_bytes"]
+__all__ = ["LocalRunStore"]
 
 LEFTOVER_S = 86_400.0  # a freeze takes minutes at most
 ALONE_TRIES = 10  # `is_at_work` takes the lock for some microseconds: not to be mistaken for somebody at work
 ALONE_DELAY_S = 0.02
 STORED = "every answer that came is stored"
+
+_log = logging.getLogger(__name__)
 
 
 class LocalRunStore:
@@ -54,13 +54,17 @@ class LocalRunStore:
         self.runs_dir = runs_dir
         self._retention = retention
         self._reserve = Reserve(runs_dir)
+        self._records = StoredRecords(str(runs_dir))
 
     def save(self, record: RunRecord) -> None:
         """Write the record, whole or not at all."""
         folder = self.runs_dir / record.run_id
         try:
             private_folder(folder)
-            _write_whole(folder / "run.json", record_bytes(record), durable=True)
+            is_new = not (folder / RECORD).exists()
+            _write_whole(folder / RECORD, record_bytes(record), durable=True)
+            if is_new:
+                sync_folder(self.runs_dir)
         except OSError as error:
             raise disk_error(error, "save the run's record", folder, STORED) from error
 
@@ -81,15 +85,13 @@ class LocalRunStore:
     def has(self, record: RunRecord) -> bool:
         """Whether this very record is stored."""
         try:
-            return (self.runs_dir / record.run_id / "run.json").read_bytes() == record_bytes(record)
+            return (self.runs_dir / record.run_id / RECORD).read_bytes() == record_bytes(record)
         except FileNotFoundError:
             return False
 
     def all(self, job_name: str | None = None) -> list[RunRecord]:
-        """All records, newest first; of one job when named."""
-        found = [self._found(path.parent.name) for path in self.runs_dir.glob("*/run.json")]
-        wanted = [record for record in found if record and (job_name is None or record.job["name"] == job_name)]
-        return sorted(wanted, key=lambda record: (record.created_at, record.run_id), reverse=True)
+        """See `RunStore.all`."""
+        return self._records.of(job_name, self._stored())
 
     def latest(self, job_name: str) -> RunRecord | None:
         """The job's newest record."""
@@ -97,8 +99,14 @@ class LocalRunStore:
         return records[0] if records else None
 
     def delete(self, run_id: str) -> None:
-        """Erase the record and everything that lies beside it."""
-        shutil.rmtree(self.runs_dir / run_id, ignore_errors=True)
+        """See `RunStore.delete`; the locks go last, so that nobody takes them while there is a record."""
+        folder = self.runs_dir / run_id
+        inside = [each for each in folder.glob("*/") if each.name != RECORD]
+        refused = [_refused(remove_tree, each) for each in inside]  # as much as possible goes
+        if not any(refused):
+            refused = [_refused(Path.unlink, folder / RECORD) or _refused(remove_tree, folder)]
+        for error in filter(None, refused):
+            raise error
 
     @contextmanager
     def starting(self, job_name: str) -> Iterator[None]:
@@ -225,21 +233,34 @@ class LocalRunStore:
         """See `RunStore.sweep`; and runs that ended longer ago than they are to be kept."""
         if self._retention is not None:
             erase_expired(self, self._retention)
+        self.erase_leftovers(_spared)
+
+    def erase_leftovers(self, is_kept: Callable[[Path], bool]) -> None:
+        """Erase folders without a record that nobody touched for a day, but for those that are to be kept."""
         for folder in self.runs_dir.iterdir() if self.runs_dir.is_dir() else ():
-            without_record = folder.is_dir() and not (folder / "run.json").exists()
-            if without_record and time.time() - folder.stat().st_mtime > LEFTOVER_S:
-                shutil.rmtree(folder, ignore_errors=True)
+            try:
+                is_left = folder.is_dir() and not (folder / RECORD).exists()
+                if not is_left or time.time() - folder.stat().st_mtime <= LEFTOVER_S:
+                    continue
+            except OSError:  # another process swept it, or it is not ours to look into
+                continue
+            if not is_kept(folder) and (error := _refused(remove_tree, folder)):
+                _log.warning("%s", error)
 
     def journal_path(self, run_id: str, slice_number: int) -> Path:
         """Where a slice's journal lies."""
         return self.runs_dir / run_id / "journal" / f"{slice_number:04d}.jsonl"
 
     def _found(self, run_id: str) -> RunRecord | None:
-        path = self.runs_dir / run_id / "run.json"
-        try:
-            return read_record(path.read_bytes(), str(path))
-        except FileNotFoundError:
-            return None
+        path = self.runs_dir / run_id / RECORD
+        stored = _read(path)
+        return None if stored is None else read_record(stored, str(path))
+
+    def _stored(self) -> Iterator[tuple[str, bytes | OSError]]:
+        for path in self.runs_dir.glob(f"*/{RECORD}"):
+            stored = _read(path)
+            if stored is not None:  # else it was forgotten since
+                yield path.parent.name, stored
 
     @contextmanager
     def _run_locked(self, run_id: str, name: str, *, shared: bool = False, wait: bool = True) -> Iterator[int]:
@@ -249,6 +270,9 @@ class LocalRunStore:
                 file = held.enter_context(locked(self.runs_dir / run_id / name, shared=shared, wait=wait))
             except FileNotFoundError:
                 raise JournalError(f"no run {run_id} in {self.runs_dir}; was it forgotten?") from None
+            except PermissionError as error:
+                place = self.runs_dir / run_id / name
+                raise JournalRefused(f"{place} cannot be locked: {error.strerror}; have its owner allow it") from error
             yield file
 
     def _by_whom(self, run_id: str) -> str:
@@ -280,25 +304,40 @@ def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         temporary.replace(path)
+        if durable:
+            sync_folder(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def record_bytes(record: RunRecord) -> bytes:
-    """A record as it is stored."""
-    return orjson.dumps(dataclasses.asdict(record), default=str, option=orjson.OPT_INDENT_2)
-
-
-def read_record(stored: bytes, place: str) -> RunRecord:
-    """The record that was stored. Raises `JournalError`, which names the ``place``, for anything else."""
+def _read(path: Path) -> bytes | OSError | None:
+    """What a file holds, or why that cannot be said; None when there is none."""
     try:
-        data = orjson.loads(stored)
-        for name in ("key", "columns", "slice_rows", "supersedes"):
-            data[name] = tuple(data[name])
-        for name in ("created_at", "finished_at"):
-            data[name] = datetime.fromisoformat(data[name]) if data[name] else None
-        data["state"] = RunState(data["state"])
-        return RunRecord(**data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise JournalError(f"{place} is not a run record: {error}") from error
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error
+
+
+def _refused(remove: Callable[[Path], None], path: Path) -> JournalRefused | None:
+    """Why something of a run stays, although it was to be erased; None when it is gone."""
+    try:
+        remove(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return JournalRefused(
+            f"{path} (with all that is in it) cannot be erased: {error.strerror or error}. It may hold answers still: "
+            "have its owner allow it, or erase it, and then do the same again"
+        )
+    return None
+
+
+def _spared(folder: Path) -> bool:
+    """Whether a folder without a record holds answers, which are paid; the user hears of it."""
+    if not any(path.stat().st_size for path in folder.glob("journal/*.jsonl")):
+        return False
+    _log.warning("%s holds answers, and its record (%s) is gone: restore that, or remove the folder", folder, RECORD)
+    return True

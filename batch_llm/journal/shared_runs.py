@@ -13,6 +13,7 @@ be made again from the store.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import tempfile
 import time
@@ -27,9 +28,10 @@ from batch_llm.errors import JournalBusy, JournalError, JournalUnreachable, Slic
 from batch_llm.journal.base import Entry, RunRecord
 from batch_llm.journal.locks import locked
 from batch_llm.journal.object_store import ObjectStore
+from batch_llm.journal.records import RECORD, StoredRecords, read_record, record_bytes
 from batch_llm.journal.redis_leases import Lease, RedisLeases
 from batch_llm.journal.retention import Retention, erase_expired
-from batch_llm.journal.runs import LocalRunStore, read_record, record_bytes
+from batch_llm.journal.runs import LocalRunStore
 from batch_llm.journal.segments import chain_end, newest_epoch
 from batch_llm.journal.shipped import ShippedJournal, ShippingTimes
 from batch_llm.journal.slice_objects import SliceListing, SliceObjects
@@ -41,7 +43,8 @@ __all__ = ["SharedRunStore"]
 POLL_S: Final = 0.2  # between two tries for a lease that somebody has
 LISTED_S: Final = 1.0  # a listing of a run is believed so long: `is_published` is asked for each of its slices
 LEFTOVER: Final = timedelta(days=1)
-RECORD: Final = "run.json"
+
+_log = logging.getLogger(__name__)
 
 
 class SharedRunStore:
@@ -64,6 +67,7 @@ class SharedRunStore:
         self._store = store
         self._leases = leases
         self._local = LocalRunStore(runs_dir)
+        self._records = StoredRecords(store.url)
         self._retention = retention
         self._times = times or ShippingTimes()
         self._open: WeakValueDictionary[tuple[str, int], ShippedJournal] = WeakValueDictionary()
@@ -101,9 +105,8 @@ class SharedRunStore:
     def all(self, job_name: str | None = None) -> list[RunRecord]:
         """See `RunStore.all`."""
         names = [f"{folder}/{RECORD}" for folder in self._store.folders()]
-        found = [read_record(data, name) for name, data in self._store.get_many(names).items()]
-        wanted = [record for record in found if job_name is None or record.job["name"] == job_name]
-        return sorted(wanted, key=lambda record: (record.created_at, record.run_id), reverse=True)
+        found = self._store.get_many(names).items()
+        return self._records.of(job_name, ((name.removesuffix(f"/{RECORD}"), data) for name, data in found))
 
     def latest(self, job_name: str) -> RunRecord | None:
         """See `RunStore.latest`; its frozen slices are here afterwards."""
@@ -111,12 +114,12 @@ class SharedRunStore:
         return self.get(records[0].run_id) if records else None
 
     def delete(self, run_id: str) -> None:
-        """See `RunStore.delete`: in the store first, the record last."""
+        """See `RunStore.delete`: in the store first, the record there last."""
         names = list(self._store.names(run_id))
         self._store.delete(name for name in names if name != f"{run_id}/{RECORD}")
-        self._store.delete([f"{run_id}/{RECORD}"] if f"{run_id}/{RECORD}" in names else [])
-        self._local.delete(run_id)
         self._listed.pop(run_id, None)
+        self._local.delete(run_id)
+        self._store.delete([f"{run_id}/{RECORD}"] if f"{run_id}/{RECORD}" in names else [])
 
     def sweep(self) -> None:
         """See `RunStore.sweep`; also copies of runs that another machine erased."""
@@ -129,9 +132,19 @@ class SharedRunStore:
                 self._sweep_store(folder)
         for copy in self.runs_dir.iterdir() if self.runs_dir.is_dir() else ():
             if (copy / RECORD).exists() and f"{copy.name}/{RECORD}" not in standing:
-                with suppress(SliceBusy, JournalError), self._local.alone(copy.name):
-                    self._local.delete(copy.name)
-        self._local.sweep()
+                self._sweep_copy(copy)
+        self._local.erase_leftovers(lambda copy: f"{copy.name}/{RECORD}" in standing)
+
+    def _sweep_copy(self, copy: Path) -> None:
+        """Erase the copy of a run that is not in the store any more."""
+        try:
+            with self._local.alone(copy.name):
+                self._local.delete(copy.name)
+        except SliceBusy:
+            pass
+        except JournalError as error:
+            if (copy / RECORD).exists():  # else another process was faster
+                _log.warning("%s", error)
 
     def _sweep_store(self, folder: str) -> None:
         """Erase what a killed start left in the store."""

@@ -1,7 +1,11 @@
 """One slice in the object store: its segments and marks, and the copy of its journal on this machine.
 
 Belongs here: uploading ranges of the local file, bringing the copy up to date, compacting. Not here: who may write
-(redis_leases.py), when (shipped.py), which segments count (segments.py).
+(redis_leases.py), when (shipped.py), which segments count (segments.py), where entries begin (entry_bytes.py).
+
+An object that has its length and another checksum than its name says is taken all the same: each entry has one of its
+own, so damage costs the entries that it hit, as in a local file. A machine that has them whole keeps them, and ships
+them again where it finds them damaged.
 
     <run_id>/journal/0000/<epoch>-<start>-<end>-<crc>.seg   segments
     <run_id>/journal/0000/published-<bytes>                 so much of the journal is published
@@ -11,6 +15,7 @@ Belongs here: uploading ranges of the local file, bringing the copy up to date, 
 
 from __future__ import annotations
 
+import logging
 import os
 import zlib
 from collections.abc import Iterable, Mapping
@@ -19,14 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from batch_llm.errors import JournalError
+from batch_llm.journal.disk import disk_error, write_all
+from batch_llm.journal.entry_bytes import common, copy, only_ours
 from batch_llm.journal.object_store import PIECE_BYTES, ObjectStore
 from batch_llm.journal.segments import Piece, Segment, chain, chain_end, holds_until, newest_epoch
 from batch_llm.private_files import private_folder
 
-__all__ = ["Shipped", "SliceListing", "SliceObjects", "whole_entries_from"]
+__all__ = ["Shipped", "SliceListing", "SliceObjects"]
 
 SHIPPED: Final = ".shipped"  # beside the journal
-LONGEST_PREFIX_BYTES: Final = 8 + 1 + 10 + 1 + 12 + 1  # of an entry, see local.py
+IN_STORE: Final = "what it lacks is in the journal's store"
+LOG = logging.getLogger("batch_llm.journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +100,14 @@ class SliceObjects:
 
         What the local file has beyond the store's end, or other than the store from some byte on, are entries that
         were never shipped, or by a writer that had lost its lease: answers that are paid. They go behind the store's.
+        Raises `JournalError` when this machine's disk does not take it, `JournalFull` when it is full.
         """
-        segments = list(segments)
+        try:
+            return self._catch_up(list(segments))
+        except OSError as error:
+            raise disk_error(error, "bring the journal up to date", self.path.parent, IN_STORE) from error
+
+    def _catch_up(self, segments: list[Segment]) -> Shipped:
         private_folder(self.path.parent)
         size = self.path.stat().st_size if self.path.exists() else 0
         shipped = self.shipped()
@@ -100,6 +115,9 @@ class SliceObjects:
         end = chain_end(segments)
         if end > same:
             end = self._take_over(chain(segments), same)
+        here = self.path.stat().st_size if self.path.exists() else 0
+        if here < end:  # else what is missing here would count as shipped
+            raise JournalError(f"{self.path} has {here:,} bytes of the {end:,} that the journal's store has; try again")
         now = Shipped(end, newest_epoch(segments))
         self.note_shipped(now)
         return now
@@ -113,7 +131,7 @@ class SliceObjects:
                 ends = same + os.fstat(theirs.fileno()).st_size
                 ours = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
                 try:
-                    same += _common(ours, same, theirs.fileno())
+                    same += common(ours, same, theirs.fileno())
                     if ends > same:
                         self._splice(ours, same, fetched, ends)
                 finally:
@@ -123,15 +141,21 @@ class SliceObjects:
         return ends
 
     def _fetch(self, pieces: list[Piece], place: int, into: int) -> None:
-        """Write the pieces from ``place`` on into a file; stop before one whose bytes are not what was written."""
+        """Write the pieces from ``place`` on into a file; stop before one that has not all of its bytes."""
         for piece in pieces:
             segment, begin = piece.segment, os.fstat(into).st_size
             skipped, wanted = max(place, piece.start) - segment.start, piece.end - max(place, piece.start)
             window = _Window(into, skipped, wanted)
             checksum = self._store.copy_to(self._object(segment.name), window.write, 0, segment.end - segment.start)
-            if checksum != segment.checksum or window.seen != segment.end - segment.start:
+            if window.seen != segment.end - segment.start:
                 os.ftruncate(into, begin)
                 return
+            if checksum != segment.checksum:
+                LOG.warning(
+                    "%s/%s is damaged: its bytes are not those that were written. Its whole entries are used",
+                    self._store.url,
+                    self._object(segment.name),
+                )
 
     def _splice(self, ours: int, same: int, fetched: Path, ends: int) -> None:
         """The local file becomes: what is the same, the store's rest, the entries that only this machine has.
@@ -142,18 +166,21 @@ class SliceObjects:
         with fetched.open("rb") as theirs:
             if size == same:  # the usual case: another machine went on
                 os.lseek(ours, 0, os.SEEK_END)
-                _copy(theirs.fileno(), same - begin, ends - begin, ours)
+                copy(theirs.fileno(), same - begin, ends - begin, ours)
                 return
-            own_from = whole_entries_from(ours, same, size)
             merged = self.path.with_suffix(".merged")
-            with merged.open("wb", buffering=0) as file:
-                _copy(ours, 0, begin, file.fileno())
-                _copy(theirs.fileno(), 0, ends - begin, file.fileno())
-                if os.pread(theirs.fileno(), 1, ends - begin - 1) != b"\n":
-                    file.write(b"\n")  # the store's last entry is torn
-                _copy(ours, own_from, size, file.fileno())
-                os.fsync(file.fileno())
-        merged.replace(self.path)
+            try:
+                with merged.open("wb", buffering=0) as file:
+                    copy(ours, 0, begin, file.fileno())
+                    copy(theirs.fileno(), 0, ends - begin, file.fileno())
+                    if os.pread(theirs.fileno(), 1, ends - begin - 1) != b"\n":
+                        write_all(file.fileno(), b"\n")  # the store's last entry is torn
+                    for start, end in only_ours(ours, same, theirs.fileno(), begin):
+                        copy(ours, start, end, file.fileno())
+                    os.fsync(file.fileno())
+                merged.replace(self.path)
+            finally:
+                merged.unlink(missing_ok=True)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -192,73 +219,6 @@ class SliceObjects:
         return f"{self._folder}/{name}"
 
 
-def whole_entries_from(file: int, place: int, size: int) -> int:
-    """Where the first entry begins that ends behind ``place``; ``size`` when there is none."""
-    at = 0
-    while at < size:
-        end = _entry_end(file, at)
-        if end is None:
-            end = _next_line(file, at, size)
-            if end > place:
-                return _next_entry(file, at, size)
-        elif end > place:
-            return at
-        at = end
-    return size
-
-
-def _next_entry(file: int, at: int, size: int) -> int:
-    """The first whole entry from a torn one on."""
-    while at < size and _entry_end(file, at) is None:
-        at = _next_line(file, at, size)
-    return at
-
-
-def _entry_end(file: int, place: int) -> int | None:
-    """Where the whole entry at ``place`` ends; None when there is none. The format is local.py's."""
-    prefix = os.pread(file, LONGEST_PREFIX_BYTES, place)
-    parts = prefix.split(b" ", 3)
-    if len(parts) != 4 or len(parts[0]) != 8 or not (parts[1].isdigit() and parts[2].isdigit()):
-        return None
-    length = len(parts[1]) + 1 + len(parts[2]) + 1 + int(parts[1]) + int(parts[2])
-    rest = os.pread(file, length + 1, place + 9)
-    if len(rest) != length + 1 or b"%08x" % zlib.crc32(rest[:-1]) != parts[0]:
-        return None
-    return place + 9 + length + 1
-
-
-def _next_line(file: int, place: int, size: int) -> int:
-    while place < size:
-        data = os.pread(file, 65_536, place)
-        at = data.find(b"\n")
-        if at >= 0:
-            return place + at + 1
-        place += len(data)
-    return size
-
-
-def _common(ours: int, place: int, theirs: int) -> int:
-    """How many bytes of one file from ``place`` on are those of the other from its start on."""
-    same = 0
-    while True:
-        left, right = os.pread(ours, PIECE_BYTES, place + same), os.pread(theirs, PIECE_BYTES, same)
-        length = min(len(left), len(right))
-        if left[:length] != right[:length]:
-            return same + next(at for at in range(length) if left[at] != right[at])
-        same += length
-        if length < PIECE_BYTES:
-            return same
-
-
-def _copy(source: int, start: int, end: int, into: int) -> None:
-    while start < end:
-        data = os.pread(source, min(PIECE_BYTES, end - start), start)
-        if not data:
-            return
-        os.write(into, data)
-        start += len(data)
-
-
 class _Window:
     """Writes the bytes of a stream that lie between two places into a file."""
 
@@ -269,5 +229,5 @@ class _Window:
 
     def write(self, data: bytes) -> None:
         begin, end = max(0, self._begin - self.seen), max(0, self._end - self.seen)
-        os.write(self._file, data[begin:end])
+        write_all(self._file, data[begin:end])
         self.seen += len(data)

@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_llm.errors import InputError, WarehouseError
+from batch_llm.errors import InputError, WarehouseError, WarehouseRefused
 from batch_llm.private_files import private_folder
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.duckdb.database import Database
@@ -154,9 +154,21 @@ def distinct(database: Database, runs_dir: Path, frozen: FrozenInput, columns: S
 
 
 def forget_slices(runs_dir: Path, run_id: str) -> None:
-    """Delete the frozen slices, and what a killed freeze left."""
+    """Delete the frozen slices, and what a killed freeze left. Raises `WarehouseRefused` when they cannot be."""
     folder = frozen_folder(runs_dir, run_id)
     for leftover in (folder, *folder.parent.glob(f"{PARTIAL}*")):
-        shutil.rmtree(leftover, ignore_errors=True)
+        _erase(leftover)
     with suppress(OSError):  # a run's record or journal may lie beside it
         folder.parent.rmdir()
+
+
+def _erase(folder: Path) -> None:
+    try:
+        while folder.exists():
+            with suppress(FileNotFoundError):  # another process removes it, too: the rest may be there still
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise WarehouseRefused(
+            f"{folder} (with all that is in it) cannot be erased: {error.strerror or error}. It holds rows of the "
+            "input: have its owner allow it, or erase it, and then do the same again"
+        ) from error

@@ -47,6 +47,7 @@ def test_every_error_of_the_tree_has_its_code() -> None:
     usage = {kind for kind in codes if issubclass(kind, errors.ConfigurationError)}
     usage |= {errors.LimiterUnreachable, errors.LimiterStoreError}  # from the start; later the limiter waits
     usage |= {errors.WarehouseRefused}  # likewise; later the engine raises another
+    usage |= {errors.JournalRefused}  # before anything is asked: a file of this machine is to be mended
     stopped = {kind for kind in codes if issubclass(kind, errors.StopRun)}
     stopped |= {errors.SliceBusy, errors.JournalBusy, errors.JournalFull, errors.JournalUnreachable}
     stopped |= {errors.WarehouseError}

@@ -14,6 +14,7 @@ from batch_llm.cli.forget import days_of
 from batch_llm.cli.jobs import open_home
 from batch_llm.errors import ConfigurationError
 from batch_llm.journal.base import RunRecord, RunState
+from tests.unit.journal.unremovable import unremovable
 
 Cli = Callable[..., Any]
 NOW = datetime.now(UTC)
@@ -55,3 +56,25 @@ def test_old_runs_of_all_jobs_or_of_one_are_erased(cli: Cli, home: object) -> No
     assert json.loads(cli("forget", "--older-than", "1w", "--yes", "--json").out)["runs"] == ["b-1"]
     assert [each.run_id for each in runs.all()] == ["a-2"]
     assert cli("forget", "--older-than", "30d").code == 0  # nothing to ask about
+
+
+@pytest.mark.parametrize("arguments", [("a",), ("--older-than", "30d"), ("a", "--older-than", "30d")])
+@pytest.mark.parametrize("name", ["0000.jsonl", "0000.parquet"])
+def test_what_cannot_be_erased_is_told_with_its_place(
+    cli: Cli, home: object, arguments: tuple[str, ...], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never as done; and the same command erases it once it can."""
+    store = open_home()
+    store.runs.save(record("a-1", "a", 40))
+    store.runs.journal("a-1", 0).close()
+    frozen = store.settings.runs_dir / "a-1" / "frozen"
+    frozen.mkdir()
+    (frozen / "0000.parquet").write_bytes(b"rows")
+    with monkeypatch.context() as patched:
+        unremovable(patched, name)
+        said = cli("forget", *arguments, "--yes")
+    folder = store.settings.runs_dir / "a-1" / ("journal" if name == "0000.jsonl" else "frozen")
+    assert said.code == 2 and f"{folder} (with all that is in it) cannot be erased" in said.err
+    assert "internal error" not in said.err and "1 run(s) erased" not in said.out
+    assert cli("forget", *arguments, "--yes").code == 0
+    assert not folder.parent.exists()

@@ -138,11 +138,29 @@ def test_a_redis_password_given_as_an_option_is_known_as_a_secret_too() -> None:
         "redis://host:6379/0",
         "rediss://:word-of-four@host/1",
         "unix:///run/redis.sock",
+        "unix:///run/redis@home.sock?db=1",
+        "redis://user:half%2Fword@host:6379/0",
+        "redis://host:6379?password=half@word&db=1",
         IN_PROCESS,
     ],
 )
 def test_the_ways_to_name_a_store_of_limits(url: str) -> None:
     assert settings(REDIS_URL=url).redis_url == url
+
+
+@pytest.mark.parametrize("sign", "/?#")
+@pytest.mark.parametrize("begin", ["half", "1234"])
+@pytest.mark.parametrize(
+    "place", ["redis://:{}@host:6379/0", "rediss://user:{}@host/0?a=b", "unix://:{}@/run/redis.sock"]
+)
+def test_a_password_that_is_not_escaped_is_refused_without_a_part_of_it(place: str, begin: str, sign: str) -> None:
+    """Its beginning would be taken for a port, and shown."""
+    end = secrets.token_hex(8)
+    with pytest.raises(ConfigurationError, match=r"BATCH_LLM_REDIS_URL .* / \? # .*%2F") as caught:
+        settings(REDIS_URL=place.format(f"{begin}{sign}{end}"))
+    assert begin not in str(caught.value) and end not in str(caught.value)
+    assert caught.value.__context__ is None
+    assert scrub(f"no {begin}{sign}{end}") == "no ***"
 
 
 @pytest.mark.parametrize(

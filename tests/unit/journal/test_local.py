@@ -170,3 +170,17 @@ def test_damage_in_the_middle_is_told_once_and_a_torn_tail_is_none(
     (record,) = caplog.records
     assert "skipped (1)" in record.message and str(path) in record.message
     journal.close()
+
+
+def test_a_damaged_length_is_not_believed(tmp_path: Path) -> None:
+    """Nobody has a terabyte of memory; the entries around it are read."""
+    path = tmp_path / "0000.jsonl"
+    journal = LocalJournal(path)
+    journal.append(answer(0, b"before"))
+    journal.close()
+    with path.open("ab") as file:
+        file.write(b"12345678 9999999999 999999999999 x\n12345678 99999999999999999999 9 x\n")
+    journal = LocalJournal(path)
+    journal.append(answer(1, b"after"))
+    assert [entry.body for entry in journal.replay()] == [b"before", b"after"] == bodies(path)
+    journal.close()

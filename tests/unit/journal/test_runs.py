@@ -12,7 +12,9 @@ import pytest
 
 from batch_llm.errors import JournalError, SliceBusy
 from batch_llm.journal.base import Entry, EntryKind, RunRecord, RunState
+from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
+from tests.unit.journal.unremovable import unremovable
 
 AT = datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC)
 
@@ -174,3 +176,75 @@ class _Listed:
 
     def __truediv__(self, name: str) -> Path:
         return self._folder / name
+
+
+def test_what_cannot_be_erased_is_told_and_its_record_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody asked for raw answers to be gone: the record leads back to what is left of them."""
+    store = LocalRunStore(tmp_path)
+    store.save(record("r1"))
+    store.journal("r1", 0).close()
+    with monkeypatch.context() as patched:
+        unremovable(patched, "0000.jsonl")
+        with pytest.raises(JournalError, match=rf"{tmp_path}/r1/journal .* cannot be erased: Permission denied.*again"):
+            store.delete("r1")
+    assert [one.run_id for one in store.all()] == ["r1"]
+    store.delete("r1")
+    assert not (tmp_path / "r1").exists()
+    store.delete("r1")  # somebody else did it: no error
+
+
+@pytest.mark.parametrize("stored", [b"", b"\0" * 500, b"[]", b'{"job": null}', None])
+def test_a_record_that_cannot_be_read_stops_its_own_job_alone(
+    tmp_path: Path, stored: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All others go on, and hear of it once; its folder stays."""
+    store = LocalRunStore(tmp_path, Retention(1, lambda run_id: None))
+    store.save(record("other-20260101-000000-aaaa", job="other"))
+    damaged = tmp_path / "tone-20260101-000000-aaaa"
+    store.save(record(damaged.name))
+    (damaged / "run.json").unlink()
+    if stored is None:
+        (damaged / "run.json").mkdir()
+    else:
+        (damaged / "run.json").write_bytes(stored)
+    store.save(record("tone-2-20260101-000000-aaaa", job="tone-2"))
+    for job in ("other", "tone-2"):
+        assert [one.job["name"] for one in store.all(job)] == [job]
+    assert len(store.all()) == 2
+    (told,) = caplog.records
+    assert str(damaged / "run.json") in told.message and "paid again" in told.message
+    with pytest.raises(JournalError, match=rf"{damaged}/run.json .*restore it"):
+        store.latest("tone")
+    os.utime(damaged, (0, 0))
+    store.sweep()
+    assert damaged.exists()
+
+
+def test_a_record_is_on_the_disk_with_the_way_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine crashes: neither the file's new name nor the run's folder is lost."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{file}"))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    LocalRunStore(tmp_path / "runs").save(record("r1"))
+    assert synced[0].startswith(f"{tmp_path}/runs/r1/run.json.")
+    assert synced[1:] == [f"{tmp_path}/runs/r1", f"{tmp_path}/runs"]
+
+
+def test_a_sweep_spares_answers_without_a_record(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are paid; what a killed start left is erased."""
+    store = LocalRunStore(tmp_path)
+    journal = store.journal("paid", 0)
+    journal.append(Entry(EntryKind.ANSWER, 0, 1, body=b"{}"))
+    journal.close()
+    store.journal("empty", 0).close()
+    (tmp_path / "frozen-only" / "frozen").mkdir(parents=True)
+    for each in tmp_path.iterdir():
+        os.utime(each, (0, 0))
+    store.sweep()
+    assert [each.name for each in tmp_path.iterdir()] == ["paid"]
+    assert str(tmp_path / "paid") in caplog.text

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from enum import StrEnum
+import errno
+import os
 from pathlib import Path
 
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 
-from batch_llm.journal.local import read_journal
-from batch_llm.journal.segments import chain_end
+from batch_llm.errors import JournalFull
+from batch_llm.journal.local import LocalJournal, read_journal
+from batch_llm.journal.object_store import ObjectStore
+from batch_llm.journal.segments import Segment, chain_end
 from batch_llm.journal.slice_objects import SliceObjects
-from tests.unit.journal.slice_lab import Writer, answer, memory, writer
+from tests.unit.journal.slice_lab import answer, memory, writer
 
 
 def rows(path: Path) -> list[int]:
@@ -80,8 +80,45 @@ def test_a_writer_without_its_lease_overwrites_nothing(tmp_path: Path) -> None:
     stale.close()
 
 
-def test_a_damaged_object_ends_what_is_rebuilt(tmp_path: Path) -> None:
-    """And a machine that has the right bytes ships them again."""
+def changed(store: ObjectStore, segment: Segment, place: int, data: bytes = b"?") -> None:
+    """Other bytes from a place on in a segment's object, which keeps its name and length."""
+    name = f"r1/journal/0000/{segment.name}"
+    held = store.get(name)
+    assert held is not None and held[place : place + len(data)] != data
+    store.put(name, held[:place] + data + held[place + len(data) :])
+
+
+@pytest.mark.parametrize("is_compacted", [False, True])
+def test_a_damaged_object_costs_the_entries_that_it_damages(
+    tmp_path: Path, is_compacted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not what stands behind them, in this object or later ones, now or when somebody has gone on writing."""
+    store = memory()
+    first = writer(store, tmp_path / "a")
+    first.open()
+    for row in range(4):
+        first.append(row)
+        first.ship()
+    if is_compacted:
+        assert first.journal is not None
+        first.objects.compact(first.journal.size(), first.epoch)
+    first.close()
+    damaged = first.objects.listing().segments[0]
+    changed(store, damaged, 50)
+    second, third = writer(store, tmp_path / "b"), writer(store, tmp_path / "c")
+    second.open()
+    assert rows(second.objects.path) == [1, 2, 3]
+    assert damaged.name in caplog.text and "is damaged" in caplog.text
+    second.append(0)
+    second.ship()
+    second.close()
+    third.open()
+    assert rows(third.objects.path) == [1, 2, 3, 0]
+    third.close()
+
+
+def test_an_object_that_ends_too_early_ends_what_is_rebuilt(tmp_path: Path) -> None:
+    """It was listed whole: bytes are missing, and where later ones belong nobody knows."""
     store = memory()
     first = writer(store, tmp_path / "a")
     first.open()
@@ -89,16 +126,56 @@ def test_a_damaged_object_ends_what_is_rebuilt(tmp_path: Path) -> None:
         first.append(row)
         first.ship()
     first.close()
-    damaged = first.objects.listing().segments[1]
-    store.put(f"r1/journal/0000/{damaged.name}", b"?" * (damaged.end - damaged.start))
-    second = writer(store, tmp_path / "b")
+    segments = first.objects.listing().segments
+    store.put(f"r1/journal/0000/{segments[1].name}", b"?")
+    second = SliceObjects(store, "r1/journal/0000", tmp_path / "b" / "0000.jsonl")
+    assert second.catch_up(segments).size == segments[0].end
+    assert rows(second.path) == [0]
+
+
+def test_a_machine_with_the_right_bytes_ships_them_again(tmp_path: Path) -> None:
+    """Others took over what was damaged and wrote it anew; what is whole there is not there twice."""
+    store = memory()
+    first, second = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
+    first.open()
+    for row in range(3):
+        first.append(row)
+        first.ship()
+    first.close()
+    changed(store, first.objects.listing().segments[1], 50)
     second.open()
-    assert rows(second.objects.path) == [0]
     second.append(7)
     second.ship()
+    assert second.journal is not None
+    second.objects.compact(second.journal.size(), second.epoch)
     second.close()
     first.open()
-    assert rows(first.objects.path) == [0, 7, 1, 2]
+    assert rows(first.objects.path) == [0, 2, 7, 1]
+    first.ship()
+    first.close()
+    second.open()
+    assert rows(second.objects.path) == [0, 2, 7, 1]
+    second.close()
+
+
+def test_damage_hides_no_answer_that_only_one_machine_has(tmp_path: Path) -> None:
+    """Where the store is damaged, a machine has other answers, never shipped: both are kept."""
+    store = memory()
+    first, second = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
+    first.open()
+    first.append(0)
+    first.ship()
+    assert first.journal is not None
+    first.journal.append(answer(10, b"x" * 200))
+    first.close()
+    second.open()
+    for row in (1, 2, 3):
+        second.append(row)
+    second.ship()
+    second.close()
+    changed(store, second.objects.listing().segments[1], 50)
+    first.open()
+    assert rows(first.objects.path) == [0, 2, 3, 10]
     first.close()
 
 
@@ -121,6 +198,52 @@ def test_a_torn_end_in_the_store_damages_nothing_behind_it(tmp_path: Path) -> No
     first.open()
     assert rows(first.objects.path) == [0, 2, 1]
     first.close()
+
+
+@pytest.mark.parametrize("has_more", [False, True])
+def test_a_disk_that_gets_full_takes_no_part_for_the_whole(
+    tmp_path: Path, has_more: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it stops: the user hears it, nothing that is missing here counts as shipped, and it goes on later."""
+    store = memory()
+    first, second = writer(store, tmp_path / "a"), writer(store, tmp_path / "b")
+    first.open()
+    first.append(*range(4))
+    first.ship()
+    first.close()
+    if has_more:
+        journal = LocalJournal(second.objects.path)
+        journal.append(answer(9))
+        journal.close()
+    room, write = 0, os.write
+
+    def written(file: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        done = write(file, data[:room])
+        room -= done
+        return done
+
+    segments = second.objects.listing().segments
+    needed = 2 * segments[-1].end + (
+        second.objects.path.stat().st_size if has_more else 0
+    )  # fetched, then put in place
+    monkeypatch.setattr(os, "write", written)
+    for each in range(0, needed, 37):
+        room = each
+        with pytest.raises(JournalFull, match="Free some space"):
+            second.objects.catch_up(segments)
+        assert second.objects.shipped().size == 0
+        assert not has_more or 9 in rows(second.objects.path)
+        if not has_more:
+            second.objects.path.unlink(missing_ok=True)  # else it needs less and less
+    room = needed
+    second.objects.catch_up(segments)
+    assert rows(second.objects.path) == [0, 1, 2, 3, *([9] if has_more else [])]
+    assert sorted(each.suffix for each in second.objects.path.parent.iterdir()) == [".jsonl", ".shipped"] + (
+        [".worker"] if has_more else []
+    )
 
 
 def test_compacting_leaves_one_object_that_says_the_same(tmp_path: Path) -> None:
@@ -167,96 +290,3 @@ def test_the_marks_of_a_slice_are_its_newest(tmp_path: Path) -> None:
     listing = objects.listing()
     assert (listing.published_bytes, listing.spent) == (90, (90, "1E-7"))
     assert len(store.names("r1")) == 2
-
-
-class How(StrEnum):
-    """How a writer's session ends."""
-
-    SHIPPED = "shipped"
-    COMPACTED = "compacted"
-    UNSHIPPED = "killed before anything was shipped"
-    HALF = "killed when half of it was shipped"
-    UNNOTED = "killed between upload and note"
-    CUT_OFF = "lost its lease and does not notice"
-    LOST = "shipped half, then its disk is gone"
-
-
-class Machines:
-    """Two machines that write one slice in turn, and what must be true of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = memory()
-        self.writers = [writer(self.store, folder / name) for name in "ab"]
-        self.row = 0
-        self.lost: set[int] = set()  # rows of disks that are gone
-        self.safe: set[int] = set()  # rows that were in the store while their writer had the lease
-
-    def append(self, chosen: Writer, count: int) -> None:
-        assert chosen.journal is not None
-        for _ in range(count):
-            chosen.journal.append(answer(self.row, b"x\n" * (self.row % 5)))
-            chosen.appended.append(self.row)
-            self.row += 1
-
-    def session(self, chosen: Writer, count: int, how: How) -> None:
-        if chosen.journal is not None:  # it was cut off, and goes on until it notices
-            self.append(chosen, count)
-            chosen.ship()
-            chosen.close()
-        chosen.open()
-        assert chosen.journal is not None
-        chosen.ship()
-        self.safe.update(chosen.appended)
-        self.append(chosen, count)
-        noted = chosen.objects.shipped()
-        if how in (How.HALF, How.CUT_OFF, How.LOST):
-            half = (chosen.shipped + chosen.journal.size()) // 2
-            chosen.shipped = chosen.objects.upload(chosen.shipped, half, chosen.epoch)
-        elif how is not How.UNSHIPPED:
-            chosen.ship()
-            self.safe.update(chosen.appended)
-        if how is How.COMPACTED:
-            chosen.objects.compact(chosen.journal.size(), chosen.epoch)
-        elif how is How.UNNOTED:
-            chosen.objects.note_shipped(noted)
-        if how is not How.CUT_OFF:
-            chosen.close()
-        if how is How.LOST:
-            shutil.rmtree(chosen.objects.path.parent)
-            self.lost.update(chosen.appended)
-            chosen.appended.clear()
-
-    def check(self) -> None:
-        """What a machine has written is on it, once, whatever it took over from the store."""
-        for each in self.writers:
-            found = rows(each.objects.path)
-            assert len(found) == len(set(found))
-            assert set(each.appended) <= set(found)
-
-    def end(self, elsewhere: Path) -> None:
-        """Every machine that is left opens the journal once more: then all of it is in the store."""
-        for each in self.writers * 2:
-            if each.journal is not None:
-                each.close()
-            each.open()
-            each.ship()
-            each.close()
-        reader = SliceObjects(self.store, "r1/journal/0000", elsewhere / "0000.jsonl")
-        reader.catch_up(reader.listing().segments)
-        found = rows(reader.path)
-        assert len(found) == len(set(found))
-        assert (set(range(self.row)) - self.lost) | self.safe <= set(found)
-
-
-@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 3), st.sampled_from(How), st.booleans()), max_size=8))
-def test_machines_in_turn_lose_nothing_and_have_nothing_twice(sessions: list[tuple[int, int, How, bool]]) -> None:
-    """Whatever is killed, cut off or lost in between; somebody reads now and then."""
-    with tempfile.TemporaryDirectory() as folder:
-        machines = Machines(Path(folder))
-        for number, count, how, is_read in sessions:
-            machines.session(machines.writers[number], count, how)
-            reader = machines.writers[1 - number]
-            if is_read and reader.journal is None:
-                reader.objects.catch_up(reader.objects.listing().segments)
-            machines.check()
-        machines.end(Path(folder) / "elsewhere")
