@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from batch_llm.errors import BatchLLMError
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 
 __all__ = ["write_crash_report"]
 

@@ -14,7 +14,7 @@ from collections.abc import Hashable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 
 __all__ = ["VectorsAside"]
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from batch_llm.errors import JournalBusy, JournalError
+from batch_llm.folders import private_folder
 from batch_llm.journal.locks import locked, passing_lock
-from batch_llm.private_files import private_folder
 
 __all__ = ["LAYOUT", "AnswerFile", "DamagedEntriesError"]
 

@@ -1,7 +1,7 @@
 """This machine's disk: what is said of a full one, and the room that is kept so that what is paid is stored even then.
 
-Belongs here: the disk's errors, the reserve, writing, syncing and removing wholly or with an error. Not here: what is
-written (local.py, runs.py).
+Belongs here: the disk's errors, the reserve, writing wholly or with an error. Not here: what is written (local.py,
+runs.py), folders (batch_llm/folders.py).
 
 While a process has journals open it holds an allocated file without a name on their disk; the system takes it back with
 the process, however that ends. When the disk is full, the reserve gives way piece by piece, each to the very answer
@@ -12,19 +12,17 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 import threading
 from pathlib import Path
 
 from batch_llm.errors import JournalError, JournalFull
 
-__all__ = ["NO_ROOM", "RESERVE_BYTES", "Reserve", "disk_error", "remove_tree", "sync_folder", "write_all"]
+__all__ = ["NO_ROOM", "RESERVE_BYTES", "Reserve", "disk_error", "write_all"]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}  # room made elsewhere on the disk helps
 FULL = {*NO_ROOM, errno.EFBIG}
 RESERVE_BYTES = 4 << 20  # two thousand answers in flight of 2 kB each
-REMOVE_TRIES = 100
 BLOCK_BYTES = 4 << 10  # in which nearly all file systems give room
 
 
@@ -41,27 +39,6 @@ def write_all(file: int, data: bytes) -> None:
     """Write all of it: a disk that is nearly full takes a part first, and refuses the rest. Raises `OSError`."""
     while data:
         data = data[os.write(file, data) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names of a folder to the disk itself, for a crash of the machine."""
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with all that is in it; others may do the same at once. Raises `OSError` when something stays."""
-    for _ in range(REMOVE_TRIES):
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:  # of something in it, too: then the rest is still there
-            if os.path.lexists(folder):
-                continue
-        return
-    shutil.rmtree(folder)
 
 
 class Reserve:

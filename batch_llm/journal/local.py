@@ -30,9 +30,9 @@ from typing import Any
 import orjson
 
 from batch_llm.errors import JournalBusy, JournalError, JournalFull
+from batch_llm.folders import private_folder
 from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 from batch_llm.journal.disk import NO_ROOM, Reserve, disk_error
-from batch_llm.private_files import private_folder
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 

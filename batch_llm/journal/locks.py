@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 
 __all__ = ["is_locked", "locked", "passing_lock"]
 

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from batch_llm.errors import JournalBusy, JournalUnreachable
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 
 __all__ = ["Lease", "RedisLeases", "machine_of"]
 

@@ -27,13 +27,13 @@ from pathlib import Path
 from typing import Any
 
 from batch_llm.errors import ConfigurationError, JournalError, JournalRefused, SliceBusy
+from batch_llm.folders import private_folder, remove_tree, sync_to_disk
 from batch_llm.journal.base import Entry, RunRecord
-from batch_llm.journal.disk import Reserve, disk_error, remove_tree, sync_folder
+from batch_llm.journal.disk import Reserve, disk_error
 from batch_llm.journal.local import LocalJournal, read_entries, read_journal, worker_of
 from batch_llm.journal.locks import is_locked, locked, passing_lock
 from batch_llm.journal.records import RECORD, StoredRecords, read_record, record_bytes
 from batch_llm.journal.retention import Retention, erase_expired
-from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["LocalRunStore"]
@@ -64,7 +64,7 @@ class LocalRunStore:
             is_new = not (folder / RECORD).exists()
             _write_whole(folder / RECORD, record_bytes(record), durable=True)
             if is_new:
-                sync_folder(self.runs_dir)
+                sync_to_disk(self.runs_dir)
         except OSError as error:
             raise disk_error(error, "save the run's record", folder, STORED) from error
 
@@ -305,7 +305,7 @@ def _write_whole(path: Path, data: bytes, *, durable: bool = False) -> None:
                 os.fsync(file.fileno())
         temporary.replace(path)
         if durable:
-            sync_folder(path.parent)
+            sync_to_disk(path.parent)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -25,6 +25,7 @@ from typing import Any, Final
 from weakref import WeakValueDictionary
 
 from batch_llm.errors import JournalBusy, JournalError, JournalUnreachable, SliceBusy
+from batch_llm.folders import private_folder
 from batch_llm.journal.base import Entry, RunRecord
 from batch_llm.journal.locks import locked
 from batch_llm.journal.object_store import ObjectStore
@@ -35,7 +36,6 @@ from batch_llm.journal.runs import LocalRunStore
 from batch_llm.journal.segments import chain_end, newest_epoch
 from batch_llm.journal.shipped import ShippedJournal, ShippingTimes
 from batch_llm.journal.slice_objects import SliceListing, SliceObjects
-from batch_llm.private_files import private_folder
 from batch_llm.statement_costs import StatementCost
 
 __all__ = ["SharedRunStore"]

@@ -25,11 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from batch_llm.errors import JournalError
+from batch_llm.folders import private_folder
 from batch_llm.journal.disk import disk_error, write_all
 from batch_llm.journal.entry_bytes import common, copy, only_ours
 from batch_llm.journal.object_store import PIECE_BYTES, ObjectStore
 from batch_llm.journal.segments import Piece, Segment, chain, chain_end, holds_until, newest_epoch
-from batch_llm.private_files import private_folder
 
 __all__ = ["Shipped", "SliceListing", "SliceObjects"]
 

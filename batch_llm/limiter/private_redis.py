@@ -25,8 +25,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from batch_llm.errors import LimiterError
+from batch_llm.folders import private_folder
 from batch_llm.limiter import private_redis_guard as guard
-from batch_llm.private_files import private_folder
 
 __all__ = ["private_redis", "private_redis_executable", "private_redis_url", "stop_private_redis"]
 

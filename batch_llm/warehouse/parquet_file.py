@@ -12,7 +12,9 @@ from types import TracebackType
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["ParquetOutput", "sync_folder"]
+from batch_llm.folders import sync_to_disk
+
+__all__ = ["ParquetOutput"]
 
 ROW_GROUP_BYTES = 4 << 20  # what a reader holds at a time
 ROW_GROUP_ROWS = 16_384
@@ -46,7 +48,7 @@ class ParquetOutput:
             self._write_group()
         self._writer.close()
         if kind is None and self._durable:
-            _sync(self._path)
+            sync_to_disk(self._path)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append rows; they reach the file when a row group is full."""
@@ -67,16 +69,3 @@ class ParquetOutput:
             group = pa.Table.from_batches(self._waiting, self._schema)
             self._writer.write_table(group, row_group_size=max(1, group.num_rows))
         self._waiting, self._waiting_rows, self._waiting_bytes = [], 0, 0
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename inside the folder survive a crash of the machine."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 
 __all__ = ["no_rows", "spooled"]
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from batch_llm.errors import WarehouseError
-from batch_llm.private_files import private_folder
-from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.folders import private_folder, sync_to_disk
+from batch_llm.warehouse.parquet_file import ParquetOutput
 
 __all__ = ["drop_uploads", "sweep_uploads", "upload"]
 
@@ -44,7 +44,7 @@ def upload(reader: pa.RecordBatchReader, folder: Path) -> Path:
         path = folder / f"{_content_hash(partial)}{SUFFIX}"
         os.utime(partial, (CHANGED_AT_S, CHANGED_AT_S))
         os.replace(partial, path)
-        sync_folder(folder)
+        sync_to_disk(folder)
     except OSError as error:
         raise WarehouseError(f"the table cannot be written to {folder}: {error}; nothing was asked") from error
     finally:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder
 from batch_llm.warehouse.base import Loaded
 from batch_llm.warehouse.bigquery.jobs import Jobs
 from batch_llm.warehouse.bigquery.run_tables import one_per_slice

@@ -16,7 +16,7 @@ import pyarrow as pa
 from google.cloud import bigquery
 
 from batch_llm.errors import WarehouseError
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder, sync_to_disk
 from batch_llm.warehouse.base import FrozenInput
 from batch_llm.warehouse.bigquery.connection import Connection
 from batch_llm.warehouse.bigquery.freezing import PART_FIELDS
@@ -25,7 +25,7 @@ from batch_llm.warehouse.bigquery.listing import Listing
 from batch_llm.warehouse.bigquery.schema import arrow_schema
 from batch_llm.warehouse.bigquery.sources import without_sizes
 from batch_llm.warehouse.frozen_files import PARTIAL, slice_path
-from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.parquet_file import ParquetOutput
 
 __all__ = ["fetched"]
 
@@ -54,7 +54,7 @@ def fetched(connection: Connection, runs_dir: Path, frozen: FrozenInput, number:
         else:
             _fetch_rows(connection, table, frozen, number, partial)
         os.replace(partial, path)
-    sync_folder(path.parent)
+    sync_to_disk(path.parent)
     return path
 
 

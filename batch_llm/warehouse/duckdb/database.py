@@ -24,8 +24,8 @@ from typing import TypeVar
 import duckdb
 
 from batch_llm.errors import WarehouseError, WarehouseRefused
+from batch_llm.folders import private_folder
 from batch_llm.memory import give_back
-from batch_llm.private_files import private_folder
 
 __all__ = ["Database", "full_disk_told", "transaction"]
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_llm.errors import InputError, WarehouseError, WarehouseRefused
-from batch_llm.private_files import private_folder
+from batch_llm.folders import private_folder, remove_tree, sync_to_disk
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput, SliceInfo
 from batch_llm.warehouse.duckdb.database import Database
 from batch_llm.warehouse.duckdb.names import parquet_scan, quoted
@@ -28,7 +28,7 @@ from batch_llm.warehouse.duckdb.sources import opened, selection, streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.frozen_files import PARTIAL, frozen_folder, slice_path
 from batch_llm.warehouse.input_rules import EXAMPLES, duplicate_key, null_key
-from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.parquet_file import ParquetOutput
 
 __all__ = ["distinct", "forget_slices", "freeze", "read"]
 
@@ -54,7 +54,7 @@ def freeze(database: Database, runs_dir: Path, spec: FreezeSpec) -> FrozenInput:
         shutil.rmtree(partial, ignore_errors=True)  # renamed: nothing is there any more
         with suppress(OSError):  # a refused input leaves not even a folder
             folder.parent.rmdir()
-    sync_folder(folder.parent)
+    sync_to_disk(folder.parent)
     return frozen
 
 
@@ -72,8 +72,8 @@ def _freeze_into(folder: Path, database: Database, spec: FreezeSpec) -> FrozenIn
     slices = tuple(SliceInfo(number, rows) for number, rows in enumerate(sizes))
     frozen = FrozenInput(spec.run_id, spec.source, version, spec.key, columns, slices)
     (folder / _MANIFEST).write_text(json.dumps(asdict(frozen), indent=1), "utf-8")
-    sync_folder(folder / _MANIFEST)
-    sync_folder(folder)
+    sync_to_disk(folder / _MANIFEST)
+    sync_to_disk(folder)
     return frozen
 
 
@@ -164,9 +164,7 @@ def forget_slices(runs_dir: Path, run_id: str) -> None:
 
 def _erase(folder: Path) -> None:
     try:
-        while folder.exists():
-            with suppress(FileNotFoundError):  # another process removes it, too: the rest may be there still
-                shutil.rmtree(folder)
+        remove_tree(folder)
     except OSError as error:
         raise WarehouseRefused(
             f"{folder} (with all that is in it) cannot be erased: {error.strerror or error}. It holds rows of the "

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_llm.errors import OutputError, WarehouseError
+from batch_llm.folders import sync_to_disk
 from batch_llm.warehouse.base import Mode, Published
 from batch_llm.warehouse.duckdb.catalog import Entry, columns_of, find, key_comment, stored_key
 from batch_llm.warehouse.duckdb.database import Database, transaction
@@ -28,7 +29,7 @@ from batch_llm.warehouse.duckdb.sources import streamed
 from batch_llm.warehouse.duckdb.statements import statement
 from batch_llm.warehouse.duckdb.vectors import own_file
 from batch_llm.warehouse.output_rules import GIVES_WAY, IS_THE_SAME, check_columns
-from batch_llm.warehouse.parquet_file import ParquetOutput, sync_folder
+from batch_llm.warehouse.parquet_file import ParquetOutput
 from batch_llm.warehouse.refs import is_file
 
 __all__ = ["add_columns", "holds", "lacking", "promote", "replacement", "stored_file_key"]
@@ -146,7 +147,7 @@ def _promote_to_file(
                 for batch in reader:
                     file.write(batch)
             os.replace(beside, path)
-        sync_folder(path.parent)
+        sync_to_disk(path.parent)
     except OSError as error:
         raise WarehouseError(f"output {str(path)!r} cannot be written: {error}; the old file is as it was") from error
     finally:
