@@ -20,6 +20,7 @@ __all__ = ["json_type", "may_be_more_than_text", "portable_type", "types_of_text
 # what sql/text_kind.sql tells of a text
 _INTEGER, _BIGINT, _HUGEINT, _NUMBER, _NO_NUMBER, _DATE, _TIMESTAMP, _TEXT, _PADDED = (1 << bit for bit in range(9))
 _KINDS = _PADDED - 1
+_LENGTH_BITS = 9
 _TYPES = (
     ("VARCHAR", 0),  # no value at all
     ("BIGINT", _INTEGER | _BIGINT),
@@ -48,10 +49,11 @@ def types_of_texts(connection: duckdb.DuckDBPyConnection, relation: str, columns
 
 
 def _type_of(found: int) -> str:
-    kinds, places = found & _KINDS, found & ~_KINDS & ~_PADDED  # places: a bit for each length of a fraction
-    if found & _PADDED and (kinds & _INTEGER or places.bit_count() > 1):
-        return "VARCHAR"  # 1.1 and 1.10 are two sections of a book; 1.25 and 1.10 are prices
-    kinds |= _NUMBER if places else 0
+    kinds, lengths = found & _KINDS, found >> _LENGTH_BITS  # a bit for each length of a fraction
+    if found & _PADDED:  # 2.50: a DOUBLE would not keep it
+        is_alike = not kinds and lengths.bit_count() == 1  # else 1.1 and 1.10 may be two sections of a book
+        return f"DECIMAL(18, {lengths.bit_length()})" if is_alike else "VARCHAR"
+    kinds |= _NUMBER if lengths else 0
     return next((name for name, fitting in _TYPES if kinds | fitting == fitting), "VARCHAR")
 
 
