@@ -6,6 +6,7 @@ Belongs here: finding the declared job, the runs of a job, where its answers are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,7 +102,10 @@ def name_of(reference: str) -> str:
 
 def known_run(reference: str, partition: str | None = None) -> KnownRun:
     """The newest run of a job in this home, of one of its date partitions if named. Raises `JobFileError`: no run."""
+    from batch_llm.config.providers_file import know_keys
+
     store = open_home()
+    know_keys(store.settings.providers_path, os.environ)  # a provider may have echoed one into what is shown
     name = name_of(reference)
     records = store.runs.all(name)
     record = next((one for one in records if partition in (None, one.partition)), None)

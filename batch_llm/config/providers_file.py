@@ -7,6 +7,7 @@ keys and their types (providers_model.py), HTTP (providers/), pacing (limiter/),
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from batch_llm.config.provider_kinds import kind_named
 from batch_llm.config.providers_model import Debit, LimitsSpec, PoolSpec, PricesSpec, ProvidersFile, ProviderSpec
 from batch_llm.config.secrets import mask, resolve
 from batch_llm.config.yaml_source import Place, Problem, YamlProblem, parse_yaml, read_text
-from batch_llm.errors import JobFileError, ProvidersFileError, SecretError
+from batch_llm.errors import ConfigurationError, JobFileError, ProvidersFileError, SecretError
 
 __all__ = [
     "DEFAULT_PROVIDERS",
@@ -35,6 +36,7 @@ __all__ = [
     "find_pools",
     "headers_of",
     "idempotency_header_of",
+    "know_keys",
     "load_providers",
     "location_of",
     "parse_providers",
@@ -204,6 +206,18 @@ def api_key_of(
     except SecretError as error:
         reason = str(error)
     raise SecretError(f"{reason}. To try without a key, use a model of the simulator: simulator/<model>")
+
+
+def know_keys(path: Path | None, environ: Mapping[str, str]) -> None:
+    """Make `scrub` hide each key of the providers file that is set, for who shows what is stored and calls nobody."""
+    try:
+        file = load_providers(path)
+    except ConfigurationError:  # told by the commands that need it
+        return
+    for name, provider in file.providers.items():
+        for pool in provider.pools:
+            with suppress(ConfigurationError):
+                api_key_of(name, provider, pool, environ)
 
 
 def providers_json_schema() -> dict[str, Any]:

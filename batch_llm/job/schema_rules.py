@@ -105,9 +105,12 @@ def read_shape(declared: Mapping[str, Any]) -> Shape:
     Raises:
         SchemaError: With the path inside ``declared``.
     """
-    if declared.get("type") == "object":
+    if declared.get("type") == "object" or "$ref" in declared:
         groups = {name: declared[name] for name in ("$defs", "definitions") if isinstance(declared.get(name), Mapping)}
-        return _Reader(groups).read(declared, ())
+        shape = _Reader(groups).read(declared, ())
+        if shape.kind != "object":
+            _refuse((), f"an answer is an object with a value per column, and this is one {shape.kind}")
+        return shape
     if set(declared) == {"type"} and isinstance(declared["type"], str):
         _refuse((), "an answer is an object with a value per column: {column: string}; or leave `schema` out")
     if isinstance(declared.get("properties"), Mapping) or "$schema" in declared:
@@ -180,6 +183,9 @@ class _Reader:
         return self.object(shape, properties, (*path, "properties"), set(required), level)
 
     def _follow(self, declared: Mapping[str, Any], path: Place, level: int) -> Shape:
+        others = [key for key in declared if key != "$ref" and key not in _NOTES]
+        if others:
+            _refuse((*path, others[0]), "must stand in the definition: beside `$ref` it would not be checked")
         reference = str(declared["$ref"])
         match = re.fullmatch(r"#/(\$defs|definitions)/([^/]+)", reference)
         group = self._definitions.get(match[1], {}) if match else {}

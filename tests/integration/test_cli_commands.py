@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +12,7 @@ import yaml
 
 from batch_llm import wiring
 from tests.integration.cli_lab import CommandLine
-from tests.integration.engine_lab import write_input
+from tests.integration.engine_lab import answered_body, compatible_server, write_input
 from tests.integration.lab import SCHEMA, Lab
 from tests.pictures import png
 
@@ -211,6 +212,20 @@ async def test_no_secret_reaches_a_pipe_or_a_file(lab: Lab) -> None:
         assert "planted-key-4711" not in "".join(one.out + one.err for one in said)
         files = [path for path in lab.folder.rglob("*") if path.is_file()]
         assert not [path for path in files if b"planted-key-4711" in path.read_bytes()]
+
+
+async def test_a_key_that_an_answer_echoes_is_not_shown(lab: Lab) -> None:
+    """It is stored as it came; who looks at it sees no key, although `show` itself needs none."""
+    lab.table(1)
+    cli = CommandLine(lab, {"LOCAL_KEY": "planted-key-4711"})
+
+    async def echo(_: str) -> tuple[int, dict[str, Any]]:
+        return 200, answered_body('{"tone": "Bearer planted-key-4711", "score": 1}')
+
+    async with compatible_server(lab, echo) as model:
+        assert (await cli.run("run", cli.job_file(model=model))).code == 1
+        shown = [await cli.run("show", "lab", "0"), await cli.run("show", "lab", "0", "--json")]
+    assert [("Bearer ***" in one.out, "planted" in one.out) for one in shown] == [(True, False)] * 2, shown
 
 
 async def test_a_finished_run_tells_the_channel_and_a_channel_that_fails_fails_nothing(lab: Lab) -> None:

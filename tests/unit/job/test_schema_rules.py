@@ -152,6 +152,25 @@ def test_what_no_column_can_hold_or_strict_mode_does_not_know(declared: Any, pat
             },
             "#/$defs/X contains itself",
         ),
+        (  # as pydantic writes a model that holds itself
+            {
+                "$defs": {"X": {"type": "object", "properties": {"x": {"$ref": "#/$defs/X"}}}},
+                "$ref": "#/$defs/X",
+            },
+            "#/$defs/X contains itself",
+        ),
+        ({"$defs": {"X": {"type": "string"}}, "$ref": "#/$defs/X"}, "a value per column, and this is one string"),
+        *(
+            (
+                {
+                    "type": "object",
+                    "properties": {"a": {"$ref": "#/$defs/X", "description": "read", **beside}},
+                    "$defs": {"X": {"type": "string"}},
+                },
+                f"output.schema.properties.a.{next(iter(beside))}: must stand in the definition: beside `$ref`",
+            )
+            for beside in ({"enum": ["b"]}, {"maxLength": 3}, {"mispelt": 1}, {"type": "string"})
+        ),
     ],
 )
 def test_what_no_table_can_be(declared: dict[str, Any], expected: str) -> None:
