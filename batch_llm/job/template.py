@@ -123,6 +123,7 @@ class PromptTemplate:
         """Compile both templates. Raises `PromptError`."""
         compiled = [_compile(role, text) for role, text in (("system", system), ("user", user)) if text is not None]
         self.columns = frozenset().union(*(part.columns for part in compiled))
+        self._constants = frozenset().union(*(part.constants for part in compiled))
         self._parts = tuple(compiled)
 
     def render(self, row: Mapping[str, Any]) -> tuple[RenderedMessage, ...]:
@@ -137,7 +138,10 @@ class PromptTemplate:
         return tuple(RenderedMessage(part.role, part.render(row)) for part in self._parts)
 
     def check_columns(self, available: Collection[str]) -> None:
-        """Raise `InputError` when the input lacks a column that the prompt uses."""
+        """Raise `InputError` when the input lacks a column that the prompt uses, or has one it cannot name."""
+        hidden = [name for name in available if name in _CONSTANTS and _CONSTANTS[name] in self._constants]
+        if hidden:
+            raise InputError(f"the prompt: Jinja2 keeps the name {hidden[0]!r} for itself: rename the column")
         missing = sorted(self.columns.difference(available))
         if not missing:
             return
@@ -154,6 +158,7 @@ class _Compiled:
     text: str
     template: Template
     columns: frozenset[str]
+    constants: frozenset[bool | None]  # those that stand where a column would
     pieces: tuple[tuple[str, bool], ...] | None = None  # where it is but texts and columns: (text or name, is a column)
 
     def render(self, row: Mapping[str, Any]) -> str:
@@ -271,6 +276,7 @@ _ENVIRONMENT = _environment()
 _FUNCTIONS = frozenset(_ENVIRONMENT.globals)
 _BARE = _Environment()  # knows no functions: tells which names the template itself does not define
 _BARE.globals.clear()
+_CONSTANTS = {"none": None, "None": None, "true": True, "True": True, "false": False, "False": False}
 _ONE_TEXT = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
 
 
@@ -299,7 +305,7 @@ def _compile(role: str, text: str) -> _Compiled:
         tree = _ENVIRONMENT.parse(text)
         _refuse_other_files(role, tree)
         columns = _columns(role, tree, meta.find_undeclared_variables(_BARE.parse(text)))
-        pieces = _pieces(tree, columns)
+        pieces, constants = _pieces(tree, columns), _bare_constants(tree)
         tree = _NullsAreEmpty().visit(tree)
         tree.set_environment(_ENVIRONMENT)
         code = _ENVIRONMENT.compile(tree, name=f"prompt.{role}")
@@ -308,7 +314,7 @@ def _compile(role: str, text: str) -> _Compiled:
         _refuse(role, error.lineno, error.message or "not a template")
     except RecursionError:
         _refuse(role, 1, "nested too deeply")
-    return _Compiled(role, text, template, columns, pieces)
+    return _Compiled(role, text, template, columns, constants, pieces)
 
 
 def _pieces(tree: nodes.Template, columns: Collection[str]) -> tuple[tuple[str, bool], ...] | None:
@@ -354,3 +360,25 @@ def _columns(role: str, tree: nodes.Template, undeclared: Collection[str]) -> fr
     for word in sorted(columns & calls.keys()):
         _refuse(role, calls[word], f"{word!r} is used as a column and as the function {word}(): rename the column")
     return frozenset(columns)
+
+
+def _bare_constants(tree: nodes.Template) -> frozenset[bool | None]:
+    """What is printed, gone through or asked for its truth and is but a constant: somebody meant a column."""
+    places: list[nodes.Node] = [part for each in tree.find_all(nodes.Output) for part in each.nodes]
+    places += [part for each in tree.find_all(nodes.Concat) for part in each.nodes]
+    places += [each.test for each in tree.find_all(nodes.If)]
+    places += [each.test for each in tree.find_all(nodes.CondExpr)]
+    places += [each.iter for each in tree.find_all(nodes.For)]
+    values = [head.value for head in map(_head, places) if isinstance(head, nodes.Const)]
+    return frozenset(value for value in values if value is None or isinstance(value, bool))
+
+
+def _head(node: nodes.Node | None) -> nodes.Node | None:
+    """What an expression begins with: ``a`` of ``a.b | upper or c``."""
+    while True:
+        if isinstance(node, nodes.Filter | nodes.Getattr | nodes.Getitem | nodes.Test):
+            node = node.node
+        elif isinstance(node, nodes.Or | nodes.And):
+            node = node.left
+        else:
+            return node
