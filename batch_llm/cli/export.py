@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from batch_llm.cli.jobs import KnownRun, known_run
+from batch_llm.cli.json_values import json_bytes
 from batch_llm.cli.speech import print_json, say, tell
 from batch_llm.cli.vectors import rows_with_vectors, vectors_as_text
 from batch_llm.errors import ConfigurationError, OutputError
@@ -101,7 +102,7 @@ def _flat(batch: pa.RecordBatch) -> pa.RecordBatch:
     for place, field in enumerate(batch.schema):
         if pa.types.is_nested(field.type):
             values = batch.column(place).to_pylist()
-            texts = [None if value is None else _json(value).decode() for value in values]
+            texts = [None if value is None else json_bytes(value).decode() for value in values]
             batch = batch.set_column(place, field.name, pa.array(texts, pa.string()))
     return batch
 
@@ -110,21 +111,9 @@ def _jsonl(path: Path, schema: pa.Schema, batches: Iterator[pa.RecordBatch]) -> 
     with path.open("wb") as file:
 
         def write(batch: pa.RecordBatch) -> None:
-            file.writelines(_json(row) + b"\n" for row in rows_with_vectors(batch))
+            file.writelines(json_bytes(row) + b"\n" for row in rows_with_vectors(batch))
 
         return _each(batches, write)
-
-
-def _json(value: Any) -> bytes:
-    import orjson
-
-    return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def _plain(value: Any) -> Any:
-    from decimal import Decimal
-
-    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _each(batches: Iterator[pa.RecordBatch], write: Callable[[pa.RecordBatch], None]) -> int:

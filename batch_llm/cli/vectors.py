@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from batch_llm.cli.json_values import json_bytes
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -48,14 +50,10 @@ def vector_in_words(value: Any) -> Any:
 
 def vectors_as_text(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with each column of vectors as JSON texts."""
-    import orjson
     import pyarrow as pa
 
     for place in _vector_columns(batch.schema):
-        texts = [
-            None if numbers is None else orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-            for numbers in _numbers(batch.column(place))
-        ]
+        texts = [None if numbers is None else json_bytes(numbers).decode() for numbers in _numbers(batch.column(place))]
         batch = batch.set_column(place, batch.schema.field(place).name, pa.array(texts, pa.string()))
     return batch
 
@@ -81,10 +79,16 @@ def _vector_columns(schema: pa.Schema) -> list[int]:
 
 
 def _numbers(column: pa.FixedSizeListArray) -> list[Any]:
-    """A numpy array per row, None where there is no vector."""
+    """A numpy array per row, None where there is no vector; a list of numpy's numbers where some are none."""
+    import numpy as np
+
     size, values = column.type.list_size, column.values
     flat = values.slice(column.offset * size, len(column) * size).to_numpy(zero_copy_only=False)
-    return [
-        flat[row * size : (row + 1) * size] if valid else None
-        for row, valid in enumerate(column.is_valid().to_pylist())
-    ]
+    rows: list[Any] = []
+    for row, valid in enumerate(column.is_valid().to_pylist()):
+        numbers = flat[row * size : (row + 1) * size]
+        if valid and not np.isfinite(numbers).all():  # numpy has no null: it is a NaN there
+            members = column[row].as_py()
+            numbers = [None if member is None else flat.dtype.type(member) for member in members]
+        rows.append(numbers if valid else None)
+    return rows

@@ -19,13 +19,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
 from batch_llm.config.problems import did_you_mean
 from batch_llm.errors import ErrorClass, InputError, JobFileError
+from batch_llm.job.printed import NoTextError, printed, with_text
 
 __all__ = ["PromptError", "PromptTemplate", "RenderError", "RenderedMessage", "TooLargeError"]
 
@@ -51,7 +52,6 @@ _TYPES = frozenset(
         "NoneType",
     }
 )
-_PLAIN = frozenset({str, int, float, bool})
 _TEXT_FILTERS = (
     "capitalize",
     "center",
@@ -123,6 +123,7 @@ class PromptTemplate:
         """Compile both templates. Raises `PromptError`."""
         compiled = [_compile(role, text) for role, text in (("system", system), ("user", user)) if text is not None]
         self.columns = frozenset().union(*(part.columns for part in compiled))
+        self._constants = frozenset().union(*(part.constants for part in compiled))
         self._parts = tuple(compiled)
 
     def render(self, row: Mapping[str, Any]) -> tuple[RenderedMessage, ...]:
@@ -137,7 +138,10 @@ class PromptTemplate:
         return tuple(RenderedMessage(part.role, part.render(row)) for part in self._parts)
 
     def check_columns(self, available: Collection[str]) -> None:
-        """Raise `InputError` when the input lacks a column that the prompt uses."""
+        """Raise `InputError` when the input lacks a column that the prompt uses, or has one it cannot name."""
+        hidden = [name for name in available if name in _CONSTANTS and _CONSTANTS[name] in self._constants]
+        if hidden:
+            raise InputError(f"the prompt: Jinja2 keeps the name {hidden[0]!r} for itself: rename the column")
         missing = sorted(self.columns.difference(available))
         if not missing:
             return
@@ -154,6 +158,7 @@ class _Compiled:
     text: str
     template: Template
     columns: frozenset[str]
+    constants: frozenset[bool | None]  # those that stand where a column would
     pieces: tuple[tuple[str, bool], ...] | None = None  # where it is but texts and columns: (text or name, is a column)
 
     def render(self, row: Mapping[str, Any]) -> str:
@@ -174,6 +179,8 @@ class _Compiled:
     def _without_values(self, error: Exception) -> str:
         """The message, if all it quotes are types and words of the template; else only what kind of error it is."""
         message = str(error)
+        if isinstance(error, NoTextError):
+            return message
         for pair in _QUOTED.findall(message):
             word = "".join(pair)
             if word not in self.text and word.removesuffix(" object") not in _TYPES:
@@ -184,10 +191,12 @@ class _Compiled:
 class _Environment(ImmutableSandboxedEnvironment):
     """Jinja2's sandbox, with repetition bounded (it bounds `range` itself)."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuse a product that would not fit into memory."""
+        """Refuse a product that would not fit into memory, and to format what has no text."""
+        if operator == "%":
+            with_text(right)
         if operator == "**" and not (abs(left) < MOST_TEXT and abs(right) <= LARGEST_POWER):
             raise SecurityError("a power larger than a prompt may use")
         if operator == "*" and max(_repeated(left, right), _repeated(right, left)) > MOST_TEXT:
@@ -200,22 +209,14 @@ class _Environment(ImmutableSandboxedEnvironment):
             return obj[attribute]
         return super().getattr(obj, attribute)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """``'{}'.format(x)`` takes what ``{{ x }}`` takes."""
+        formatted = super().wrap_str_format(value)
+        return None if formatted is None else _takes_texts(formatted)
+
 
 def _repeated(text: Any, times: Any) -> int:
     return len(text) * times if isinstance(text, str | list | tuple) and isinstance(times, int) else 0
-
-
-def _printed(value: Any) -> Any:
-    """What ``{{ value }}`` prints: nothing for a null; what has no text is refused, its repr would be sent and paid."""
-    if type(value) in _PLAIN:
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise TypeError("a column of bytes cannot stand in a prompt")
-    if callable(value) and not isinstance(value, Undefined):
-        raise TypeError("a function cannot stand in a prompt; call it with ()")
-    return value
 
 
 def _items(value: Any) -> Any:
@@ -228,30 +229,46 @@ def _join(value: Iterable[Any] | None, d: str = "", attribute: str | None = None
     items = [] if value is None else list(value)
     if attribute is not None:
         items = [_ENVIRONMENT.getattr(item, attribute) for item in items]
-    return d.join(str(_printed(item)) for item in items)
+    return d.join(str(printed(item)) for item in items)
 
 
-def _keeps_null(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A text filter through which a null stays null, instead of becoming the word None."""
+def _keeps_null(function: Callable[..., Any], seen: Callable[[Any], Any]) -> Callable[..., Any]:
+    """A text filter through which a null stays null, instead of becoming the word None; ``seen``: of other values."""
     position = 1 if hasattr(function, "jinja_pass_arg") else 0  # Jinja2 puts its context before the value
 
     @functools.wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return None if args[position] is None else function(*args, **kwargs)
+        if args[position] is None:
+            return None
+        return function(*args[:position], seen(args[position]), *args[position + 1 :], **kwargs)
+
+    return wrapped
+
+
+def _takes_texts(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which writes its arguments into a text, for what has one."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            with_text(value)
+        return function(*args, **kwargs)
 
     return wrapped
 
 
 def _environment() -> _Environment:
     environment = _Environment(
-        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=_printed, cache_size=0
+        undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False, finalize=printed, cache_size=0
     )
     del environment.globals["lipsum"]  # random text: the same row would never give the same request
     del environment.filters["random"]
     for name in _TEXT_FILTERS:
-        if name in environment.filters:
-            environment.filters[name] = _keeps_null(environment.filters[name])
-    environment.filters.update(_printed=_printed, _items=_items, join=_join)
+        seen = with_text if name == "urlencode" else printed  # urlencode goes through lists of pairs itself
+        environment.filters[name] = _keeps_null(environment.filters[name], seen)
+    for name in ("pprint", "format"):
+        environment.filters[name] = _takes_texts(environment.filters[name])
+    environment.filters.update(_printed=printed, _items=_items, join=_join)
     return environment
 
 
@@ -259,6 +276,7 @@ _ENVIRONMENT = _environment()
 _FUNCTIONS = frozenset(_ENVIRONMENT.globals)
 _BARE = _Environment()  # knows no functions: tells which names the template itself does not define
 _BARE.globals.clear()
+_CONSTANTS = {"none": None, "None": None, "true": True, "True": True, "false": False, "False": False}
 _ONE_TEXT = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends, nodes.Block)
 
 
@@ -287,7 +305,7 @@ def _compile(role: str, text: str) -> _Compiled:
         tree = _ENVIRONMENT.parse(text)
         _refuse_other_files(role, tree)
         columns = _columns(role, tree, meta.find_undeclared_variables(_BARE.parse(text)))
-        pieces = _pieces(tree, columns)
+        pieces, constants = _pieces(tree, columns), _bare_constants(tree)
         tree = _NullsAreEmpty().visit(tree)
         tree.set_environment(_ENVIRONMENT)
         code = _ENVIRONMENT.compile(tree, name=f"prompt.{role}")
@@ -296,7 +314,7 @@ def _compile(role: str, text: str) -> _Compiled:
         _refuse(role, error.lineno, error.message or "not a template")
     except RecursionError:
         _refuse(role, 1, "nested too deeply")
-    return _Compiled(role, text, template, columns, pieces)
+    return _Compiled(role, text, template, columns, constants, pieces)
 
 
 def _pieces(tree: nodes.Template, columns: Collection[str]) -> tuple[tuple[str, bool], ...] | None:
@@ -342,3 +360,25 @@ def _columns(role: str, tree: nodes.Template, undeclared: Collection[str]) -> fr
     for word in sorted(columns & calls.keys()):
         _refuse(role, calls[word], f"{word!r} is used as a column and as the function {word}(): rename the column")
     return frozenset(columns)
+
+
+def _bare_constants(tree: nodes.Template) -> frozenset[bool | None]:
+    """What is printed, gone through or asked for its truth and is but a constant: somebody meant a column."""
+    places: list[nodes.Node] = [part for each in tree.find_all(nodes.Output) for part in each.nodes]
+    places += [part for each in tree.find_all(nodes.Concat) for part in each.nodes]
+    places += [each.test for each in tree.find_all(nodes.If)]
+    places += [each.test for each in tree.find_all(nodes.CondExpr)]
+    places += [each.iter for each in tree.find_all(nodes.For)]
+    values = [head.value for head in map(_head, places) if isinstance(head, nodes.Const)]
+    return frozenset(value for value in values if value is None or isinstance(value, bool))
+
+
+def _head(node: nodes.Node | None) -> nodes.Node | None:
+    """What an expression begins with: ``a`` of ``a.b | upper or c``."""
+    while True:
+        if isinstance(node, nodes.Filter | nodes.Getattr | nodes.Getitem | nodes.Test):
+            node = node.node
+        elif isinstance(node, nodes.Or | nodes.And):
+            node = node.left
+        else:
+            return node

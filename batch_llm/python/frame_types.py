@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["plain", "storable"]
+__all__ = ["local_zone", "plain", "storable"]
+
+_UTC = frozenset({"UTC", "Etc/UTC", "Z", "+00:00"})
 
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary(), pa.float16(): pa.float32()}
 _KEPT_EXTENSIONS = ("arrow.uuid", "arrow.json")  # they come through as text
@@ -47,6 +49,14 @@ def plain(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         return plain(array.storage, kind)
     return array.cast(kind)
+
+
+def local_zone(kind: pa.DataType) -> str | None:
+    """The time zone of its times, or of times inside of it, where that is not UTC: their instants alone are frozen."""
+    if pa.types.is_timestamp(kind):
+        return None if kind.tz is None or kind.tz in _UTC else str(kind.tz)
+    inner = (local_zone(kind.field(place).type) for place in range(kind.num_fields))
+    return next((zone for zone in inner if zone is not None), None)
 
 
 def _extension(kind: pa.BaseExtensionType) -> pa.DataType | str:

@@ -5,10 +5,13 @@ Belongs here: telling what was given. Not here: how a frame becomes a file (fram
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
 
 from batch_llm import wiring
 from batch_llm.config.settings import Settings
@@ -16,10 +19,13 @@ from batch_llm.errors import InputError
 from batch_llm.job.load import DeclaredJob, declare, load_job
 from batch_llm.job.model import Job
 from batch_llm.job.rules import is_file
+from batch_llm.python.frame_types import local_zone
 from batch_llm.python.frames import Frame, frame_of
 from batch_llm.warehouse.uploads import sweep_uploads, upload
 
 __all__ = ["NO_TABLE", "AnyJob", "AnyTable", "declared", "declared_over"]
+
+_log = logging.getLogger(__name__)
 
 AnyJob = str | Path | DeclaredJob | Job | Mapping[str, Any]
 AnyTable = Any
@@ -63,7 +69,20 @@ def _uploaded(settings: Settings, job: DeclaredJob, frame: Frame) -> str:
         raise InputError("the table has no columns")
     job.check_columns(offered)
     chosen = offered if job.job.input.where else [name for name in offered if name in needed]
-    path = upload(frame.reader(chosen, needed), settings.uploads_dir)
+    rows = frame.reader(chosen, needed)
+    _warn_of_zones(rows.schema, job.prompt.columns)
+    path = upload(rows, settings.uploads_dir)
     sources = {record.source for record in wiring.open_store(settings).runs.all()}
     sweep_uploads(settings.uploads_dir, {*sources, str(path)})
     return str(path)
+
+
+def _warn_of_zones(schema: pa.Schema, shown: Collection[str]) -> None:
+    """The model reads another day than the frame shows, where that is near midnight."""
+    zones = {field.name: zone for field in schema if field.name in shown and (zone := local_zone(field.type))}
+    if zones:
+        _log.warning(
+            "the prompt shows these times in UTC, not in their own time zone: %s; for local times take the zone away "
+            "(pandas: .dt.tz_localize(None), polars: .dt.replace_time_zone(None)) or make them text",
+            ", ".join(f"{name} ({zone})" for name, zone in zones.items()),
+        )

@@ -71,11 +71,12 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_cells_of_the_docs_work_as_written(kernel: Path, root: Path) -> None:
     """Both forms in a running loop, the frame back, nothing asked twice, one display of progress per run."""
     cells = executed(CELL.findall((root / "docs" / "how-to" / "notebook.md").read_text("utf-8")), kernel)
-    run, merged, grown, awaited, sample = cells
+    run, merged, grown, awaited, local, sample = cells
     assert "3: 3 ok, 0 failed, 0 pending" in shown(run, "text/html")
     assert "Hiring froze." not in shown(run, "text/html")
     assert shown(merged).count("ok") == 3
     assert (shown(grown), shown(awaited), shown(sample)) == ("(1, 3)", "4", "(2, 2, 'sample')")
+    assert shown(local) == "('Wednesday 01 January 2020', '2020-01-01 00:00:00')"
     displays = [out for out in run.outputs if out["output_type"] == "display_data"]
     assert len(displays) == 1 and "- finished" in displays[0]["data"]["text/html"]
     assert not [out for out in run.outputs if out["output_type"] == "stream"]

@@ -318,3 +318,21 @@ def test_a_wrong_job_is_told_inside_a_loop_as_well(job: Job) -> None:
 
     with pytest.raises(ConfigurationError, match="nobody"):
         asyncio.run(cell())
+
+
+def test_times_of_a_zone_are_shown_in_utc_and_that_is_said(
+    lab: Lab, job: Job, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only of those that the prompt shows; without the zone the times are as the frame shows them."""
+    local = pd.to_datetime(["2020-01-01 00:00"]).tz_localize("Europe/Vienna")
+    table = frame(1, at=local, seen=local, utc=local.tz_convert("UTC"))
+    shown = job(prompt={"user": "{{ text }} {{ at }} {{ utc }}"}, output={"table": "graded", "keep": ["seen"]})
+    quiet(shown, table)
+    (said,) = [record.getMessage() for record in caplog.records if "time zone" in record.getMessage()]
+    assert "in UTC, not in their own time zone: at (Europe/Vienna); " in said
+    assert "tz_localize(None)" in said
+    caplog.clear()
+    quiet(shown, table.assign(at=local.tz_localize(None)))
+    assert "time zone" not in caplog.text
+    quiet(shown, pa.table({"id": [0], "text": ["x"], "at": [1], "utc": [1], "seen": pa.array(local)}))
+    assert "time zone" not in caplog.text

@@ -71,7 +71,7 @@ def test_lists_and_objects_become_json_texts_in_a_csv(tmp_path: Path) -> None:
     assert write_rows(iter(nested.to_batches(max_chunksize=2)), tmp_path / "answers.csv") == 3
     rows = list(csv.DictReader((tmp_path / "answers.csv").read_text().splitlines()))
     assert [json.loads(row["turns"]) if row["turns"] else None for row in rows] == turns
-    assert [row["facts"] for row in rows] == ['{"n":1,"usd":0.5}', '{"n":null,"usd":null}', ""]
+    assert [row["facts"] for row in rows] == ['{"n":1,"usd":0.50}', '{"n":null,"usd":null}', ""]
 
 
 def test_a_type_that_no_csv_has_is_refused_with_a_way_out(tmp_path: Path) -> None:

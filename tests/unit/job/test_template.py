@@ -205,3 +205,31 @@ def test_texts_between_columns_are_joined_to_what_jinja_makes_of_them(parts: lis
     (made,) = template.render(row)
     (compiled,) = template._parts
     assert made.content == compiled.template.render({name: row[name] for name in compiled.columns})
+
+
+@pytest.mark.parametrize("name", ["none", "None", "true", "True", "false", "False"])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ %s }}",
+        "{{ %s | upper }}",
+        "{{ %s.a['b'] }}",
+        "{{ %s or 'nothing' }}",
+        "{{ 'x' ~ %s }}",
+        "{%% if %s %%}x{%% endif %%}",
+        "{%% for x in %s %%}x{%% endfor %%}",
+    ],
+)
+def test_a_column_cannot_be_called_like_a_constant_of_jinja(name: str, template: str) -> None:
+    """Its prompts would be empty, and paid."""
+    prompt = PromptTemplate(template % name, "{{ id }}")
+    with pytest.raises(InputError, match=f"Jinja2 keeps the name '{name}' for itself: rename the column"):
+        prompt.check_columns(["id", name])
+    prompt.check_columns(["id"])
+
+
+def test_constants_stay_constants() -> None:
+    template = "{{ a is none }}{{ a == none }}{{ a or true }}{{ a | default(false) }}{{ 1 }}{{ true if a else none }}"
+    prompt = PromptTemplate(None, template)
+    prompt.check_columns(["a", "none", "true", "false"])
+    assert prompt.render({"a": None})[0].content == "TrueTrueTrue1"

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from batch_llm.python.frame_types import plain, storable
+from batch_llm.python.frame_types import local_zone, plain, storable
 
 S = pa.string()
 
@@ -48,3 +48,20 @@ def test_values_survive_their_new_type() -> None:
     assert plain(views, S).to_pylist() == ["a", None, "b"]
     coded = pa.DictionaryArray.from_arrays(pa.array([1, None, 0], pa.int8()), pa.array(["x", "y"], pa.string_view()))
     assert plain(coded, S).to_pylist() == ["y", None, "x"]
+
+
+@pytest.mark.parametrize(
+    ("given", "zone"),
+    [
+        (pa.timestamp("us", "Europe/Vienna"), "Europe/Vienna"),
+        (pa.timestamp("us", "+01:00"), "+01:00"),
+        (pa.list_(pa.struct([("a", S), ("at", pa.timestamp("ns", "Asia/Tokyo"))])), "Asia/Tokyo"),
+        (pa.timestamp("us", "UTC"), None),
+        (pa.timestamp("us"), None),
+        (pa.list_(pa.int64()), None),
+        (pa.uuid(), None),
+        (S, None),
+    ],
+)
+def test_times_of_a_zone_are_told_from_those_in_utc(given: pa.DataType, zone: str | None) -> None:
+    assert local_zone(given) == zone
