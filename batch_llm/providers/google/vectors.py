@@ -40,4 +40,4 @@ def no_vectors(message: str) -> ProviderError:
 def usage_of(data: object) -> Usage | None:
     """Out of a `usageMetadata`; None when it is absent, as with older models, or cannot be true."""
     given = data.get("promptTokenCount") if isinstance(data, dict) else None
-    return Usage(given, 0) if isinstance(given, int) and 0 <= given < ABSURD_TOKENS else None
+    return Usage(given, 0) if type(given) is int and 0 <= given < ABSURD_TOKENS else None

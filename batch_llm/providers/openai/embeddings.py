@@ -61,13 +61,14 @@ class OpenAIEmbeddingProvider(Connected):
             listed = data["data"]
             by_place = {item["index"]: _packed(item["embedding"]) for item in listed}
             vectors = tuple(by_place[place] for place in range(len(listed)))
+            model = data.get("model")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise _malformed("the answer is not a list of embeddings") from None
         if len({len(vector) for vector in vectors}) > 1:
             raise _malformed("the vectors of one answer are of several sizes")
         if not np.isfinite(np.frombuffer(b"".join(vectors), dtype="<f4")).all():
             raise _malformed("a vector holds what is no number")
-        return Embeddings(vectors, _usage(data.get("usage")), str(data.get("model") or ""))
+        return Embeddings(vectors, _usage(data.get("usage")), model if isinstance(model, str) else "")
 
 
 def _packed(vector: Any) -> bytes:
@@ -96,7 +97,7 @@ def _usage(data: object) -> Usage | None:
     if not isinstance(data, dict):
         return None
     given, total = data.get("prompt_tokens"), data.get("total_tokens")
-    if not isinstance(given, int) or not 0 <= given < ABSURD_TOKENS:
+    if type(given) is not int or not 0 <= given < ABSURD_TOKENS:
         return None
     if isinstance(total, int) and total != given:
         return None
