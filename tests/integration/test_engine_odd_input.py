@@ -86,6 +86,26 @@ async def test_an_odd_answer_costs_its_row_and_never_its_job(lab: Lab, monkeypat
         assert (len(asked), {row["llm_status"] for row in lab.rows()}) == (7 + 4, {"ok"})
 
 
+async def test_an_answer_of_any_size_is_not_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row fails and may be paid; the journal holds that, and nothing of what came."""
+    monkeypatch.setenv("LOCAL_KEY", "k-1")
+    lab.table(3)
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        filling = {"filling": "x" * (65 << 20)} if prompt[-1] == "1" else {}
+        return 200, answered_body("fine") | filling
+
+    async with compatible_server(lab, answer) as model:
+        job = lab.job(model=model, output={"table": "out"}, retries={"attempts": 1})
+        summary = await lab.run(job)
+        assert (summary.ok, summary.failed_by_class) == (2, {"malformed": 1})
+        again = await wiring.reparser(lab.settings, job).reparse()  # replays the journal
+        assert again.moves == {("ok", "ok"): 2, ("malformed", "malformed"): 1}
+    assert sum(file.stat().st_size for file in (lab.folder / "home").rglob("*") if file.is_file()) < 10 << 20
+    (row,) = (row for row in lab.rows() if row["llm_status"] == "failed")
+    assert row["llm_error"] == "the answer is larger than 64 MiB, the most that is read"
+
+
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
