@@ -17,6 +17,7 @@ import orjson
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
 from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.plain_vector import packed_numbers
 from batch_llm.providers.transport import Connected
 
 __all__ = ["OpenAIEmbeddingProvider"]
@@ -76,13 +77,9 @@ def _packed(vector: Any) -> bytes:
 
     Source: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/756 (read 2026-11-28).
     """
-    if isinstance(vector, str):
-        packed = binascii.a2b_base64(vector, strict_mode=True)
-    elif isinstance(vector, list):
-        with np.errstate(over="ignore"):  # too large for 4 bytes: infinite, and refused as such
-            packed = np.array(vector, dtype="<f4").tobytes()
-    else:
-        raise TypeError("neither base64 nor numbers")
+    if not isinstance(vector, str):
+        return packed_numbers(vector)  # one too large for 4 bytes is infinite, and refused as such
+    packed = binascii.a2b_base64(vector, strict_mode=True)
     if not packed or len(packed) % FLOAT_BYTES:
         raise ValueError("no whole numbers of 4 bytes")
     return packed
