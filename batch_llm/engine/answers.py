@@ -1,18 +1,22 @@
 """Is a stored answer good?
 
-Belongs here: judging one raw answer against the job's schema. Not here: what follows from a bad one (retry.py),
-storing it (journal).
+Belongs here: judging one raw answer against the job's schema; the promise that each has a verdict. Not here: what
+follows from a bad one (retry.py), storing it (journal).
+
+Invariant: a body has one verdict, in every process. The journal holds it before anybody looks into it, so that one
+which raised would raise at every replay, and the job could never go on.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.job.schema import AnswerMismatch, AnswerSchema
-from batch_llm.providers.base import Completion, Provider, Usage
+from batch_llm.providers.base import Completion, Embeddings, Provider, Usage
 
-__all__ = ["AnyJudge", "Judge", "Verdict"]
+__all__ = ["AnyJudge", "Judge", "Verdict", "judged"]
 
 
 class Verdict(NamedTuple):
@@ -29,6 +33,9 @@ class Verdict(NamedTuple):
     vectors: tuple[bytes, ...] = ()
 
 
+_Said = TypeVar("_Said", Completion, Embeddings)
+
+
 class AnyJudge(Protocol):
     """Reads and checks raw answers; pure, so that stored answers can be judged again for free."""
 
@@ -39,6 +46,30 @@ class AnyJudge(Protocol):
     def for_schema(self, schema: AnswerSchema) -> AnyJudge:
         """The same provider's answers, judged against another schema."""
         ...
+
+
+def judged(read: Callable[[bytes], _Said], weigh: Callable[[_Said], Verdict], body: bytes) -> Verdict:
+    """What ``weigh`` finds of what ``read`` makes of a body; a verdict as well where either of them raises."""
+    said = None
+    try:
+        said = read(body)
+        return weigh(said)
+    except ProviderError as error:
+        return Verdict(error.error_class, str(error), None)
+    except MemoryError:  # says nothing of the answer: where there is more, its verdict is another
+        raise
+    except Exception as error:  # noqa: BLE001  the boundary of every stored answer: see the invariant above
+        return _unjudged(said, type(error).__name__)
+
+
+def _unjudged(said: object, error_name: str) -> Verdict:
+    """An answer whose reader or check is defective; ``said``: what was read of it, if anything."""
+    if not isinstance(said, Completion | Embeddings):
+        return Verdict(ErrorClass.MALFORMED, f"the answer cannot be read ({error_name})", None)
+    message = f"the answer cannot be checked ({error_name})"
+    if isinstance(said, Completion) and isinstance(said.text, str):
+        return Verdict(ErrorClass.SCHEMA_MISMATCH, message, said.usage, said.text)
+    return Verdict(ErrorClass.MALFORMED, message, said.usage)
 
 
 class Judge:
@@ -55,10 +86,9 @@ class Judge:
 
     def judge(self, body: bytes, rows: int = 1) -> Verdict:
         """See `AnyJudge.judge`."""
-        try:
-            completion = self._provider.read(body)
-        except ProviderError as error:
-            return Verdict(error.error_class, str(error), None)
+        return judged(self._provider.read, self._weighed, body)
+
+    def _weighed(self, completion: Completion) -> Verdict:
         bad = self._bad_finish(completion)
         if bad is not None:
             return Verdict(bad[0], bad[1], completion.usage, completion.text)

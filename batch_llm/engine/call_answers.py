@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from batch_llm.engine.answers import AnyJudge, Judge, Verdict
-from batch_llm.errors import ErrorClass, ProviderError
+from batch_llm.engine.answers import AnyJudge, Judge, Verdict, judged
+from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import FLOAT_BYTES, EmbeddingAnswer
 from batch_llm.job.schema import AnswerSchema
-from batch_llm.providers.base import AnyProvider, EmbeddingProvider, Provider
+from batch_llm.providers.base import AnyProvider, EmbeddingProvider, Embeddings, Provider
 
 __all__ = ["CallJudge", "judge_for"]
 
@@ -38,10 +38,9 @@ class CallJudge:
 
     def judge(self, body: bytes, rows: int = 1) -> Verdict:
         """See `AnyJudge.judge`. All rows or none: an answer that lacks a vector does not say whose."""
-        try:
-            read = self._provider.read(body)
-        except ProviderError as error:
-            return Verdict(error.error_class, str(error), None)
+        return judged(self._provider.read, lambda read: self._weighed(read, rows), body)
+
+    def _weighed(self, read: Embeddings, rows: int) -> Verdict:
         if read.cut:
             message = f"the model read only the beginning of {read.cut:,} of {rows:,} texts: they are too long for it"
             return Verdict(ErrorClass.TOO_LARGE, message, read.usage)

@@ -7,6 +7,9 @@ A repair changes what surrounds or punctuates JSON, never a value, and never com
 stays bad. So no bracket and no quote is ever added. Every object in the text must be whole, and all must be the same:
 where two differ, nobody knows which one is the answer. Nor where one has a key twice.
 
+What is nested more deeply than any schema allows is refused here, before anybody looks into it: the readers behind this
+one go down level by level, and each gives up at another depth, some at one that depends on who called them.
+
 The plain case, an answer that is JSON, costs one `orjson.loads` and counting its colons.
 """
 
@@ -19,6 +22,8 @@ from typing import Any
 import orjson
 
 __all__ = ["AnswerMismatch", "read_json"]
+
+MOST_LEVELS = 100  # ten times what a schema may have; less than half of where orjson and jsonschema-rs give up
 
 # the texts between quotes are skipped whole; what stands in them is the model's
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -49,7 +54,8 @@ def read_json(text: str) -> Any:
     one when they are the same.
 
     Raises:
-        AnswerMismatch: No JSON, more than one object, one without its end, or one with a key twice.
+        AnswerMismatch: No JSON, more than one object, one without its end, one with a key twice, or more than
+            `MOST_LEVELS` levels.
     """
     if not text.startswith("{"):  # fenced, most of the time: a first look at the whole would take twice as long
         alone = _in_plain_text(text)
@@ -67,16 +73,24 @@ def read_json(text: str) -> Any:
 def _loads(text: str) -> Any:
     """`orjson.loads`, which keeps the last value of a key that stands twice: such an object says two things."""
     value = orjson.loads(text)
+    if text.count("[") + text.count("{") > MOST_LEVELS and _is_deeper(value, MOST_LEVELS):
+        raise AnswerMismatch(f"the answer is nested too deeply: more than {MOST_LEVELS} levels")
     colons = text.count(":")  # each key has one; those in texts make closer looks necessary, that take longer each
     if type(value) is dict and colons == len(value):
         return value
     keys = _keys(value)
     if colons != keys and len(_END_OF_KEY.findall(text)) != keys:
-        try:
-            json.loads(text, object_pairs_hook=_refuse_repeated)
-        except RecursionError:
-            raise AnswerMismatch("the answer is nested too deeply") from None
+        json.loads(text, object_pairs_hook=_refuse_repeated)
     return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects stand in each other more than ``levels`` times; without going down itself."""
+    level = [value] if type(value) is dict or type(value) is list else []
+    for _ in range(levels):
+        inner = (each.values() if type(each) is dict else each for each in level)
+        level = [each for every in inner for each in every if type(each) is dict or type(each) is list]
+    return bool(level)
 
 
 def _keys(value: Any) -> int:

@@ -23,6 +23,10 @@ __all__ = ["Connected", "Connection", "Refusal", "Signing"]
 CONNECT_S = 30.0  # for a connection to stand
 DNS_S = 30  # a looked-up address is used so long: a provider that moved is found again soon
 LARGE_BYTES = 1 << 20  # aiohttp writes larger bodies in one go, which holds everybody up; a file it writes in pieces
+# Of one answer, as it is unpacked: a few MB of gzip can be gigabytes. Four times what the largest call for vectors
+# (engine/packing.py) is answered with, where they come as plain numbers.
+MOST_ANSWER_BYTES = 64 << 20
+MOST_REFUSAL_BYTES = 1 << 20  # what an error says stands at its beginning
 
 Signing = Callable[[], Awaitable[Mapping[str, str]]]
 """Headers that say who asks, made for each request, where they change while connections live. Never logged."""
@@ -86,7 +90,7 @@ class Connection:
                 began_to_answer = time.monotonic()
                 if sending is not None:
                     sending.phase = Phase.BODY
-                answer = await response.read()
+                answer = await _body(response)
         except aiohttp.ConnectionTimeoutError:
             raise ProviderError(ErrorClass.CONNECTION, f"cannot connect: no connection in {CONNECT_S:.0f} s") from None
         except TimeoutError:
@@ -112,6 +116,23 @@ class Connection:
         headers = await signing()
         sending.phase = Phase.ANSWER
         return headers
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """All of an answer; of a refusal what it begins with. Raises `ProviderError` for an answer that is too large."""
+    is_answer = response.status < 300
+    most = MOST_ANSWER_BYTES if is_answer else MOST_REFUSAL_BYTES
+    pieces, size = [], 0
+    while piece := await response.content.readany():  # as `response.read` does, which has no bound
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
+            response.close()  # the rest is still to come: the connection is of no use to another call
+            if not is_answer:
+                break
+            message = f"the answer is larger than {most >> 20} MiB, the most that is read"
+            raise ProviderError(ErrorClass.MALFORMED, message, maybe_paid=True, outline=message)
+    return b"".join(pieces)
 
 
 class Connected:

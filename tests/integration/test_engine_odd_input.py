@@ -25,6 +25,16 @@ ODD_USAGE: dict[str, dict[str, Any]] = {  # by the prompt's last character
     "4": {"prompt_tokens_details": {"cached_tokens": -1}, "completion_tokens_details": {"reasoning_tokens": [2]}},
 }
 
+DEEP = '{{"tone": {}1{}, "score": 1}}'
+ODD_CHOICES: dict[str, tuple[str, Any]] = {  # likewise: what is said, and why it ended
+    "1": ('{"tone": "calm", "score": 1}', ["stop"]),
+    "2": (DEEP.format("[" * 300, "]" * 300), "stop"),
+    "3": ("[1] Sure: " + DEEP.format("[" * 300, "]" * 300), "stop"),
+    "4": (DEEP.format('{"a":' * 1_000, "}" * 1_000), "stop"),
+}
+
+FAILED = {"malformed": 1, "schema_mismatch": 3}
+
 
 # -- answers --------------------------------------------------------------------------------------------------------
 
@@ -47,6 +57,53 @@ async def test_an_answer_with_odd_usage_is_an_answer(lab: Lab, monkeypatch: pyte
         assert (whole.ok, whole.failed, len(asked)) == (6, 0, 6)
     assert {(row["llm_input_tokens"], row["llm_output_tokens"]) for row in lab.rows()} == {(5, 5)}
     assert len({row["llm_cost_usd"] for row in lab.rows()}) == 1
+
+
+async def test_an_odd_answer_costs_its_row_and_never_its_job(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in the journal: every later command reads it again, and goes on."""
+    monkeypatch.setenv("LOCAL_KEY", "k-1")
+    lab.table(7)
+    asked: list[str] = []
+    odd = dict(ODD_CHOICES)
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        asked.append(prompt)
+        text, reason = odd.get(prompt[-1], (ODD_CHOICES["1"][0], "stop"))
+        return 200, answered_body("") | {"choices": [{"message": {"content": text}, "finish_reason": reason}]}
+
+    async with compatible_server(lab, answer) as model:
+        job = lab.job(model=model, retries={"attempts": 1, "re_asks": 0})
+        sample = await lab.run(job, limit=6)
+        assert (sample.ok, sample.failed, sample.pending) == (2, 4, 1)
+        whole = await lab.run(job)  # replays the journal
+        assert (whole.run_id, whole.ok, whole.failed_by_class) == (sample.run_id, 3, FAILED)
+        assert (whole.input_tokens, whole.output_tokens, len(asked)) == (35, 35, 7)
+        again = await wiring.reparser(lab.settings, job).reparse()
+        assert again.moves == {("ok", "ok"): 3, **{(name, name): rows for name, rows in FAILED.items()}}
+        odd.clear()
+        async with lab.engine(job) as engine:
+            assert (await engine.retry()).ok == 7
+        assert (len(asked), {row["llm_status"] for row in lab.rows()}) == (7 + 4, {"ok"})
+
+
+async def test_an_answer_of_any_size_is_not_kept(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its row fails and may be paid; the journal holds that, and nothing of what came."""
+    monkeypatch.setenv("LOCAL_KEY", "k-1")
+    lab.table(3)
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        filling = {"filling": "x" * (65 << 20)} if prompt[-1] == "1" else {}
+        return 200, answered_body("fine") | filling
+
+    async with compatible_server(lab, answer) as model:
+        job = lab.job(model=model, output={"table": "out"}, retries={"attempts": 1})
+        summary = await lab.run(job)
+        assert (summary.ok, summary.failed_by_class) == (2, {"malformed": 1})
+        again = await wiring.reparser(lab.settings, job).reparse()  # replays the journal
+        assert again.moves == {("ok", "ok"): 2, ("malformed", "malformed"): 1}
+    assert sum(file.stat().st_size for file in (lab.folder / "home").rglob("*") if file.is_file()) < 10 << 20
+    (row,) = (row for row in lab.rows() if row["llm_status"] == "failed")
+    assert row["llm_error"] == "the answer is larger than 64 MiB, the most that is read"
 
 
 # -- keys -----------------------------------------------------------------------------------------------------------

@@ -67,11 +67,11 @@ class AnthropicProvider(Connected):
             data = orjson.loads(body)
             texts = [block["text"] for block in data["content"] if block["type"] == "text"]
             text = "".join(texts)
-            reason = data["stop_reason"]
+            reason, model = data["stop_reason"], data.get("model")
         except (orjson.JSONDecodeError, KeyError, TypeError):
             raise ProviderError(ErrorClass.MALFORMED, "the answer is not a message", maybe_paid=True) from None
         finish = FINISHES.get(reason, "other") if isinstance(reason, str) else "other"
-        return Completion(text, finish, _usage(data.get("usage")), str(data.get("model") or ""))
+        return Completion(text, finish, _usage(data.get("usage")), model if isinstance(model, str) else "")
 
     def _body(self, request: Request) -> bytes:
         if "max_output_tokens" not in request.params:
@@ -124,7 +124,7 @@ def _usage(data: object) -> Usage | None:
     cached = data.get("cache_read_input_tokens") or 0
     thinking = details.get("thinking_tokens", 0) if isinstance(details, dict) else 0
     found = [data.get("input_tokens"), data.get("output_tokens"), data.get("cache_creation_input_tokens") or 0]
-    numbers = [each for each in (*found, cached, thinking) if isinstance(each, int) and 0 <= each < ABSURD_TOKENS]
+    numbers = [each for each in (*found, cached, thinking) if type(each) is int and 0 <= each < ABSURD_TOKENS]
     if len(numbers) < 5:
         return None
     fresh, made, written, cached, thinking = numbers

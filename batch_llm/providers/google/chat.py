@@ -72,9 +72,10 @@ class GoogleChatProvider(Connected):
         try:
             data = orjson.loads(body)
             text, reason = _said(data)
+            model = data.get("modelVersion")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
             raise ProviderError(ErrorClass.MALFORMED, f"the answer is not one of {METHOD}", maybe_paid=True) from None
-        return Completion(text, reason, _usage(data.get("usageMetadata")), str(data.get("modelVersion") or ""))
+        return Completion(text, reason, _usage(data.get("usageMetadata")), model if isinstance(model, str) else "")
 
     def _body(self, request: Request) -> bytes:
         messages = instructed(request.messages, request.json_schema, self._endpoint.structure)
@@ -141,7 +142,8 @@ def _said(data: dict[str, Any]) -> tuple[str, str]:
             return "", "content_filter"
         raise KeyError("candidates")
     first = candidates[0]
-    reason = FINISH_REASONS.get(first["finishReason"], "other")
+    why = first["finishReason"]
+    reason = FINISH_REASONS.get(why, "other") if isinstance(why, str) else "other"
     parts = (first.get("content") or {}).get("parts") or []
     return "".join(part.get("text", "") for part in parts if not part.get("thought")), reason
 
@@ -158,7 +160,7 @@ def _usage(data: object) -> Usage | None:
     counts = [
         data.get(f"{name}TokenCount", 0) for name in ("prompt", "toolUsePrompt", "candidates", "thoughts", "total")
     ]
-    if "promptTokenCount" not in data or not all(isinstance(n, int) and 0 <= n < ABSURD_TOKENS for n in counts):
+    if "promptTokenCount" not in data or not all(type(n) is int and 0 <= n < ABSURD_TOKENS for n in counts):
         return None
     prompt, tools, written, thoughts, total = counts
     if "totalTokenCount" in data and total != prompt + tools + written + thoughts:
@@ -167,6 +169,6 @@ def _usage(data: object) -> Usage | None:
     return Usage(
         input_tokens=prompt + tools,
         output_tokens=written + thoughts,
-        cached_input_tokens=cached if isinstance(cached, int) and 0 <= cached <= prompt else 0,
+        cached_input_tokens=cached if type(cached) is int and 0 <= cached <= prompt else 0,
         reasoning_tokens=thoughts,
     )

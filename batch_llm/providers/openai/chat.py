@@ -58,18 +58,18 @@ class OpenAIChatProvider(Connected):
             message = choice["message"]
             text = message.get("content")
             refusal = message.get("refusal")
-            reason = choice.get("finish_reason")
+            reason, model = choice.get("finish_reason"), data.get("model")
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
             raise ProviderError(ErrorClass.MALFORMED, "the answer is not a chat completion", maybe_paid=True) from None
         if refusal:
             reason = "refusal"
-        elif reason not in FINISH_REASONS:
+        elif not isinstance(reason, str) or reason not in FINISH_REASONS:
             reason = "other"
         return Completion(
             text=text if isinstance(text, str) else "",
             finish_reason=reason,
             usage=read_usage(data.get("usage")),
-            model=str(data.get("model") or ""),
+            model=model if isinstance(model, str) else "",
         )
 
     def _body(self, request: Request) -> bytes:

@@ -17,6 +17,7 @@ import orjson
 from batch_llm.errors import ErrorClass, ProviderError
 from batch_llm.providers.base import EmbeddingRequest, Embeddings, RawAnswer, Sending, Usage
 from batch_llm.providers.openai.endpoint import ABSURD_TOKENS, OpenAIEndpoint
+from batch_llm.providers.plain_vector import packed_numbers
 from batch_llm.providers.transport import Connected
 
 __all__ = ["OpenAIEmbeddingProvider"]
@@ -61,13 +62,14 @@ class OpenAIEmbeddingProvider(Connected):
             listed = data["data"]
             by_place = {item["index"]: _packed(item["embedding"]) for item in listed}
             vectors = tuple(by_place[place] for place in range(len(listed)))
+            model = data.get("model")
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
             raise _malformed("the answer is not a list of embeddings") from None
         if len({len(vector) for vector in vectors}) > 1:
             raise _malformed("the vectors of one answer are of several sizes")
         if not np.isfinite(np.frombuffer(b"".join(vectors), dtype="<f4")).all():
             raise _malformed("a vector holds what is no number")
-        return Embeddings(vectors, _usage(data.get("usage")), str(data.get("model") or ""))
+        return Embeddings(vectors, _usage(data.get("usage")), model if isinstance(model, str) else "")
 
 
 def _packed(vector: Any) -> bytes:
@@ -75,13 +77,9 @@ def _packed(vector: Any) -> bytes:
 
     Source: https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/756 (read 2026-11-28).
     """
-    if isinstance(vector, str):
-        packed = binascii.a2b_base64(vector, strict_mode=True)
-    elif isinstance(vector, list):
-        with np.errstate(over="ignore"):  # too large for 4 bytes: infinite, and refused as such
-            packed = np.array(vector, dtype="<f4").tobytes()
-    else:
-        raise TypeError("neither base64 nor numbers")
+    if not isinstance(vector, str):
+        return packed_numbers(vector)  # one too large for 4 bytes is infinite, and refused as such
+    packed = binascii.a2b_base64(vector, strict_mode=True)
     if not packed or len(packed) % FLOAT_BYTES:
         raise ValueError("no whole numbers of 4 bytes")
     return packed
@@ -96,7 +94,7 @@ def _usage(data: object) -> Usage | None:
     if not isinstance(data, dict):
         return None
     given, total = data.get("prompt_tokens"), data.get("total_tokens")
-    if not isinstance(given, int) or not 0 <= given < ABSURD_TOKENS:
+    if type(given) is not int or not 0 <= given < ABSURD_TOKENS:
         return None
     if isinstance(total, int) and total != given:
         return None

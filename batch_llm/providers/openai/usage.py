@@ -56,8 +56,8 @@ def read_usage(data: object) -> Usage | None:
 
 
 def is_count(value: object) -> TypeGuard[int]:
-    """Whether it can be a number of tokens."""
-    return isinstance(value, int) and 0 <= value < ABSURD_TOKENS
+    """Whether it can be a number of tokens. Python's True is an int; a column of whole numbers takes none."""
+    return type(value) is int and 0 <= value < ABSURD_TOKENS
 
 
 def _detail(usage: dict[str, Any], part: str, name: str) -> int:

@@ -117,6 +117,20 @@ def test_a_list_of_several_is_not_one_answer() -> None:
         read_json('so: [{"a": 1}, {"a": 1}]')
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_what_is_nested_more_deeply_than_a_schema_allows_is_no_answer(opening: str) -> None:
+    """However many brackets stand beside each other, or in texts."""
+    closing = "]" if opening == "[" else "}"
+    wide = {"list": [[]] * 500, "text": "[" * 500}
+    assert read_json(json.dumps(wide)) == wide
+    inner = answer_text.MOST_LEVELS - 1
+    deepest = f'{{"a": {opening * inner}1{closing * inner}}}'
+    for before in ("", "so: ", "[1] so: "):
+        assert read_json(before + deepest) == json.loads(deepest)
+        with pytest.raises(AnswerMismatch, match="nested too deeply: more than 100 levels"):
+            read_json(f'{before}{{"a": {deepest}}}')
+
+
 def test_the_plain_case_reads_once_and_looks_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
     class Once:
         JSONDecodeError = orjson.JSONDecodeError

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 
 import pytest
 from aiohttp import web
 
 from batch_llm.config.secrets import register_secret
 from batch_llm.errors import AuthenticationFailed, ErrorClass, ProviderError, QuotaExhausted
+from batch_llm.providers import transport
 from batch_llm.providers.anthropic.refusals import refusal as anthropics
 from batch_llm.providers.base import Phase, Sending
 from batch_llm.providers.google.refusals import refusal as googles
@@ -155,3 +158,67 @@ async def test_what_an_error_says_beside_its_message_is_kept() -> None:
     )
     assert isinstance(error, ProviderError)
     assert (error.retry_after_s, error.scope) == (7.0, "tokens")
+
+
+def endless(status: int, encoding: str) -> web.Application:
+    """A server whose answers end when the connection does; packed, a kB of them is a MB."""
+    packer, blanks = zlib.compressobj(wbits=16 + zlib.MAX_WBITS), b" " * (1 << 20)
+    start, more = b'{"error": {"message": "no"}}', blanks
+    if encoding:
+        start = packer.compress(start) + packer.flush(zlib.Z_FULL_FLUSH)
+        more = packer.compress(blanks) + packer.flush(zlib.Z_FULL_FLUSH)  # may be repeated: it refers to nothing before
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.query:
+            return web.json_response({"fine": True})
+        response = web.StreamResponse(status=status, headers={"Content-Encoding": encoding} if encoding else {})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            await response.write(start)
+            while True:
+                await response.write(more)
+                await asyncio.sleep(0)
+        return response
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    return app
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_an_answer_without_an_end_is_read_up_to_the_most_and_may_be_paid(encoding: str) -> None:
+    """Unpacked, wherever it is packed; none of it is kept, and the next call is answered."""
+    async with served(endless(200, encoding), shutdown_s=0.1) as host, Connection({}, refusal) as connection:
+        with pytest.raises(ProviderError, match="larger than 64 MiB") as caught:
+            await connection.post(f"http://{host}/", b"{}", total_s=60)
+        error = caught.value
+        assert (error.error_class, error.maybe_paid, error.outline) == (ErrorClass.MALFORMED, True, str(error))
+        assert (await connection.post(f"http://{host}/?fine=1", b"{}", total_s=60)).body == b'{"fine": true}'
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip"])
+async def test_of_a_refusal_without_an_end_the_beginning_says_what_it_is(encoding: str) -> None:
+    async with served(endless(503, encoding), shutdown_s=0.1) as host, Connection({}, refusal) as connection:
+        with pytest.raises(ProviderError) as caught:
+            await connection.post(f"http://{host}/", b"{}", total_s=60)
+    assert (caught.value.error_class, caught.value.maybe_paid) == (ErrorClass.OVERLOADED, False)
+
+
+@pytest.mark.parametrize("over", [0, 1])
+async def test_the_most_that_is_read_is_read(over: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "MOST_ANSWER_BYTES", 1_000_000)
+    body = b" " * (1_000_000 + over)
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=body)
+
+    app = web.Application()
+    app.router.add_post("/", answer)
+    async with served(app) as host, Connection({}, refusal) as connection:
+        call = connection.post(f"http://{host}/", b"{}", total_s=60)
+        if over:
+            with pytest.raises(ProviderError):
+                await call
+        else:
+            assert (await call).body == body

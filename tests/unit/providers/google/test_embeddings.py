@@ -37,6 +37,7 @@ def test_without_a_usage_it_is_unknown_and_the_vectors_are_good(usage: Any) -> N
     [
         *(b"", b"[]", b"{}", b"<html>", b'{"embeddings": [{}]}', b'{"embeddings": 7}'),
         *(answer([1.0], [1.0, 2.0]), answer([]), answer([1e39]), answer(["a"]), answer([[1.0]]), answer("1")),
+        *(answer(["1", "2"]), answer([True, False]), answer([[1.0], [2.0]]), answer({"0": 1.0}), answer(1.0)),
     ],
 )
 def test_what_is_no_list_of_vectors_is_malformed_and_may_be_paid(body: bytes) -> None:
