@@ -27,6 +27,7 @@ from batch_llm.engine.engine import Engine
 from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.expected import first_length
 from batch_llm.engine.learning import Learning, question_of
+from batch_llm.engine.listening import Guard
 from batch_llm.engine.parts import Calling, JobParts, OtherModel, ReadSpent
 from batch_llm.engine.planning import Planner
 from batch_llm.engine.pools import OpenPool, Pool, dearest
@@ -184,7 +185,7 @@ async def engine(
     ``is_guest``: the process is somebody else's, whose garbage is collected as ever; one of our own is slowed by that.
     Raises `SecretError` when a pool's key is not set, before anything else happens.
     """
-    tell: Listener = listener or _nobody
+    tell = Guard(listener or _nobody)
     time = clock or SystemClock()
     targets = job_targets(settings, declared)
     parts = _job_parts(settings, declared, targets, time)

@@ -37,8 +37,8 @@ LONG_FUNCTIONS: dict[str, str] = {}
 MANY_PARAMETERS = dict.fromkeys((f"batch_llm/cli/app.py:{name}" for name in ("preview", "run")), "an option each")
 COMPLEX_FUNCTIONS: dict[str, str] = {}
 
-# broad `except`s: of a row's call and its answer, around foreign code's nameless panics, and around a caller's listener
-BROAD_EXCEPT = ("engine/answers", "engine/calls", "encoded_length", "python/listening")
+# broad `except`s: of a row's call and its answer, around foreign code's nameless panics, and around whoever listens
+BROAD_EXCEPT = ("engine/answers", "engine/calls", "encoded_length", "engine/listening")
 
 # packages of the design card: product code uses each
 CARD = ("dagster", "dagster_gcp", "dagster_webserver", "google.cloud.bigquery", "redis", "tiktoken", "openai", "pandas")
@@ -290,7 +290,7 @@ def test_names_say_something() -> None:
 
 
 def test_errors_are_caught_by_name() -> None:
-    """Broad only around one call and one answer, around panics and a caller\'s listener; never in the code location."""
+    """Broad only around one call and one answer, around panics and a run's listener; never in the code location."""
     broad = {"Exception", "BaseException"}
     found: dict[str, int] = {}
     for path in python_files(*PRODUCT):

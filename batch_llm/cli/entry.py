@@ -5,10 +5,8 @@ Belongs here: the process boundary. Not here: the commands (app.py).
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from types import TracebackType
 from typing import Literal, NoReturn
 
@@ -19,6 +17,7 @@ from batch_llm.cli.app import app
 from batch_llm.cli.crash import write_crash_report
 from batch_llm.cli.exits import Exit, exit_for_error
 from batch_llm.cli.speech import complain
+from batch_llm.cli.streams import make_streams_last
 from batch_llm.errors import BatchLLMError
 from batch_llm.memory import one_heap
 
@@ -60,9 +59,6 @@ def _explain(error: BaseException) -> int:
     elif isinstance(error, (KeyboardInterrupt, Abort)):
         complain("stopped by Ctrl-C")
         return Exit.STOPPED
-    elif isinstance(error, BrokenPipeError):
-        _silence_stdout()
-        return Exit.OK
     elif isinstance(error, PermissionError) and error.filename is not None:
         complain(f"{error.filename}: {error.strerror}; mend that, or set BATCH_LLM_HOME if it is the home")
         return Exit.USAGE
@@ -87,17 +83,10 @@ def _usage_text(error: BaseException) -> str:
     return f"{message}\nTry '{context.command_path} --help'."
 
 
-def _silence_stdout() -> None:
-    """The reader went away (``| head``): what is still buffered must not raise again at the interpreter's end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``batch-llm`` with these arguments (default: the process's own) and exit with its code."""
     one_heap()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to fail
+    make_streams_last()
     with ExitBoundary() as boundary:
         command = typer.main.get_command(app)
         code = command(list(arguments) if arguments is not None else None, prog_name="batch-llm", standalone_mode=False)

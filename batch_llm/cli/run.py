@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from batch_llm.engine.engine import Engine
     from batch_llm.engine.events import RunSummary
     from batch_llm.job.load import DeclaredJob
-    from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["Spend", "answering_kind", "retry_estimate", "retry_job", "run_job", "spend"]
-
-RETRY_FACTOR = 2  # the upper estimate of a retried row: twice what a row of this run cost on average
+__all__ = ["Spend", "answering_kind", "retry_job", "run_job", "spend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +111,9 @@ def retry_job(reference: str, how: Spend) -> Exit:
         over = "" if how.partition is None else f" over the partition {how.partition}"
         raise JobFileError(f"{name_of(reference)} has not run{over} in {settings.home}; there is nothing to retry")
     if _may_exceed(how.consent, declared.job.budget_usd):
-        counts = list(planner.parts.warehouse.published(record.run_id).values())
-        _make_sure(retry_estimate(counts), how.consent, kind)
+        _make_sure(estimate_of_plan(planner.plan_retry(record)), how.consent, kind)
     summary = _driven(settings, declared, lambda engine: engine.retry(), json=how.json)
     return _ended(summary, json=how.json)
-
-
-def retry_estimate(slices: list[StatusCounts]) -> Estimate:
-    """What asking the failed rows again may cost: twice this run's average per answered row; unknown without one."""
-    failed = sum(counts.failed for counts in slices)
-    answered = sum(counts.ok + counts.failed - counts.cached for counts in slices)
-    known = [counts.cost_usd for counts in slices if counts.cost_usd is not None]
-    if not failed:
-        return Estimate(0, Decimal(0))
-    if not known or not answered or any(counts.cost_unknown_rows for counts in slices):
-        return Estimate(failed, None)
-    return Estimate(failed, sum(known, Decimal(0)) / answered * failed * RETRY_FACTOR)
 
 
 def _check_channels(declared: DeclaredJob) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import replace
@@ -19,6 +19,7 @@ from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.events import BY_USER, RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
+from batch_llm.engine.going_on import check_same_job, open_slices, to_retry
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
@@ -30,7 +31,7 @@ from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.rows import Rows
 from batch_llm.engine.slice_work import SliceWork
-from batch_llm.engine.starting import Started, check_money, signatures, start
+from batch_llm.engine.starting import Started, start
 from batch_llm.engine.summary import summarise
 from batch_llm.errors import (
     ConfigurationError,
@@ -105,7 +106,7 @@ class Engine:
                 counts = await self._published(record)
                 asked_before = bool(counts) or await asyncio.to_thread(self._was_asked, record)
                 self._begin(record, resumed=started.resumed and asked_before)
-                numbers = self._open_slices(record, counts, lambda slice_counts: slice_counts.pending)
+                numbers = open_slices(self.parts, record, counts, lambda stored: stored.pending)
                 async with self._kept(record, meter):
                     stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
                     summary = await self._finish(record, meter, stopped, promote_after)
@@ -119,20 +120,20 @@ class Engine:
         record = await asyncio.to_thread(latest_run, self.parts)
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
-        self._same_job(record)
+        check_same_job(self.parts, record)
         async with self._at_work(record) as stands:
             if not stands:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
             counts = await self._published(record)
             meter = Meter(self.parts.clock)
-            open_slices = self._open_slices(record, counts, lambda stored: stored.failed + stored.pending)
-            if not open_slices and record.state is RunState.FINISHED and not has_grown(self.parts, record):
+            numbers = open_slices(self.parts, record, counts, to_retry)
+            if not numbers and record.state is RunState.FINISHED and not has_grown(self.parts, record):
                 found = await asyncio.to_thread(summarise, self.parts, record, counts, meter)
                 return self._told(replace(found, nothing_to_do=True))
             job = self.parts.declared.job_data()
             of = record.begun_by
             record = self.parts.runs.change(record.run_id, state=RunState.PLANNED, job=job, user=of)
-            asking = Asking(open_slices, None, self._sizes(record, open_slices))
+            asking = Asking(numbers, None, self._sizes(record, numbers))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
                 stopped = await self._ask(record, meter, asking)
@@ -145,7 +146,7 @@ class Engine:
         A slice that was published before is a rerun: its failed rows are asked once more, its ok rows never. Raises
         `ConfigurationError` when the job was changed since the run was planned.
         """
-        self._same_job(record)
+        check_same_job(self.parts, record)
         async with self._at_work(record) as stands:
             if not stands and record.state is not RunState.SUPERSEDED:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")
@@ -341,18 +342,6 @@ class Engine:
             opened.pop_all()
         return work
 
-    def _open_slices(
-        self, record: RunRecord, counts: dict[int, StatusCounts], has_work: Callable[[StatusCounts], int]
-    ) -> list[int]:
-        """Slices that are not published, have rows to ask, or whose journal grew since (a killed run)."""
-        return [
-            number
-            for number in range(len(record.slice_rows))
-            if number not in counts
-            or has_work(counts[number])
-            or not self.parts.runs.is_published(record.run_id, number)
-        ]
-
     def _sizes(self, record: RunRecord, numbers: list[int]) -> dict[int, int]:
         """The journals as they stand: failures noted later are not this command's to ask again."""
         return {number: self.parts.runs.size(record.run_id, number) for number in numbers}
@@ -360,15 +349,6 @@ class Engine:
     def _was_asked(self, record: RunRecord) -> bool:
         """Whether anything is noted of its rows; a run that was only planned has none."""
         return any(self.parts.runs.size(record.run_id, number) for number in range(len(record.slice_rows)))
-
-    def _same_job(self, record: RunRecord) -> None:
-        """All rows of a run are asked in one way."""
-        if signatures(self.parts) != (record.signature, record.shape):
-            raise ConfigurationError(
-                f"job {self.parts.declared.job.name} changed since run {record.run_id} was planned (its prompt, model, "
-                "params, input or output); `run` the job: it asks what the change touches"
-            )
-        check_money(self.parts)
 
     def _publisher(self, record: RunRecord) -> Publisher:
         return Publisher(self.parts, self.calling, record)

@@ -23,6 +23,7 @@ from batch_llm.engine.rows import Rows
 from batch_llm.engine.sampling import EvenSample, is_drawn
 from batch_llm.errors import OutputError
 from batch_llm.job.template import RenderError
+from batch_llm.journal.base import RunRecord
 from batch_llm.providers.base import Request
 from batch_llm.warehouse.base import FrozenInput
 
@@ -39,6 +40,7 @@ class Looking:
 
     runs: tuple[str, ...] = ()  # earlier runs with answers that are not in the output table
     every_row: bool = True  # compare every row with its earlier answer; else a sample of them
+    retried: RunRecord | None = None  # the run whose failed rows are to be asked again; None: what failed is done
 
 
 @dataclass(slots=True)
@@ -111,15 +113,20 @@ class Estimate:
 def estimate(parts: JobParts, judge: AnyJudge, frozen: FrozenInput, looking: Looking) -> Estimate:
     """Look at a frozen input; blocking."""
     found = Estimate(frozen.rows, others=tuple(EvenSample(COUNTED_ROWS) for _ in parts.fallbacks))
-    untouched = _is_untouched(parts, looking)
+    retried = looking.retried
+    untouched = retried is None and _is_untouched(parts, looking)
     if untouched:
         found.sample.stretch = max(1, math.ceil(frozen.rows / COUNTED_ROWS))
     for info in frozen.slices:
-        own = Rows(parts.answerers(judge), info.rows)
+        own = Rows(parts.answerers(judge, retried), info.rows)
         own.replay(parts.runs.entries(frozen.run_id, info.number))
-        prior = PriorAnswers((), ()) if untouched else prior_answers(parts, frozen, info.number, looking.runs)
+        prior = PriorAnswers((), ())
+        if retried is not None:
+            prior = prior_answers(parts, retried, info.number, with_failed=False)
+        elif not untouched:
+            prior = prior_answers(parts, frozen, info.number, looking.runs)
         stretch = 1 if looking.every_row else max(1, math.ceil(frozen.rows / LOOKED_AT_ROWS))
-        _Pass(parts, own, prior, found, stretch).over(frozen, info.number)
+        _Pass(parts, own, prior, found, stretch, asks_failed=retried is not None).over(frozen, info.number)
     if parts.answers is not None:
         parts.answers.close()
         if untouched and not found.sample.whole:
@@ -156,6 +163,7 @@ class _Pass:
     prior: PriorAnswers
     found: Estimate
     stretch: int  # of rows with an earlier answer, one of so many is compared with it
+    asks_failed: bool = False  # the rows that failed are to be asked
     known: int = 0
 
     def over(self, frozen: FrozenInput, number: int) -> None:
@@ -175,8 +183,9 @@ class _Pass:
 
     def _row_by_row(self, batch: pa.RecordBatch, sizes: Sequence[int], start: int) -> None:
         for place, key in enumerate(keys_of(batch, self.parts.key)):
-            if self.own.is_done(start + place):
-                self._count_done(self.own.status(start + place), 1)
+            status = self.own.status(start + place)
+            if status == RowStatus.OK or (status == RowStatus.FAILED and not self.asks_failed):
+                self._count_done(status, 1)
             elif key is not None and self.prior.has_key(key):
                 self._compare(batch, place, sizes[place])
             else:

@@ -20,9 +20,9 @@ import pyarrow as pa
 from batch_llm.clock import Clock
 from batch_llm.engine.answerers import POOL, PRICE_VERSION, Answerer, Answerers
 from batch_llm.engine.answers import AnyJudge
-from batch_llm.engine.events import Event, Listener
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
+from batch_llm.engine.listening import Guard
 from batch_llm.engine.packing import CallBounds
 from batch_llm.engine.pools import OpenPool, Pool, dearest, joint_limits, prices_by_pool
 from batch_llm.engine.prices import NotedPrices
@@ -277,14 +277,10 @@ class Calling:
 
     pools: tuple[OpenPool, ...]  # as `JobParts.pools`
     budget_of: Callable[[RunRecord, ReadSpent], AbstractAsyncContextManager[Budget]]  # opens the run's budget
-    listener: Listener
+    tell: Guard  # hands an event to the listener; a defect of that is no fault of the row it tells about
     # ends what dead processes hold of its money; on the clock, a moment before nobody worked on it
     free_dead: Callable[[RunRecord, ReadSpent, float], Awaitable[None]]
     fallbacks: tuple[tuple[OpenPool, ...], ...] = ()  # the pools of each of `JobParts.fallbacks`
-
-    def tell(self, event: Event) -> None:
-        """Hand an event to the listener."""
-        self.listener(event)
 
 
 def with_max_tokens(request: Request, cap: int | None) -> Request:

@@ -16,6 +16,7 @@ from batch_llm.engine.answers import AnyJudge
 from batch_llm.engine.context import longest_answer, most_input
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.estimating import Estimate, Looking, estimate
+from batch_llm.engine.going_on import check_same_job, open_slices, to_retry
 from batch_llm.engine.parts import JobParts, frozen_input
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.reparse import differences
@@ -169,6 +170,20 @@ class Planner:
         finally:
             parts.warehouse.forget(run_id)
             parts.runs.delete(run_id)
+
+    def plan_retry(self, record: RunRecord) -> Plan:
+        """What `retry` of the job's newest run would ask now, as new and changed rows; blocking.
+
+        Its `rows` and `done` are those of the slices that have such rows. Raises `ConfigurationError` when the job
+        was changed since the run was planned.
+        """
+        parts = self.parts
+        check_same_job(parts, record)
+        numbers = open_slices(parts, record, parts.warehouse.published(record.run_id), to_retry)
+        whole = frozen_input(record)
+        frozen = replace(whole, slices=tuple(whole.slices[number] for number in numbers))
+        seen = estimate(parts, self._judge, frozen, Looking(retried=record))
+        return self._plan_of(frozen, seen, planned(parts, seen, parts.learning.known))
 
     def _answered(self, finished: RunRecord) -> Plan:
         """Every row was asked; what its output has lost since is promoted again, for nothing."""

@@ -16,12 +16,12 @@ from pathlib import Path
 from batch_llm import wiring
 from batch_llm.config.settings import Settings
 from batch_llm.engine.events import Event, Listener, RunSummary
+from batch_llm.engine.listening import Guard
 from batch_llm.errors import ConfigurationError, InputError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.python.edge import run_to_end
 from batch_llm.python.interrupts import AT_ONCE, Interrupts
 from batch_llm.python.jobs import AnyJob, AnyTable, declared_over
-from batch_llm.python.listening import Guest
 from batch_llm.python.progress import watching
 from batch_llm.python.result import RunResult
 
@@ -108,7 +108,7 @@ async def _run(call: _Call, interrupts: Interrupts) -> RunResult:
 async def _summary(settings: Settings, call: _Call, interrupts: Interrupts) -> RunSummary:
     declared = await asyncio.to_thread(declared_over, settings, call.job, call.table)
     with _your_table(settings, declared), watching(declared.job, show=call.progress) as watch:
-        listener = watch if call.listener is None else _both(watch, Guest(call.listener))
+        listener = watch if call.listener is None else _both(Guard(watch), Guard(call.listener, is_guest=True))
         async with wiring.engine(settings, declared, listener=listener, is_guest=True) as engine:
             interrupts.opened(engine)
             return await engine.run(limit=call.limit)

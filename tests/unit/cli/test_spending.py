@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from batch_llm.cli.run import retry_estimate
 from batch_llm.cli.spending import NO_CAP, Consent, Estimate, estimate_of_plan, make_sure, parse_usd
 from batch_llm.engine.planning import FallbackCost, Plan
 from batch_llm.errors import Cancelled, ConfigurationError
-from batch_llm.warehouse.base import StatusCounts
 
 
 def plan(**changes: Any) -> Plan:
@@ -136,16 +134,3 @@ def test_money_is_read_exactly(text: str, usd: str) -> None:
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="US dollars"):
         parse_usd(text)
-
-
-def test_a_retry_is_estimated_from_what_the_run_has_cost() -> None:
-    first = StatusCounts(rows=50, ok=40, failed=10, cached=20, cost_usd=Decimal("0.30"))
-    second = StatusCounts(rows=10, ok=10)
-    assert retry_estimate([first, second]) == Estimate(10, Decimal("0.15"))
-
-
-def test_a_retry_of_unknown_or_of_no_cost_is_told_apart() -> None:
-    assert retry_estimate([StatusCounts(rows=9, ok=9)]) == Estimate(0, Decimal(0))
-    unknown = StatusCounts(rows=9, ok=8, failed=1, cost_usd=Decimal(1), cost_unknown_rows=3)
-    assert retry_estimate([unknown]).upper_usd is None
-    assert retry_estimate([StatusCounts(rows=9, ok=8, failed=1)]).upper_usd is None

@@ -11,13 +11,15 @@ from decimal import Decimal
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from batch_llm.clock import ManualClock
 from batch_llm.engine.answers import Verdict
 from batch_llm.engine.deadlines import FIRST_S
-from batch_llm.engine.events import Event, FirstFailure, Stopping
+from batch_llm.engine.events import BudgetMark, Event, FirstFailure, Listener, Stopping
+from batch_llm.engine.listening import Guard
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
@@ -161,6 +163,7 @@ class Bench:
         self.gate = gate or Gate()
         self.rows, self.idle = Rows(self.clock, rows), Idle()
         self.events: list[Event] = []
+        self.listener: Listener = self.events.append
         job = SimpleNamespace(is_embedding=False, retries=SimpleNamespace(attempts=attempts, re_asks=0), samples="none")
         self.parts: Any = SimpleNamespace(
             clock=self.clock,
@@ -192,7 +195,7 @@ class Bench:
             await stack.enter_async_context(budget)
             pool = Pool("main", self.parts.limits, self.parts.price)
             calling = Calling(
-                (OpenPool(pool, provider, limiter),), lambda record, spent: budget, self.events.append, _no_dead
+                (OpenPool(pool, provider, limiter),), lambda record, spent: budget, Guard(self.listener), _no_dead
             )
             pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
@@ -235,6 +238,18 @@ async def test_a_hung_call_is_ended_and_its_row_asked_again() -> None:
     first, second = bench.provider.at_s
     assert FIRST_S <= second - first <= FIRST_S + 60
     assert bench.rows.kinds(0) == [EntryKind.LOST, EntryKind.ANSWER]
+
+
+async def test_a_listener_that_raises_costs_no_row_anything() -> None:
+    """Neither at a failure nor at a mark of the budget: no row has an entry more, no money is settled twice."""
+    bench = Bench(failed(ErrorClass.INVALID_REQUEST), None, rows=2)
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 900_000_000)
+    bench.listener = told = Mock(side_effect=BrokenPipeError)
+    await bench.run(cap_usd=Decimal(2))
+    ends = {row: bench.rows.kinds(row)[-1] for row in (0, 1)}
+    assert ends == {0: EntryKind.FAILED, 1: EntryKind.ANSWER}
+    assert not [entry for entry in bench.rows.noted if entry.detail.get("error_class") == "internal"]
+    assert {type(call.args[0]) for call in told.mock_calls} >= {FirstFailure, BudgetMark}
 
 
 async def test_a_call_that_is_ended_while_it_signs_in_was_not_sent_and_costs_nothing() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from batch_llm.engine.events import PoolClosed
+from batch_llm.engine.listening import Guard
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.pools import OpenPool, Pool
@@ -110,7 +111,7 @@ class TwoPools(Bench):
             budget = LedgerBudget(self.ledger, account, _nothing_spent, self.clock)
             await stack.enter_async_context(budget)
             pools: Any = [OpenPool(pool, self.providers[pool.name], self.gates[pool.name]) for pool in self.pools]  # type: ignore[arg-type]
-            calling = Calling(tuple(pools), lambda record, spent: budget, self.events.append, _no_dead)
+            calling = Calling(tuple(pools), lambda record, spent: budget, Guard(self.listener), _no_dead)
             pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from batch_llm.clock import ManualClock
 from batch_llm.engine.events import FallbackBegan, FallbackEnded, PoolClosed
+from batch_llm.engine.listening import Guard
 from batch_llm.engine.parts import Calling
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.pools import OpenPool, Pool
@@ -111,7 +112,9 @@ class Models(Bench):
                 (OpenPool(Pool("main", Limits(f"{name}:main"), parts.price), self.providers[name], self.gates[name]),)  # type: ignore[arg-type]
                 for name, parts in zip(self.models, self.rows_parts, strict=True)
             ]
-            calling = Calling(opened[0], lambda record, spent: budget, self.events.append, _no_dead, tuple(opened[1:]))
+            calling = Calling(
+                opened[0], lambda record, spent: budget, Guard(self.listener), _no_dead, tuple(opened[1:])
+            )
             pipeline = self.pipeline = Pipeline(self.parts, calling, budget, self.meter)
             try:
                 await pipeline.run(self.rows.works(), self.idle)
