@@ -12,7 +12,7 @@ from typing import Final
 
 from batch_llm.journal.disk import write_all
 
-__all__ = ["common", "copy", "only_ours"]
+__all__ = ["common", "copy", "next_line", "only_ours"]
 
 LONGEST_PREFIX_BYTES: Final = 8 + 1 + 10 + 1 + 12 + 1  # of an entry, see local.py
 PIECE_BYTES: Final = 8 * 1024 * 1024  # what is held in memory at a time
@@ -39,7 +39,7 @@ def only_ours(ours: int, place: int, theirs: int, begin: int) -> Iterator[tuple[
     at, size = 0, os.fstat(ours).st_size
     while at < size:
         whole_end = _entry_end(ours, at)
-        end = _next_line(ours, at, size) if whole_end is None else whole_end
+        end = next_line(ours, at, size) if whole_end is None else whole_end
         # a torn line on which the two part is no entry; one behind may lack nothing but its end of line
         is_behind = at > place if whole_end is None else end > place
         if is_behind and not (at >= begin and _is_in(theirs, at - begin, ours, at, end)):
@@ -80,7 +80,8 @@ def _entry_end(file: int, place: int) -> int | None:
     return place + 9 + length + 1
 
 
-def _next_line(file: int, place: int, size: int) -> int:
+def next_line(file: int, place: int, size: int) -> int:
+    """The first place after a line end behind ``place``; ``size`` where there is none."""
     while place < size:
         data = os.pread(file, 65_536, place)
         at = data.find(b"\n")

@@ -33,6 +33,7 @@ from batch_llm.errors import JournalBusy, JournalError, JournalFull
 from batch_llm.folders import private_folder
 from batch_llm.journal.base import NO_DETAIL, POINTER, Entry, EntryKind
 from batch_llm.journal.disk import NO_ROOM, Reserve, disk_error
+from batch_llm.journal.entry_bytes import next_line
 
 __all__ = ["LocalJournal", "read_entries", "read_journal", "worker_of"]
 
@@ -188,7 +189,7 @@ def read_journal(path: Path, damaged: Callable[[Path, int], None] | None = None)
         while place < end:
             found = reader.entry(place)
             if found is None:
-                place = _next_line(file, place, end)
+                place = next_line(file, place, end)
                 continue
             entry, place = found
             if POINTER not in entry.detail:
@@ -317,14 +318,3 @@ def _entry(head: dict[str, Any], body: bytes, place: int) -> Entry:
         place=place,
         detail=head.get("detail", NO_DETAIL),
     )
-
-
-def _next_line(file: int, place: int, end: int) -> int:
-    """The first place after a line end behind ``place``."""
-    while place < end:
-        chunk = os.pread(file, 65_536, place)
-        at = chunk.find(b"\n")
-        if at >= 0:
-            return place + at + 1
-        place += len(chunk)
-    return end
