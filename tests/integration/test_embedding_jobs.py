@@ -16,8 +16,10 @@ import pytest
 
 import batch_llm
 from batch_llm import wiring
+from batch_llm.cli.status import status_of
 from batch_llm.engine.events import RunSummary
 from batch_llm.job.load import DeclaredJob
+from batch_llm.journal.base import EntryKind
 from batch_llm.simulator.faults import FaultKind
 from batch_llm.simulator.vectors import unit_vector
 from tests.integration.engine_lab import killed_after, write_input
@@ -160,6 +162,22 @@ async def test_a_budget_is_never_passed_and_the_rest_is_pending(lab: Lab) -> Non
         second = await lab.run(vectors(lab, size=BIG, budget_usd="1"))
         assert (second.ok, simulator.stats()["duplicates"]["extra_answers"]) == (1_000, 0)
     assert cost_of(lab.rows()) == bill(100_000)
+
+
+async def test_of_a_killed_run_rows_are_counted_and_not_calls(lab: Lab) -> None:
+    lab.table(3_000)
+    async with lab.simulator({"requests_per_minute": 600}, latency_median_s=0.1, embedding_dimensions=BIG) as simulator:
+        await killed_after(lab, simulator, 400, DRIVER)
+        store = wiring.open_store(lab.settings)
+        (record,) = store.runs.all()
+        found, numbers = status_of(store, record), list(range(len(record.slice_rows)))
+        entries = [entry for number in numbers for entry in store.runs.entries(record.run_id, number)]
+        async with lab.engine(vectors(lab, size=BIG, slices={"rows": 500})) as engine:
+            so_far = engine._so_far(record, numbers)
+    answered = sum(len(entry.rows) for entry in entries if entry.kind is EntryKind.ANSWER)
+    assert 192 < answered == found.ok + found.answered
+    assert found.queued == 3_000 - answered
+    assert so_far == f", {answered:,} of 3,000 rows so far"
 
 
 @pytest.mark.parametrize("seed", [1, 2])
