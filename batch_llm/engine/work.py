@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_llm.engine.answers import Verdict
+from batch_llm.engine.packing import halved
 from batch_llm.engine.rows import HASHES, WEIGHTS
 from batch_llm.engine.window import Failure
+from batch_llm.errors import ErrorClass
 from batch_llm.journal.base import ROWS, Entry, EntryKind
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import EmbeddingRequest, Request
@@ -117,6 +119,14 @@ class Work:
         request, size_bytes, cost = self.own
         first = replace(self, request=request, input_bytes=size_bytes, cost=cost, others=(), own=None)
         return [first, *(replace(work, attempt=self.attempt, tries=self.tries) for work in self.others)]
+
+    def halves(self, refused: ErrorClass) -> list[Work]:
+        """Two calls to make instead of this one; none for a single row, or where fewer rows would do no better."""
+        each = halved(self.rows(), refused) if self.others else []
+        halves = [Work.together(half, row_is_request=self.row_is_request) for half in each]
+        for half in halves:
+            half.fits_not = frozenset()  # it is smaller
+        return halves
 
     @property
     def text_count(self) -> int:

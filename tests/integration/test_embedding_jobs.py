@@ -164,6 +164,23 @@ async def test_a_budget_is_never_passed_and_the_rest_is_pending(lab: Lab) -> Non
     assert cost_of(lab.rows()) == bill(100_000)
 
 
+async def test_a_budget_smaller_than_one_call_pays_for_as_many_rows_as_it_can(lab: Lab) -> None:
+    """For the call that would ask them all 0.216 USD would be set aside: 8 for a row whose text takes 1."""
+    lab.table(2_000, text="x" * 396 + "{:04}")  # 100 tokens each
+    row_usd, budget_usd = bill(100), Decimal("0.1")
+    async with lab.simulator() as simulator:
+        first = await lab.run(vectors(lab, budget_usd=str(budget_usd)))
+        spent = bill(simulator.stats()["input_tokens"])
+        assert (first.stopped, first.ok + first.pending, spent) == ("budget", 2_000, first.ok * row_usd)
+        assert budget_usd - 5 * row_usd < spent <= budget_usd
+        assert first.requests < 100
+        assert (await lab.run(vectors(lab, budget_usd="1"))).ok == 2_000
+        assert simulator.stats()["duplicates"]["extra_answers"] == 0
+    assert [row["embedding"] for row in lab.rows()][::97] == [
+        expected("x" * 396 + f"{number:04}") for number in range(0, 2_000, 97)
+    ]
+
+
 async def test_of_a_killed_run_rows_are_counted_and_not_calls(lab: Lab) -> None:
     lab.table(3_000)
     async with lab.simulator({"requests_per_minute": 600}, latency_median_s=0.1, embedding_dimensions=BIG) as simulator:
