@@ -18,6 +18,7 @@ import batch_llm
 from batch_llm import wiring
 from batch_llm.cli.status import status_of
 from batch_llm.engine.events import RunSummary
+from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
 from batch_llm.journal.base import EntryKind
 from batch_llm.simulator.faults import FaultKind
@@ -179,6 +180,17 @@ async def test_a_budget_smaller_than_one_call_pays_for_as_many_rows_as_it_can(la
     assert [row["embedding"] for row in lab.rows()][::97] == [
         expected("x" * 396 + f"{number:04}") for number in range(0, 2_000, 97)
     ]
+
+
+async def test_a_budget_below_any_row_is_refused_in_words_about_vectors(lab: Lab) -> None:
+    lab.table(3)
+    async with lab.simulator() as simulator:
+        with pytest.raises(ConfigurationError) as refused:
+            await lab.run(vectors(lab, budget_usd="0.0000001"))
+        assert simulator.stats()["accepted"] == 0
+    told = str(refused.value)
+    assert "budget_usd 0.0000001 pays for no row" in told and "Raise budget_usd above 0.000008. Nothing" in told
+    assert "max_output_tokens" not in told
 
 
 async def test_of_a_killed_run_rows_are_counted_and_not_calls(lab: Lab) -> None:
