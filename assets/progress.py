@@ -24,6 +24,7 @@ from batch_llm.engine.events import (
     Stopping,
     Waiting,
 )
+from batch_llm.pricing import in_full
 
 __all__ = ["ProgressLog"]
 
@@ -133,7 +134,10 @@ def _sentence(event: Event) -> str:
     if isinstance(event, PoolClosed):
         return f"pool {event.pool} is not asked any more, the others go on: {event.reason}"
     if isinstance(event, BudgetMark):
-        return f"{event.percent} % of the budget are used: {event.spent_usd:.4f} of {event.cap_usd} USD spent"
+        spent = f"{in_full(event.spent_usd)} of {in_full(event.cap_usd)} USD spent"
+        if event.leaves_too_little:
+            return f"the budget is used up: {spent}, and what is left does not pay for the next row"
+        return f"{event.percent} % of the budget are used: {spent}"
     if isinstance(event, Stopping):
         return f"stopping ({event.reason}): waiting for {event.in_flight} calls in flight, sending no more"
     if isinstance(event, RunStarted):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice
 
-__all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList", "usd_of_nano"]
+__all__ = ["COST_PLACES", "Lane", "PoolPrices", "Price", "PriceList", "in_full", "usd_of_nano"]
 
 COST_PLACES = Decimal("1e-9")
 NANO_DIGITS = 9  # of a dollar: costs are whole nano-dollars
@@ -139,6 +139,11 @@ class Price:
 def usd_of_nano(nano: int) -> Decimal:
     """Nano-dollars as US dollars, 9 places."""
     return Decimal(nano).scaleb(-NANO_DIGITS)
+
+
+def in_full(usd: Decimal) -> str:
+    """US dollars to the last digit, however few, without idle zeros: what somebody is to set is not rounded."""
+    return f"{usd.normalize():f}"
 
 
 def _amounts(tier: _Tier) -> tuple[Decimal, Decimal, Decimal]:

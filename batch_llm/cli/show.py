@@ -75,7 +75,7 @@ def story_of(run: KnownRun, key: tuple[str, ...]) -> RowStory:
     asked, asked_at = _asked(run, stored, place, key)
     asked_in = asked.record.run_id
     stored_entries = run.store.runs.entries(asked_in, asked_at.slice_number)
-    entries = [entry for entry in stored_entries if _is_about(entry, asked_at.row)]
+    entries = [entry for entry in stored_entries if asked_at.row in entry.rows]
     columns, result = _split(run, stored)
     return RowStory(
         job=run.job,
@@ -131,13 +131,6 @@ def _locate(run: KnownRun, record: RunRecord, key: tuple[str, ...]) -> _RowPlace
                 return _RowPlace(info.number, start + at, batch.slice(at, 1).to_pylist()[0])
             start += batch.num_rows
     return None
-
-
-def _is_about(entry: Entry, row: int) -> bool:
-    """Whether the entry is about this row, alone or with others in one call."""
-    from batch_llm.engine.rows import ROWS
-
-    return row in entry.detail.get(ROWS, (entry.row,))
 
 
 def _published(run: KnownRun, place: _RowPlace, key: tuple[str, ...]) -> dict[str, Any]:

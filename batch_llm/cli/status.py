@@ -32,7 +32,7 @@ class RunStatus:
     rows: int
     queued: int  # pending rows that nobody has asked yet
     in_flight: int | None  # sent and not answered; None while a run without a budget is going: it notes no intent
-    answered: int  # answers in the journal of slices that are not published yet
+    answered: int  # pending rows with an answer in the journal of a slice that is not published yet
     ok: int
     failed: int
     cached: int
@@ -45,21 +45,6 @@ class RunStatus:
     reason: str | None  # why rows are pending, an error class; None: its process was killed, or nothing is pending
     partition: str | None  # the date partition that it is over; None: all of the input
     rows_by_model: dict[str, int]  # of a job with `fallback`: provider/model: ok rows that are published
-
-
-@dataclass(frozen=True, slots=True)
-class _Unpublished:
-    """What the journals say of slices that are not published."""
-
-    answered: int = 0
-    failed: int = 0
-    sent: int = 0
-    notes_intent: bool = False
-
-    @property
-    def noted(self) -> int:
-        """Rows that something was done for."""
-        return self.answered + self.failed + self.sent
 
 
 def print_status(reference: str | None, partition: str | None, *, json: bool) -> None:
@@ -89,18 +74,20 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
 def status_of(store: Store, record: RunRecord) -> RunStatus:
     """Count a run's rows: stored rows first, journals for the slices that are not published."""
     from batch_llm.engine.summary import cost_so_far, rows_by_model, total
+    from batch_llm.journal.last_words import last_words
     from batch_llm.statement_costs import bill_of
 
     published = store.warehouse.published(record.run_id)
     stored = total(published.values())
     open_slices = [number for number in range(len(record.slice_rows)) if number not in published]
-    journal = _unpublished(store.runs, record, open_slices)
+    journal = last_words(store.runs.entries(record.run_id, number) for number in open_slices)
     going = record.state.value == "planned" and store.runs.is_at_work(record.run_id)
     failed = stored.failed + journal.failed
     pending = sum(record.slice_rows) - stored.ok - failed
     in_flight = journal.sent if going else 0
     reason = _reason(store, record) if stored.pending else None
-    begun = record.state.value == "planned" and (journal.noted or published)
+    noted = journal.ended + journal.sent
+    begun = record.state.value == "planned" and (noted or published)
     return RunStatus(
         job=record.job["name"],
         run_id=record.run_id,
@@ -115,9 +102,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         pending=pending,
         slices=len(record.slice_rows),
         slices_published=len(published),
-        cost_usd=_with_journals(cost_so_far(stored), store, record, open_slices)
-        if journal.noted
-        else cost_so_far(stored),
+        cost_usd=_with_journals(cost_so_far(stored), store, record, open_slices) if noted else cost_so_far(stored),
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
@@ -131,20 +116,6 @@ def _newest_of_each(runs: RunStore) -> list[RunRecord]:
     for record in runs.all():
         newest.setdefault(record.job["name"], record)
     return list(newest.values())
-
-
-def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpublished:
-    """Fold the last word on each row of these slices; answers are not judged here."""
-    counts = {"answer": 0, "failed": 0, "sent": 0}
-    notes_intent = False
-    for number in slices:
-        last: dict[int, str] = {}
-        for entry in runs.entries(record.run_id, number):
-            last[entry.row] = entry.kind.value
-            notes_intent = notes_intent or entry.kind.value == "sent"
-        for kind in counts:
-            counts[kind] += sum(value == kind for value in last.values())
-    return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
 
 
 def _with_journals(stored_usd: Decimal | None, store: Store, record: RunRecord, slices: list[int]) -> Decimal | None:

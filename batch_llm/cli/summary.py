@@ -117,8 +117,9 @@ def _how_it_goes_on(summary: RunSummary) -> str:
         return advice[0].upper() + advice[1:]
     if summary.stopped != ErrorClass.BUDGET:
         return "The same command goes on"
-    # a changed cap asks answered rows anew
-    lower = ", or set params.max_output_tokens lower: less is set aside for a row" if not summary.ok else ""
+    # vectors have no length to cap; a changed cap asks answered rows anew
+    lower = ", or set params.max_output_tokens lower: less is set aside for a row"
+    helps = "" if summary.ok or summary.kind == "embedding" else lower
     return (
-        f"The next row may cost more than is left: raise budget_usd (or the cap named above){lower}, then run it again"
+        f"The next row may cost more than is left: raise budget_usd (or the cap named above){helps}, then run it again"
     )

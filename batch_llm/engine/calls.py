@@ -18,7 +18,6 @@ from batch_llm.engine.deadlines import Call
 from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.money import held
-from batch_llm.engine.packing import halved
 from batch_llm.engine.parts import Calling, JobParts, with_max_tokens
 from batch_llm.engine.retry import RULES, Action, Eases, throttled_wait_s, wait_s
 from batch_llm.engine.route import Route
@@ -188,12 +187,10 @@ class Calls:
 
     def _asked_in_halves(self, work: Work, error_class: ErrorClass) -> bool:
         """One row's fault must not be that of the others."""
-        halves = halved(work.rows(), error_class) if work.others else []
+        halves = work.halves(error_class)
         for half in halves:
-            again = Work.together(half, row_is_request=work.row_is_request)
-            again.attempt = work.attempt + 1
-            again.fits_not = frozenset()  # it is smaller
-            self.outcomes.again(again, 0.0)
+            half.attempt += 1
+            self.outcomes.again(half, 0.0)
         return bool(halves)
 
     def _hear(self, call: Call, error: ProviderError) -> None:

@@ -43,7 +43,8 @@ from batch_llm.errors import (
     WarehouseError,
     WarehouseRefused,
 )
-from batch_llm.journal.base import EntryKind, RunRecord, RunState
+from batch_llm.journal.base import RunRecord, RunState
+from batch_llm.journal.last_words import last_words
 from batch_llm.limiter.base import Budget
 from batch_llm.warehouse.base import StatusCounts
 
@@ -319,12 +320,8 @@ class Engine:
 
     def _so_far(self, record: RunRecord, numbers: list[int]) -> str:
         """How many rows of these slices have an answer or have failed, by their journals."""
-        ended = (EntryKind.ANSWER, EntryKind.CACHED, EntryKind.FAILED)
-        done = 0
-        for number in numbers:
-            last = {entry.row: entry.kind for entry in self.parts.runs.entries(record.run_id, number)}
-            done += sum(kind in ended for kind in last.values())
-        return f", {done:,} of {sum(record.slice_rows[number] for number in numbers):,} rows so far"
+        words = last_words(self.parts.runs.entries(record.run_id, number) for number in numbers)
+        return f", {words.ended:,} of {sum(record.slice_rows[number] for number in numbers):,} rows so far"
 
     def open_slice(self, record: RunRecord, number: int, reopen_below: int | None) -> SliceWork | StatusCounts:
         """Open one slice, or say how its stored rows stand when nothing of it is left; blocking.

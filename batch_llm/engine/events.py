@@ -108,11 +108,16 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class BudgetMark:
-    """50, 80 or 100 per cent of the budget are used: spent, or left and too little for the next row."""
+    """50, 80 or 100 per cent of the budget are spent; or, at 100, what is left is too little for the next row."""
 
     percent: int
     spent_usd: Decimal
     cap_usd: Decimal
+
+    @property
+    def leaves_too_little(self) -> bool:
+        """Less is spent, and the rest does not pay for the next row."""
+        return self.spent_usd * 100 < self.percent * self.cap_usd
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +220,7 @@ class RunSummary:
     partition: str | None = None  # the date partition that it is over, by its first day; None: all of the input
     rows_by_model: dict[str, int] = field(default_factory=dict)  # of a job with `fallback`: provider/model: ok rows
     throttled: int = 0  # calls of this process that a rate limit refused: no attempts of their rows
+    kind: str = "chat"  # of the job
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,9 @@ class Money:
     def tell_used_up(self) -> None:
         """What is left of the cap does not pay for the next row: none of it can be used."""
         cap = self._budget.cap_usd
-        if cap is not None:
-            self._tell_up_to(Decimal(100), cap)
+        if cap is not None and self._marked < BUDGET_MARKS[-1]:
+            self._marked = BUDGET_MARKS[-1]
+            self._tell(BudgetMark(self._marked, self._budget.spent_usd, cap))
 
     def _tell_up_to(self, percent: Decimal, cap_usd: Decimal) -> None:
         for mark in BUDGET_MARKS:

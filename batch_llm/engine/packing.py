@@ -1,7 +1,7 @@
 """Which rows go into one call, where a call takes many.
 
-Belongs here: the bounds of a call, packing rows in their order, halving a call that was refused. Not here: sending
-(providers), when a call may go (limiter), splitting its bill (shares.py).
+Belongs here: the bounds of a call, packing rows in their order, halving a call. Not here: sending (providers), when a
+call may go (limiter), what it may cost (money.py), splitting its bill (shares.py).
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ ESTIMATED_SHARE = 0.6
 # Of a provider's fixed window, at most so much in one call: what is kept free for a late one is lost.
 WINDOW_SHARE = 0.05
 
-# A refusal that may be the fault of one row; the others must not suffer for it.
-ONE_ROWS_FAULT = frozenset({ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.CONTENT_FILTER})
+# What half of the rows may escape: a refusal that may be the fault of one, for which the others must not suffer, and
+# money that is left for fewer.
+FEWER_MAY_DO = frozenset(
+    {ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.CONTENT_FILTER, ErrorClass.BUDGET}
+)
 
 
 class Packable(Protocol):
@@ -159,9 +162,9 @@ def halved(rows: Sequence[Row], refused: ErrorClass) -> list[list[Row]]:
     """What to ask instead of a call that was refused: two halves; nothing when the refusal is about this very row.
 
     A row that makes the provider refuse is found after at most log2(rows) halvings, and all others are answered. Empty
-    also for failures that no row is to blame for: those calls are tried again as they are (retry.py).
+    also for failures that fewer rows would meet as well: those calls are tried again as they are (retry.py).
     """
-    if refused not in ONE_ROWS_FAULT or len(rows) < 2:
+    if refused not in FEWER_MAY_DO or len(rows) < 2:
         return []
     middle = len(rows) // 2
     return [list(rows[:middle]), list(rows[middle:])]

@@ -378,6 +378,9 @@ class Pipeline:
         except BudgetExhausted as error:
             if route.claim is not None and not self._queue.waits(work, route.claim):
                 return None  # another pool sent it meanwhile
+            if halves := work.halves(error.error_class):
+                self._queue.replace(work, halves)  # for some of its rows there may be enough
+                return None
             if error.of_run:
                 self._money.tell_used_up()
             self.stop(ErrorClass.BUDGET, str(error))

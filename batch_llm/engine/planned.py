@@ -128,11 +128,10 @@ def keep_learned(parts: JobParts, record: RunRecord) -> Planned | None:
 def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
     output = expected_output(parts, known)
     evidence = known.both.prompts
-    given = _input(parts, prompts, evidence, output.paid_per_row)
-    rows = prompts.rows
-    answer = Figures(output.low * rows, output.expected * rows, output.high * rows)
-    bounds = parts.call_bounds
+    rows, bounds = prompts.rows, parts.call_bounds
     calls = rows if bounds is None else calls_needed(rows, prompts.tokens, bounds)
+    given = _input(parts, prompts, calls, evidence, output.paid_per_row)
+    answer = Figures(output.low * rows, output.expected * rows, output.high * rows)
     requests = max(1, round(calls * output.paid_per_row)) if rows else 0
     cost = _cost(parts, requests, given, answer, evidence.cached_share)
     return Planned(
@@ -157,18 +156,18 @@ def _with(parts: JobParts, prompts: _Prompts, known: Known) -> Planned:
     )
 
 
-def _input(parts: JobParts, prompts: _Prompts, evidence: PromptEvidence, again: float) -> Figures:
-    """Billed input tokens, prompts of re-asks included."""
+def _input(parts: JobParts, prompts: _Prompts, calls: int, evidence: PromptEvidence, again: float) -> Figures:
+    """Billed input tokens, prompts of re-asks included; what a call adds to its text is learned by call."""
     # how a provider bills a schema is its own affair: OpenAI does, others perhaps not at all; the first answers tell
     schema = parts.schema_tokens * prompts.rows
     unbilled = 0
     line = evidence.line
     if parts.tokens.exact:
-        first = prompts.tokens + evidence.excess * prompts.rows
+        first = prompts.tokens + evidence.excess * calls
         low, high = 1 - COUNTED_MARGIN, 1 + COUNTED_MARGIN
         unbilled = 0 if evidence.counted else schema // 2
     elif line is not None:
-        first = line[0] * prompts.rows + line[1] * prompts.bytes + prompts.image_tokens
+        first = line[0] * calls + line[1] * prompts.bytes + prompts.image_tokens
         margin = LEARNED_MARGIN if evidence.answers >= LEARNED_ANSWERS else FEW_MARGIN
         low, high = 1 - margin, 1 + margin
     else:

@@ -34,6 +34,7 @@ from batch_llm.engine.summary import journalled_usd, total
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord
 from batch_llm.limiter.base import Cost, Limits
+from batch_llm.pricing import in_full
 from batch_llm.statement_costs import WarehouseBill, bill_of
 from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
 
@@ -315,9 +316,9 @@ def _of_budget(budget_usd: Decimal, plan: Planned) -> list[str]:
     """What is to be said of a budget before anything is spent."""
     found = []
     if plan.cost_low_usd is not None and budget_usd < plan.cost_low_usd:
-        found.append(f"budget_usd {budget_usd} is less than the least this will cost: the run will stop early")
+        found.append(f"budget_usd {in_full(budget_usd)} is less than the least this will cost: the run will stop early")
     elif plan.cost_usd is not None and budget_usd < plan.cost_usd:
-        found.append(f"budget_usd {budget_usd} is less than the expected cost: the run may stop early")
+        found.append(f"budget_usd {in_full(budget_usd)} is less than the expected cost: the run may stop early")
     return found
 
 
@@ -330,9 +331,10 @@ def _of_holds(budget_usd: Decimal, models: Sequence[JobParts], p99: int) -> list
         held_usd = Decimal(0) if parts.price is None else parts.price.cost(most_input(parts, p99, p99, 2), longest, 0)
         if budget_usd < held_usd:
             whom = "" if parts is models[0] else f" of {job.model}"
+            lower = "" if job.is_embedding else "set params.max_output_tokens lower, or "
             found.append(
-                f"budget_usd {budget_usd} is less than the {held_usd:.4f} that are set aside while a long row is asked"
-                f"{whom}: such a row is not sent; set params.max_output_tokens lower, or raise the budget"
+                f"budget_usd {in_full(budget_usd)} is less than the {in_full(held_usd)} that are set aside while a "
+                f"long row is asked{whom}: such a row is not sent; {lower}raise the budget"
             )
     return found
 

@@ -29,7 +29,7 @@ from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.row_state import RowStatus
-from batch_llm.engine.rows import HASHES, ROWS, Rows
+from batch_llm.engine.rows import Rows, asked_in
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.engine.starting import signatures
 from batch_llm.errors import ConfigurationError, ErrorClass, OutputError
@@ -69,8 +69,7 @@ class StandingRows(Rows):
         elif entry.kind is EntryKind.REOPENED or STANDS in entry.detail:
             self.ended_as.pop(entry.row, None)
         verdict = super().apply(entry, place)
-        rows = entry.detail.get(ROWS, [entry.row])
-        for row, request_hash_ in zip(rows, entry.detail.get(HASHES, [entry.request_hash]), strict=True):
+        for row, request_hash_ in asked_in(entry):
             if request_hash_:
                 self.hashes[row] = request_hash_
             if verdict is None or verdict.error_class is None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, count, islice
 
@@ -159,12 +159,27 @@ class RowQueue:
         self._left(work, is_fresh)
         return True
 
-    def _place_of(self, work: Work, claim: Claim) -> tuple[deque[Work], int, bool] | None:
-        """Where the row waits to be sent now: at the head of the claim, as nearly always, or anywhere.
+    def replace(self, work: Work, by: Sequence[Work]) -> None:
+        """These are to be sent instead of a row that was listed and waits: where it stands, in this order."""
+        place = self._place_of(work, self._lines)
+        assert place is not None  # noqa: S101  it waits
+        line, at, is_fresh = place
+        del line[at]
+        self._left(work, is_fresh)
+        for each in reversed(by):
+            line.insert(at, each)
+            if is_fresh:
+                self._fresh_bytes += each.held_bytes
+            else:
+                self._again[id(each)] = each.held_bytes
+                self._again_bytes += each.held_bytes
+
+    def _place_of(self, work: Work, lines: Lines) -> tuple[deque[Work], int, bool] | None:
+        """Where the row waits to be sent now: at the head of these, of a claim, as nearly always, or anywhere.
 
         Also where its claim was given back meanwhile.
         """
-        for each in (claim, *self._claims, self._lines):
+        for each in (lines, *self._claims, self._lines):
             for line in each.in_turn():
                 at = _index(line, work)
                 if at is not None:

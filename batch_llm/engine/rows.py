@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -28,11 +28,11 @@ from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
 from batch_llm.providers.base import Usage
 
-__all__ = ["HASHES", "ROWS", "WEIGHTS", "Rows", "vector_entry"]
+__all__ = ["HASHES", "WEIGHTS", "Rows", "asked_in", "vector_entry"]
 
 ZERO = Decimal(0)
-# In the detail of an entry about a call for many rows: which rows, each one's part of the bill, their request hashes.
-ROWS, WEIGHTS, HASHES = "rows", "weights", "hashes"
+# In the detail of an answer to many rows, or of their lost call, beside ROWS: each one's part of the bill, its hash.
+WEIGHTS, HASHES = "weights", "hashes"
 VECTOR = "vector"  # in the detail of a CACHED entry whose body is one vector, and no provider's answer
 KEPT_CALLS = 4  # split at once: rows of one call stand together, but for those that were asked again
 
@@ -94,7 +94,7 @@ class Rows:
 
     def apply(self, entry: Entry, place: int) -> Verdict | None:
         """Fold one entry, which stands at this place; the verdict when it is an answer, this row's own or another's."""
-        if ROWS in entry.detail:
+        if HASHES in entry.detail:
             return self._apply_to_many(entry, place)
         if entry.kind is EntryKind.RETRIED:
             self.retried = True
@@ -221,7 +221,7 @@ class Rows:
 
     def _apply_to_many(self, entry: Entry, place: int) -> Verdict | None:
         """Fold an answer to many rows, or a lost call for them."""
-        rows: list[int] = entry.detail[ROWS]
+        rows = entry.rows
         states = [self._touched(row) for row in rows]
         for state, request_hash in zip(states, entry.detail[HASHES], strict=True):
             state.attempts = max(state.attempts, entry.attempt)
@@ -244,7 +244,7 @@ class Rows:
 
     def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
         """The verdict on an answer to many rows, and what each of them has of its bill; exact in sum."""
-        count, weights = len(entry.detail[ROWS]), entry.detail[WEIGHTS]
+        count, weights = len(entry.rows), entry.detail[WEIGHTS]
         verdict = self._own.judge.judge(entry.body, count)
         usage, cost = verdict.usage, self._own.cost_nano(verdict.usage, entry.detail)
         if usage is None:
@@ -337,7 +337,7 @@ class Rows:
         state = self._states.get(row)
         if good is None:
             return state or RowState(), None
-        if ROWS in good.detail:
+        if HASHES in good.detail:
             return self._judged_of_many(row, state, good)
         who = self._who(good)
         verdict = self._judge(good)
@@ -353,7 +353,7 @@ class Rows:
     def _judged_of_many(self, row: int, state: RowState | None, good: Entry) -> tuple[RowState, dict[str, Any] | None]:
         call = self._calls.get(good.place)
         if call is None:
-            positions = {each: position for position, each in enumerate(good.detail[ROWS])}
+            positions = {each: position for position, each in enumerate(good.rows)}
             call = self._calls[good.place] = (positions, *self._split(good))
             if len(self._calls) > KEPT_CALLS:
                 del self._calls[next(iter(self._calls))]
@@ -372,6 +372,11 @@ class Rows:
             for row, state in self._states.items()
             if state.status == RowStatus.FAILED and state.failed_place < below
         )
+
+
+def asked_in(entry: Entry) -> Iterator[tuple[int, str]]:
+    """The rows whose requests an entry names, each with that request's hash: all of an answered or lost call's."""
+    return zip(entry.rows, entry.detail.get(HASHES, (entry.request_hash,)), strict=False)  # an intent names one
 
 
 def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:

@@ -22,7 +22,7 @@ from batch_llm.engine.packing import CallBounds, Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
 from batch_llm.engine.reuse import Elsewhere, Reuse, Twin
-from batch_llm.engine.rows import HASHES, ROWS, Rows
+from batch_llm.engine.rows import Rows, asked_in
 from batch_llm.engine.work import Work
 from batch_llm.errors import ErrorClass
 from batch_llm.job.template import RenderError
@@ -120,8 +120,7 @@ class SliceWork:
                 continue
             if entry.detail.get(USER, self.record.begun_by) != self._user:
                 continue
-            rows, hashes = entry.detail.get(ROWS, [entry.row]), entry.detail.get(HASHES, [entry.request_hash])
-            for row, asked in zip(rows, hashes, strict=True):
+            for row, asked in asked_in(entry):
                 if self.rows.good_place(row) == entry.place:
                     yield asked, entry.place
 

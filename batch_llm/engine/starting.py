@@ -39,6 +39,7 @@ from batch_llm.job.load import declare
 from batch_llm.job.template import RenderError
 from batch_llm.journal.base import RunRecord, RunState
 from batch_llm.limiter.base import Cost, Limits
+from batch_llm.pricing import in_full
 from batch_llm.warehouse.base import FreezeSpec, FrozenInput
 
 __all__ = [
@@ -181,11 +182,14 @@ def check_budget(parts: JobParts) -> None:
     longest = longest_answer(parts, Cost(0, 0, cap))
     held_usd = parts.price.cost(least_input(parts), longest, 0)
     if job.budget_usd < held_usd:
+        held = in_full(held_usd)
+        aside = f"the dearest answer is set aside, here {longest:,} tokens and what surrounds a prompt, {held} USD"
+        helps = f", or set params.max_output_tokens {'lower' if job.params.declared_cap else 'to a number'}"
+        if job.is_embedding:
+            aside, helps = f"the dearest bill is set aside, here {held} USD for what surrounds a prompt", ""
         raise ConfigurationError(
-            f"budget_usd {job.budget_usd} pays for no row: before each call the dearest answer is set aside, here "
-            f"{longest:,} tokens and what surrounds a prompt, {held_usd:.4f} USD, with the prompt on top. Raise "
-            f"budget_usd above {held_usd:.4f}, or set params.max_output_tokens "
-            f"{'lower' if job.params.declared_cap else 'to a number'}. Nothing was spent"
+            f"budget_usd {in_full(job.budget_usd)} pays for no row: before each call {aside}, with the prompt on top. "
+            f"Raise budget_usd above {held}{helps}. Nothing was spent"
         )
 
 

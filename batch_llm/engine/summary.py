@@ -84,6 +84,7 @@ def summarise(
     failed_by_class = _failed_by_class(parts, record) if stored.failed else {}
     return RunSummary(
         job=parts.declared.job.name,
+        kind=parts.declared.job.kind,
         run_id=record.run_id,
         rows=all_rows,
         ok=stored.ok,

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batch_llm.engine.answers import Verdict
-from batch_llm.engine.rows import HASHES, ROWS, WEIGHTS
+from batch_llm.engine.packing import halved
+from batch_llm.engine.rows import HASHES, WEIGHTS
 from batch_llm.engine.window import Failure
-from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.errors import ErrorClass
+from batch_llm.journal.base import ROWS, Entry, EntryKind
 from batch_llm.limiter.base import Cost
 from batch_llm.providers.base import EmbeddingRequest, Request
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "Work"]
 
-OF_ALL_ROWS = frozenset({EntryKind.ANSWER, EntryKind.LOST})  # entries that are about every row of a call
+# Entries that are about every row of a call; those that may be billed say how the bill is split.
+OF_ALL_ROWS = frozenset({EntryKind.SENT, EntryKind.ANSWER, EntryKind.LOST, EntryKind.UNBILLED})
+MAYBE_BILLED = frozenset({EntryKind.ANSWER, EntryKind.LOST})
 
 
 class Form(NamedTuple):
@@ -116,6 +120,14 @@ class Work:
         first = replace(self, request=request, input_bytes=size_bytes, cost=cost, others=(), own=None)
         return [first, *(replace(work, attempt=self.attempt, tries=self.tries) for work in self.others)]
 
+    def halves(self, refused: ErrorClass) -> list[Work]:
+        """Two calls to make instead of this one; none for a single row, or where fewer rows would do no better."""
+        each = halved(self.rows(), refused) if self.others else []
+        halves = [Work.together(half, row_is_request=self.row_is_request) for half in each]
+        for half in halves:
+            half.fits_not = frozenset()  # it is smaller
+        return halves
+
     @property
     def text_count(self) -> int:
         """Messages of its request, or texts of one for vectors."""
@@ -137,15 +149,15 @@ class Work:
         now = self.slice_work.parts.clock.now()
         detail = detail or {}
         if self.own is not None and kind in OF_ALL_ROWS:
-            detail = detail | self._all_rows()
+            detail = detail | self._all_rows(kind)
         entry = Entry(kind, self.row, self.attempt, now, self.request_hash, body, latency_s, detail=detail)
         return self.slice_work.note(entry)
 
-    def _all_rows(self) -> dict[str, list[Any]]:
+    def _all_rows(self, kind: EntryKind) -> dict[str, list[Any]]:
         """What an entry about a call for many rows says of them."""
+        rows = {ROWS: [self.row, *(work.row for work in self.others)]}
+        if kind not in MAYBE_BILLED:
+            return rows
         each = self.rows()
-        return {
-            ROWS: [work.row for work in each],
-            WEIGHTS: [work.input_tokens for work in each],
-            HASHES: [work.request_hash for work in each],
-        }
+        weights, hashes = [work.input_tokens for work in each], [work.request_hash for work in each]
+        return {**rows, WEIGHTS: weights, HASHES: hashes}

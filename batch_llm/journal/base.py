@@ -16,12 +16,24 @@ from typing import Any, NamedTuple, Protocol
 from batch_llm.errors import JournalError
 from batch_llm.statement_costs import StatementCost
 
-__all__ = ["HELD_USD", "NO_ROW", "POINTER", "Entry", "EntryKind", "Journal", "RunRecord", "RunState", "RunStore"]
+__all__ = [
+    "HELD_USD",
+    "NO_ROW",
+    "POINTER",
+    "ROWS",
+    "Entry",
+    "EntryKind",
+    "Journal",
+    "RunRecord",
+    "RunState",
+    "RunStore",
+]
 
 
 NO_DETAIL: Mapping[str, Any] = MappingProxyType({})
 NO_ROW = -1
 HELD_USD = "held_usd"  # in the detail of an entry about a call: the dearest bill, US dollars
+ROWS = "rows"  # in the detail of an entry about a call for many rows: which; its own row is the first of them
 POINTER = "place"  # in the detail of an entry whose body stands elsewhere in the same journal
 
 
@@ -51,6 +63,12 @@ class Entry(NamedTuple):  # two are made per row: half the time of a frozen data
     latency_s: float = 0.0
     place: int = -1  # where the journal keeps the body; set by replay and append
     detail: Mapping[str, Any] = NO_DETAIL  # provider, model, lane, price_version; error_class, message
+
+    @property
+    def rows(self) -> Sequence[int]:
+        """Every row that it is about; of a call's intent, or its end without a bill, older journals name the first."""
+        rows: Sequence[int] = self.detail.get(ROWS, (self.row,))
+        return rows
 
 
 class Journal(Protocol):

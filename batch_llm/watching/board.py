@@ -168,7 +168,10 @@ def remark(event: Event) -> str | None:
             f"is published at the end: {one_line(event.reason, 500)}"
         )
     if isinstance(event, BudgetMark):
-        return f"{event.percent} % of the budget used: {usd(event.spent_usd)} of {usd(event.cap_usd)} spent"
+        spent = f"{usd(event.spent_usd)} of {usd(event.cap_usd)} spent"
+        if event.leaves_too_little:
+            return f"the budget is used up: {spent}, and what is left does not pay for the next row"
+        return f"{event.percent} % of the budget used: {spent}"
     if isinstance(event, Stopping):
         again = "; Ctrl-C again to stop at once" if event.reason == BY_USER and event.in_flight else ""
         return f"draining ({event.reason}), {event.in_flight:,} in flight{again}"

@@ -16,8 +16,11 @@ import pytest
 
 import batch_llm
 from batch_llm import wiring
+from batch_llm.cli.status import status_of
 from batch_llm.engine.events import RunSummary
+from batch_llm.errors import ConfigurationError
 from batch_llm.job.load import DeclaredJob
+from batch_llm.journal.base import EntryKind
 from batch_llm.simulator.faults import FaultKind
 from batch_llm.simulator.vectors import unit_vector
 from tests.integration.engine_lab import killed_after, write_input
@@ -160,6 +163,50 @@ async def test_a_budget_is_never_passed_and_the_rest_is_pending(lab: Lab) -> Non
         second = await lab.run(vectors(lab, size=BIG, budget_usd="1"))
         assert (second.ok, simulator.stats()["duplicates"]["extra_answers"]) == (1_000, 0)
     assert cost_of(lab.rows()) == bill(100_000)
+
+
+async def test_a_budget_smaller_than_one_call_pays_for_as_many_rows_as_it_can(lab: Lab) -> None:
+    """For the call that would ask them all 0.216 USD would be set aside: 8 for a row whose text takes 1."""
+    lab.table(2_000, text="x" * 396 + "{:04}")  # 100 tokens each
+    row_usd, budget_usd = bill(100), Decimal("0.1")
+    async with lab.simulator() as simulator:
+        first = await lab.run(vectors(lab, budget_usd=str(budget_usd)))
+        spent = bill(simulator.stats()["input_tokens"])
+        assert (first.stopped, first.ok + first.pending, spent) == ("budget", 2_000, first.ok * row_usd)
+        assert budget_usd - 5 * row_usd < spent <= budget_usd
+        assert first.requests < 100
+        assert (await lab.run(vectors(lab, budget_usd="1"))).ok == 2_000
+        assert simulator.stats()["duplicates"]["extra_answers"] == 0
+    assert [row["embedding"] for row in lab.rows()][::97] == [
+        expected("x" * 396 + f"{number:04}") for number in range(0, 2_000, 97)
+    ]
+
+
+async def test_a_budget_below_any_row_is_refused_in_words_about_vectors(lab: Lab) -> None:
+    lab.table(3)
+    async with lab.simulator() as simulator:
+        with pytest.raises(ConfigurationError) as refused:
+            await lab.run(vectors(lab, budget_usd="0.0000001"))
+        assert simulator.stats()["accepted"] == 0
+    told = str(refused.value)
+    assert "budget_usd 0.0000001 pays for no row" in told and "Raise budget_usd above 0.000008. Nothing" in told
+    assert "max_output_tokens" not in told
+
+
+async def test_of_a_killed_run_rows_are_counted_and_not_calls(lab: Lab) -> None:
+    lab.table(3_000)
+    async with lab.simulator({"requests_per_minute": 600}, latency_median_s=0.1, embedding_dimensions=BIG) as simulator:
+        await killed_after(lab, simulator, 400, DRIVER)
+        store = wiring.open_store(lab.settings)
+        (record,) = store.runs.all()
+        found, numbers = status_of(store, record), list(range(len(record.slice_rows)))
+        entries = [entry for number in numbers for entry in store.runs.entries(record.run_id, number)]
+        async with lab.engine(vectors(lab, size=BIG, slices={"rows": 500})) as engine:
+            so_far = engine._so_far(record, numbers)
+    answered = sum(len(entry.rows) for entry in entries if entry.kind is EntryKind.ANSWER)
+    assert 192 < answered == found.ok + found.answered
+    assert found.queued == 3_000 - answered
+    assert so_far == f", {answered:,} of 3,000 rows so far"
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -235,7 +235,7 @@ async def test_a_budget_below_any_row_is_refused_before_anything(lab: Lab) -> No
     """By plan and run alike: the same run would ask nothing however often it is started."""
     lab.table(2)
     poor: dict[str, Any] = {"budget_usd": "0.05", "params": {}, **FREE}
-    helps = r"budget_usd 0.05 pays for no row.*Raise budget_usd above 0.2628, or set params.max_output_tokens"
+    helps = r"budget_usd 0.05 pays for no row.*Raise budget_usd above 0.262807, or set params.max_output_tokens"
     async with lab.simulator() as simulator:
         with pytest.raises(ConfigurationError, match=helps):
             plan_of(lab, **poor)

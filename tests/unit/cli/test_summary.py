@@ -76,6 +76,12 @@ def test_an_end_that_is_not_plain_is_explained(
     assert words not in summary_in_words(summary())
 
 
+def test_vectors_have_no_length_that_could_be_set_lower(summary: Callable[..., RunSummary]) -> None:
+    text = summary_in_words(summary(kind="embedding", stopped="budget", ok=0, pending=100))
+    assert "raise budget_usd (or the cap named above), then run it again" in text
+    assert "max_output_tokens" not in text
+
+
 PLANNED = PlanFigures(100, Decimal("0.90"), Decimal("2.10"), 1_000, 500, "the schema")
 
 

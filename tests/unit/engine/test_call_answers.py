@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from decimal import Decimal
+from typing import Any
 
 import orjson
 import pytest
@@ -12,10 +13,10 @@ import pytest
 from batch_llm.config.providers_file import PricesSpec
 from batch_llm.engine.answerers import Answerer, Answerers
 from batch_llm.engine.call_answers import CallJudge
-from batch_llm.engine.rows import HASHES, KEPT_CALLS, ROWS, WEIGHTS, Rows
+from batch_llm.engine.rows import HASHES, KEPT_CALLS, WEIGHTS, Rows
 from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EmbeddingAnswer
-from batch_llm.journal.base import Entry, EntryKind
+from batch_llm.journal.base import HELD_USD, ROWS, Entry, EntryKind
 from batch_llm.pricing import PriceList
 from batch_llm.providers.openai.embeddings import OpenAIEmbeddingProvider
 from batch_llm.providers.openai.endpoint import OpenAIEndpoint
@@ -92,3 +93,14 @@ def test_a_call_that_was_lost_is_lost_for_all_its_rows() -> None:
     rows.replay([Entry(EntryKind.LOST, 0, 2, detail=stored(0, 0, 4).detail)])
     states = [rows.open_state(row) for row in range(4)]
     assert [(state.lost, state.attempts) for state in states if state] == [(1, 2)] * 4
+
+
+@pytest.mark.parametrize("named", [{ROWS: [0, 1, 2, 3]}, {}])
+def test_what_was_set_aside_for_a_call_ends_with_it(named: dict[str, Any]) -> None:
+    """Whether its intent names all rows, as it does, or the first alone, as in journals of earlier versions."""
+    sent = Entry(EntryKind.SENT, 0, 1, detail={HELD_USD: "5", **named})
+    for end, owed_usd in ((None, 5), (Entry(EntryKind.UNBILLED, 0, 1, detail=named), 0), (stored(0, 0, 4), 0)):
+        prices = PricesSpec(input=Decimal(0), output=Decimal(0))
+        rows = Rows(Answerers(Answerer("p", "m", JUDGE, PriceList().for_model("p", "m", prices))), 4)
+        rows.replay([sent] if end is None else [sent, end])
+        assert rows.owed_usd == owed_usd

@@ -89,9 +89,10 @@ def test_bad_rows_fail_alone_and_all_others_are_answered(count: int, data: st.Da
 
 
 @pytest.mark.parametrize("refused", ErrorClass)
-def test_only_refusals_that_one_row_may_cause_are_halved(refused: ErrorClass) -> None:
+def test_only_what_fewer_rows_may_escape_is_halved(refused: ErrorClass) -> None:
     rows = [Row(1, 1, number) for number in range(5)]
-    is_split = refused in (ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.CONTENT_FILTER)
+    one_rows_fault = (ErrorClass.INVALID_REQUEST, ErrorClass.TOO_LARGE, ErrorClass.CONTENT_FILTER)
+    is_split = refused in (*one_rows_fault, ErrorClass.BUDGET)
     assert halved(rows, refused) == ([rows[:2], rows[2:]] if is_split else [])
     assert halved(rows[:1], refused) == []
 

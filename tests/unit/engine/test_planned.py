@@ -15,7 +15,7 @@ from batch_llm.engine.estimating import Estimate
 from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, planned
 from batch_llm.engine.sampling import EvenSample
-from batch_llm.learned import Known
+from batch_llm.learned import AnswerEvidence, Known, Learned, PromptEvidence
 from tests.unit.engine.question_lab import SCHEMA, learned, parts_of
 
 STRICT = {"table": "out", "schema": SCHEMA}
@@ -62,6 +62,18 @@ def test_it_comes_back_from_the_record_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [None, {}, {"rows": 3}])
 def test_what_another_version_wrote_is_no_plan(data: dict[str, object] | None) -> None:
     assert Planned.from_data(data) is None
+
+
+def test_what_frames_a_call_for_many_rows_is_planned_once_for_each_call(tmp_path: Path) -> None:
+    """Learned from calls of unequal size, as they are when a budget is nearly used up."""
+    vectors = {"kind": "embedding", "params": {"dimensions": 8}, "prompt": {"user": "{{ text }}"}}
+    parts = parts_of(tmp_path, NO_ENCODING, model="openai/of-nobody-we-know", **vectors)
+    prompts, answers = PromptEvidence(), AnswerEvidence()
+    for rows in range(1, 41):
+        prompts.note(400 * rows, 100 * rows + 12)
+        answers.note(0)
+    plan = planned(parts, seen([(400, 100)] * 2_000), Known(Learned(prompts, answers)))
+    assert plan.requests < 1_000 and plan.input_tokens == 200_000 + 12 * plan.requests
 
 
 def test_an_unknown_price_is_none_and_never_zero(tmp_path: Path) -> None:

@@ -287,3 +287,21 @@ async def test_a_row_goes_to_no_pool_whose_limit_is_smaller() -> None:
     assert numbers(queue.claimed(9, b)) == [0]
     queue.give_back(a)
     assert numbers(queue.claimed(1, a)) == [1]
+
+
+async def test_what_stands_for_a_row_is_sent_in_its_place() -> None:
+    """A row that was never sent, one that waits to be sent again, one of a pool's claim."""
+    clock = ManualClock()
+    queue = RowQueue(clock)
+    await filled(queue, 3)
+    queue.again(row(10), 0.0)
+    due, first, *_ = queue.listed(10)
+    queue.replace(first, [row(20), row(21)])
+    queue.replace(due, [row(30), row(31)])
+    claim = queue.claim("a")
+    assert numbers(queue.claimed(3, claim)) == [30, 31, 20]
+    queue.replace(claim.fresh[0], [row(40), row(41)])
+    assert numbers(queue.claimed(10, claim)) == [30, 31, 40, 41, 21, 1, 2]
+    while listed := queue.claimed(10, claim):
+        assert queue.take(listed[0], claim)
+    assert queue.is_empty and (queue._fresh_bytes, queue._again_bytes, queue._again) == (0, 0, {})

@@ -116,6 +116,13 @@ def test_what_matters_is_said_at_once() -> None:
     assert remark(PUBLISHED) is None
 
 
+def test_a_budget_of_which_something_is_left_that_pays_for_nothing_is_used_up() -> None:
+    told = remark(BudgetMark(100, Decimal("0.04"), Decimal("0.05")))
+    words = "$0.0400 of $0.0500 spent, and what is left does not pay for the next row"
+    assert told == f"the budget is used up: {words}"
+    assert remark(BudgetMark(100, Decimal(1), Decimal(1))) == "100 % of the budget used: $1.00 of $1.00 spent"
+
+
 def test_ctrl_c_is_named_only_to_who_pressed_it_and_while_it_would_end_something() -> None:
     assert remark(Stopping("the budget is used up", 45)) == "draining (the budget is used up), 45 in flight"
     assert remark(Stopping(BY_USER, 0)) == "draining (stopped by the user), 0 in flight"
