@@ -17,6 +17,7 @@ from batch_llm.cli.speech import arguments, bill_in_words, print_json, say, tabl
 if TYPE_CHECKING:
     from batch_llm.journal.base import RunRecord, RunStore
     from batch_llm.statement_costs import WarehouseBill
+    from batch_llm.warehouse.base import StatusCounts
     from batch_llm.wiring import Store
 
 __all__ = ["RunStatus", "print_status", "status_of"]
@@ -88,7 +89,7 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
 
 def status_of(store: Store, record: RunRecord) -> RunStatus:
     """Count a run's rows: stored rows first, journals for the slices that are not published."""
-    from batch_llm.engine.summary import cost_so_far, rows_by_model, total
+    from batch_llm.engine.summary import rows_by_model, total
     from batch_llm.statement_costs import bill_of
 
     published = store.warehouse.published(record.run_id)
@@ -115,9 +116,7 @@ def status_of(store: Store, record: RunRecord) -> RunStatus:
         pending=pending,
         slices=len(record.slice_rows),
         slices_published=len(published),
-        cost_usd=_with_journals(cost_so_far(stored), store, record, open_slices)
-        if journal.noted
-        else cost_so_far(stored),
+        cost_usd=_cost(stored, store, record, open_slices),
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
@@ -147,16 +146,20 @@ def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpub
     return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
 
 
-def _with_journals(stored_usd: Decimal | None, store: Store, record: RunRecord, slices: list[int]) -> Decimal | None:
-    """The cost with that of slices which are not published; None where nobody knows."""
+def _cost(stored: StatusCounts, store: Store, record: RunRecord, left: list[int]) -> Decimal | None:
+    """The cost of published slices, with that of the answers in the journals of those left; None: nobody knows."""
     from batch_llm import wiring
+    from batch_llm.engine.summary import cost_so_far, total
     from batch_llm.errors import ConfigurationError
 
+    begun = [number for number in left if store.runs.size(record.run_id, number)]
+    if not begun:
+        return cost_so_far(stored)
     try:
-        journals_usd = wiring.planner(store.settings, declared_in(record)).journalled_usd(record, slices)
+        journals = wiring.planner(store.settings, declared_in(record)).journalled_cost(record, begun)
     except ConfigurationError:  # the model is not in the providers file any more
         return None
-    return None if stored_usd is None or journals_usd is None else stored_usd + journals_usd
+    return cost_so_far(total([stored, journals]))
 
 
 def _reason(store: Store, record: RunRecord) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import pytest
-
 from batch_llm import wiring
 from batch_llm.cli.status import RunStatus, status_of
 from batch_llm.journal.base import Entry, EntryKind
@@ -32,7 +30,7 @@ async def test_answers_of_a_killed_run_are_counted_with_what_they_cost(lab: Lab)
     assert (status(lab).state, status(lab).cost_usd) == ("finished", summary.cost_usd)
 
 
-async def test_a_cost_that_nobody_knows_is_none(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_cost_that_nobody_knows_is_none(lab: Lab) -> None:
     lab.table(8)
     async with lab.simulator():
         await killed_before_publishing(lab, "run")
@@ -41,10 +39,20 @@ async def test_a_cost_that_nobody_knows_is_none(lab: Lab, monkeypatch: pytest.Mo
     with closing(store.runs.journal(record.run_id, 0)) as journal:
         journal.append(Entry(EntryKind.SENT, 0, 2, detail={"held_usd": "5"}))
     assert status(lab).cost_usd == known  # what a budget sets aside is no cost
-    monkeypatch.setattr(wiring, "_price", lambda target: None)
-    assert status(lab).cost_usd is None
     lab.settings.providers_path.unlink()
     assert (status(lab).answered, status(lab).cost_usd) == (7, None)  # the last word on row 0 is no answer
+
+
+async def test_what_was_paid_costs_what_it_cost_then(lab: Lab) -> None:
+    lab.table(8)
+    async with lab.simulator() as simulator:
+        await killed_before_publishing(lab, "run")
+        paid = status(lab).cost_usd
+        assert paid
+        for prices in ({"input": "10.00", "output": "20.00"}, None):
+            lab.providers(simulator.base_url, prices=prices)
+            assert status(lab).cost_usd == paid
+        assert (await lab.run()).cost_usd == paid
 
 
 async def test_a_sample_was_cancelled_by_nobody(lab: Lab) -> None:
