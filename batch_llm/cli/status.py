@@ -6,6 +6,7 @@ progress (board.py).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -33,7 +34,7 @@ class RunStatus:
     rows: int
     queued: int  # pending rows that nobody has asked yet
     in_flight: int | None  # sent and not answered; None while a run without a budget is going: it notes no intent
-    answered: int  # answers in the journal of slices that are not published yet
+    answered: int  # answers in the journal that are not published yet
     ok: int
     failed: int
     cached: int
@@ -43,7 +44,7 @@ class RunStatus:
     cost_usd: Decimal | None  # of the published rows and of the answers in journals
     parked_until: datetime | None  # nothing parks a run yet
     warehouse: WarehouseBill | None  # what the run's statements cost so far; None: the warehouse bills nothing
-    reason: str | None  # why rows are pending, an error class; None: its process was killed, or nothing is pending
+    reason: str | None  # why it left rows pending, an error class; None: it runs, was killed, or nothing is pending
     partition: str | None  # the date partition that it is over; None: all of the input
     rows_by_model: dict[str, int]  # of a job with `fallback`: provider/model: ok rows that are published
 
@@ -61,6 +62,46 @@ class _Unpublished:
     def noted(self) -> int:
         """Rows that something was done for."""
         return self.answered + self.failed + self.sent
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The published rows of a slice whose journal has grown since, as far as they still stand."""
+
+    answered: int = 0  # rows that this run answered: its journal has them as well
+    carried_ok: int = 0  # rows that an earlier run answered: the journal says nothing of them
+    carried_failed: int = 0
+    cached: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """How a slice stands that is not published, or not as its journal has it by now; each row is counted once.
+
+    What became of the rows that this run asked, the journal says; which answers are published, the stored rows.
+    """
+
+    journal: _Unpublished
+    stored: _Stored = _Stored()
+
+    @property
+    def ok(self) -> int:
+        """Rows with a published answer that stands."""
+        return self.stored.carried_ok + self._published
+
+    @property
+    def answered(self) -> int:
+        """Rows with an answer that is not published yet."""
+        return self.journal.answered - self._published
+
+    @property
+    def failed(self) -> int:
+        """Rows that ended without an answer."""
+        return self.stored.carried_failed + self.journal.failed
+
+    @property
+    def _published(self) -> int:
+        return min(self.stored.answered, self.journal.answered)
 
 
 def print_status(reference: str | None, partition: str | None, *, json: bool) -> None:
@@ -88,35 +129,37 @@ def print_status(reference: str | None, partition: str | None, *, json: bool) ->
 
 
 def status_of(store: Store, record: RunRecord) -> RunStatus:
-    """Count a run's rows: stored rows first, journals for the slices that are not published."""
+    """Count a run's rows: stored rows first, journals for what is not published."""
     from batch_llm.engine.summary import rows_by_model, total
     from batch_llm.statement_costs import bill_of
 
-    published = store.warehouse.published(record.run_id)
-    stored = total(published.values())
-    open_slices = [number for number in range(len(record.slice_rows)) if number not in published]
-    journal = _unpublished(store.runs, record, open_slices)
+    numbers = range(len(record.slice_rows))
+    grown = [number for number in numbers if not store.runs.is_published(record.run_id, number)]
+    published = store.warehouse.published(record.run_id)  # after that look: what is published meanwhile is told here
+    stored = total(counts for number, counts in published.items() if number not in grown)
+    left = [number for number in numbers if number in grown or number not in published]
+    opened = [_open(store, record, number, is_stored=number in published) for number in left]
     going = record.state.value == "planned" and store.runs.is_at_work(record.run_id)
-    failed = stored.failed + journal.failed
-    pending = sum(record.slice_rows) - stored.ok - failed
-    in_flight = journal.sent if going else 0
-    reason = _reason(store, record) if stored.pending else None
-    begun = record.state.value == "planned" and (journal.noted or published)
+    ok, failed = stored.ok + sum(one.ok for one in opened), stored.failed + sum(one.failed for one in opened)
+    answered, pending = sum(one.answered for one in opened), sum(record.slice_rows) - ok - failed
+    in_flight = sum(one.journal.sent for one in opened) if going else 0
+    reason = _reason(store, record) if stored.pending and not going and not grown else None
+    begun = record.state.value == "planned" and (published or any(one.journal.noted for one in opened))
     return RunStatus(
         job=record.job["name"],
         run_id=record.run_id,
         state="running" if going else "stopped" if begun or reason is not None else record.state.value,
         rows=sum(record.slice_rows),
-        queued=pending - journal.answered - in_flight,
-        in_flight=None if going and not journal.notes_intent else in_flight,
-        answered=journal.answered,
-        ok=stored.ok,
+        queued=pending - answered - in_flight,
+        in_flight=None if going and not any(one.journal.notes_intent for one in opened) else in_flight,
+        answered=answered,
+        ok=ok,
         failed=failed,
-        cached=stored.cached,
+        cached=stored.cached + sum(one.stored.cached for one in opened),
         pending=pending,
         slices=len(record.slice_rows),
         slices_published=len(published),
-        cost_usd=_cost(stored, store, record, open_slices),
+        cost_usd=_cost(stored, store, record, left),
         parked_until=None,
         reason=reason,
         warehouse=bill_of(store.runs.statements(record.run_id)),
@@ -132,6 +175,25 @@ def _newest_of_each(runs: RunStore) -> list[RunRecord]:
     return list(newest.values())
 
 
+def _open(store: Store, record: RunRecord, number: int, *, is_stored: bool) -> _Open:
+    journal = _unpublished(store.runs, record, [number])
+    return _Open(journal, _stored(store, record, number)) if is_stored else _Open(journal)
+
+
+def _stored(store: Store, record: RunRecord, number: int) -> _Stored:
+    """Read what is published of a slice. Failures of earlier runs do not stand once the slice is retried."""
+    rows: Counter[tuple[str, bool]] = Counter()  # status, of this run: rows
+    columns, cached = ("llm_status", "llm_run_id", "llm_cached"), 0
+    for batch in store.warehouse.rows(f"run:{record.run_id}", columns=columns, slice_number=number):
+        for status, run_id, was_cached in zip(*(batch.column(name).to_pylist() for name in columns), strict=True):
+            rows[status, run_id == record.run_id] += 1
+            cached += bool(was_cached) or run_id != record.run_id
+    failed = rows["failed", False]
+    if failed and any(entry.kind.value == "retried" for entry in store.runs.entries(record.run_id, number)):
+        cached, failed = cached - failed, 0
+    return _Stored(rows["ok", True], rows["ok", False], failed, cached)
+
+
 def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpublished:
     """Fold the last word on each row of these slices; answers are not judged here."""
     counts = {"answer": 0, "failed": 0, "sent": 0}
@@ -139,10 +201,12 @@ def _unpublished(runs: RunStore, record: RunRecord, slices: list[int]) -> _Unpub
     for number in slices:
         last: dict[int, str] = {}
         for entry in runs.entries(record.run_id, number):
+            if entry.kind.value == "asked_as":  # no word on what became of the row
+                continue
             last[entry.row] = entry.kind.value
             notes_intent = notes_intent or entry.kind.value == "sent"
         for kind in counts:
-            counts[kind] += sum(value == kind for value in last.values())
+            counts[kind] += sum(("answer" if value == "cached" else value) == kind for value in last.values())
     return _Unpublished(counts["answer"], counts["failed"], counts["sent"], notes_intent)
 
 
