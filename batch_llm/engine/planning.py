@@ -30,13 +30,13 @@ from batch_llm.engine.starting import (
     standing,
     start,
 )
-from batch_llm.engine.summary import journalled_usd, total
+from batch_llm.engine.summary import journalled_cost, total
 from batch_llm.job.model import Job
 from batch_llm.journal.base import RunRecord
 from batch_llm.limiter.base import Cost, Limits
 from batch_llm.pricing import in_full
 from batch_llm.statement_costs import WarehouseBill, bill_of
-from batch_llm.warehouse.base import ExpectedStatement, FrozenInput
+from batch_llm.warehouse.base import ExpectedStatement, FrozenInput, StatusCounts
 
 __all__ = ["Counted", "DayNeed", "FallbackCost", "Needs", "Plan", "Planner", "days_needed", "time_needed"]
 
@@ -141,9 +141,9 @@ class Planner:
         """The newest run of the job, or of its date partition; blocking."""
         return latest_run(self.parts)
 
-    def journalled_usd(self, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
-        """See `summary.journalled_usd`; of a run of this job."""
-        return journalled_usd(self.parts, self._judge, record, numbers)
+    def journalled_cost(self, record: RunRecord, numbers: Iterable[int]) -> StatusCounts:
+        """See `summary.journalled_cost`; of a run of this job."""
+        return journalled_cost(self.parts, self._judge, record, numbers)
 
     def plan(self) -> Plan:
         """What `run` would do; blocking. Raises what `run` would raise before its first call."""

@@ -21,11 +21,11 @@ from batch_llm.engine.parts import JobParts
 from batch_llm.engine.planned import Planned, keep_learned
 from batch_llm.engine.rows import Rows
 from batch_llm.errors import ErrorClass, OutputError
-from batch_llm.journal.base import RunRecord
+from batch_llm.journal.base import EntryKind, RunRecord
 from batch_llm.statement_costs import bill_of
 from batch_llm.warehouse.base import StatusCounts, Warehouse
 
-__all__ = ["cost_so_far", "fingerprint", "journalled_usd", "plan_figures", "rows_by_model", "summarise", "total"]
+__all__ = ["cost_so_far", "fingerprint", "journalled_cost", "plan_figures", "rows_by_model", "summarise", "total"]
 
 
 def total(counts: Iterable[StatusCounts]) -> StatusCounts:
@@ -46,16 +46,23 @@ def total(counts: Iterable[StatusCounts]) -> StatusCounts:
     )
 
 
-def journalled_usd(parts: JobParts, judge: AnyJudge, record: RunRecord, numbers: Iterable[int]) -> Decimal | None:
-    """What the answers in the journals of slices cost. Blocking. None: the price of a model that answers is unknown."""
-    if any(each.price is None for each in (parts, *parts.fallbacks)):
-        return None
-    settled_usd = Decimal(0)
+def journalled_cost(parts: JobParts, judge: AnyJudge, record: RunRecord, numbers: Iterable[int]) -> StatusCounts:
+    """What the answers in the journals of slices cost, each at the price it was paid at. Blocking.
+
+    Of the counters only those that `cost_so_far` tells it by: the sum of the known costs, and how many calls it is of.
+    """
+    answerers = parts.answerers(judge, record)
+    settled_usd, known, unknown = Decimal(0), 0, 0
     for number in numbers:
-        rows = Rows(parts.answerers(judge), record.slice_rows[number])
-        rows.replay(parts.runs.entries(record.run_id, number))
+        rows = Rows(answerers, record.slice_rows[number])
+        for entry in parts.runs.entries(record.run_id, number):
+            rows.apply(entry, entry.place)
+            if entry.kind is EntryKind.ANSWER and rows.last_cost_nano is not None:
+                known += 1
+            elif entry.kind in (EntryKind.ANSWER, EntryKind.LOST):
+                unknown += 1
         settled_usd += rows.settled_usd
-    return settled_usd
+    return StatusCounts(attempts=known + unknown, cost_usd=settled_usd if known else None)
 
 
 def cost_so_far(stored: StatusCounts) -> Decimal | None:

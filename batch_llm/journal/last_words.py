@@ -32,6 +32,11 @@ class LastWords:
         """Rows with an answer, or given up."""
         return self.answered + self.failed
 
+    @property
+    def noted(self) -> int:
+        """Rows that something was done for."""
+        return self.ended + self.sent
+
 
 def last_words(journals: Iterable[Iterable[Entry]]) -> LastWords:
     """Fold the journals of some slices."""

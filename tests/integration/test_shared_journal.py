@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from batch_llm import wiring
 from batch_llm.cli.doctor import examine
 from batch_llm.cli.doctor_services import Check, Verdict
 from batch_llm.cli.forget import forget_runs
-from batch_llm.errors import ConfigurationError
+from batch_llm.cli.status import status_of
+from batch_llm.engine import publishing
+from batch_llm.errors import ConfigurationError, WarehouseError
 from batch_llm.journal.base import EntryKind, RunState
 from batch_llm.journal.object_store import ObjectStore
 from batch_llm.simulator import Simulator
@@ -146,6 +149,33 @@ async def test_a_finished_run_is_nothing_to_do_elsewhere_but_to_promote(lab: Lab
         assert simulator.stats()["answered"] == 30
     assert (first.ok, again.ok, again.run_id) == (30, 30, first.run_id)
     assert [row["id"] for row in other.rows()] == list(range(30))
+
+
+async def test_status_counts_what_a_run_that_goes_on_has_added(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here, where a part of it is published; and on a machine with a warehouse of its own, where nothing is."""
+
+    def status(machine: Lab) -> tuple[int, int, int, Decimal | None, str | None]:
+        store = wiring.open_store(machine.settings)
+        found = status_of(store, store.runs.all()[0])
+        return found.ok, found.answered, found.queued, found.cost_usd, found.reason
+
+    def away(*_: object) -> None:
+        raise WarehouseError("away")
+
+    lab.table(30)
+    async with lab.simulator():
+        sample = await lab.run(limit=10)
+        assert status(lab) == (10, 0, 20, sample.cost_usd, "sample")
+        with monkeypatch.context() as patched:
+            patched.setattr(publishing, "publish_slice", away)
+            with pytest.raises(WarehouseError):
+                await lab.run()
+        added = status(lab)
+        assert (added[:3], added[4]) == ((10, 20, 0), None)
+        assert status(elsewhere(lab)) == (0, 30, 0, added[3], None)
+        assert (await lab.run()).cost_usd == added[3]
+    assert status(lab) == (30, 0, 0, added[3], None)
+    assert status(elsewhere(lab)) == (0, 30, 0, added[3], None)
 
 
 async def test_forget_erases_the_store_as_well(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
