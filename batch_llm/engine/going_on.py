@@ -14,7 +14,7 @@ from batch_llm.errors import ConfigurationError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["check_same_job", "open_slices", "to_retry"]
+__all__ = ["any_unbegun", "check_same_job", "open_slices", "to_retry"]
 
 
 def check_same_job(parts: JobParts, record: RunRecord) -> None:
@@ -41,3 +41,11 @@ def open_slices(
 def to_retry(stored: StatusCounts) -> int:
     """Rows of a slice that `retry` asks: those that failed, and those that an earlier retry did not come to."""
     return stored.failed + stored.pending
+
+
+def any_unbegun(parts: JobParts, record: RunRecord, reopen_below: Mapping[int, int]) -> bool:
+    """Whether a retry did not come to some slice: its failed rows have failed as before, and none is pending for that.
+
+    ``reopen_below``: slice: the journal's bytes when the retry came, which opening the slice makes more.
+    """
+    return any(parts.runs.size(record.run_id, number) <= below for number, below in reopen_below.items())
