@@ -119,7 +119,7 @@ class Engine:
         record = await asyncio.to_thread(latest_run, self.parts)
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
-        check_same_job(self.parts, record)
+        await asyncio.to_thread(check_same_job, self.parts, record)
         async with self._at_work(record) as stands:
             if not stands:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
@@ -144,7 +144,7 @@ class Engine:
         A slice that was published before is a rerun: its failed rows are asked once more, its ok rows never. Raises
         `ConfigurationError` when the job was changed since the run was planned.
         """
-        check_same_job(self.parts, record)
+        await asyncio.to_thread(check_same_job, self.parts, record)
         async with self._at_work(record) as stands:
             if not stands and record.state is not RunState.SUPERSEDED:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")

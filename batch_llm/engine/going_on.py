@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batch_llm.engine.parts import JobParts
-from batch_llm.engine.starting import check_money, signatures
+from batch_llm.engine.starting import signatures
+from batch_llm.engine.unpriced import check_money
 from batch_llm.errors import ConfigurationError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
@@ -18,7 +19,7 @@ __all__ = ["any_unbegun", "check_same_job", "open_slices", "to_retry"]
 
 
 def check_same_job(parts: JobParts, record: RunRecord) -> None:
-    """All rows of a run are asked in one way: raises `ConfigurationError` when the job was changed since."""
+    """All rows of a run are asked in one way: raises `ConfigurationError` when the job was changed since; blocking."""
     if signatures(parts) != (record.signature, record.shape):
         raise ConfigurationError(
             f"job {parts.declared.job.name} changed since run {record.run_id} was planned (its prompt, model, "
