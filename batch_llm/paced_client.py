@@ -232,11 +232,6 @@ class PacedCalls:
         paced, budget = opening.paced, opening.budget
         if budget.cap_usd is not None and paced.price is None:
             raise ConfigurationError(f"the price of {paced.model_name} is unknown, so a budget cannot be kept")
-        if budget.cap_usd is not None and asking.unbounded:
-            raise ConfigurationError(
-                f"{asking.unbounded}: what it costs is not known before, so a budget cannot be kept; leave it out, or "
-                "ask without a budget"
-            )
         predicted, most = paced.output_length.predicted(), asking.max_output_tokens
         cost = Cost(
             paced.tokens.count(asking.text) + asking.image_tokens,
@@ -245,6 +240,11 @@ class PacedCalls:
         )
         hold = await budget.hold(_dearest_usd(paced, asking, cost.input_tokens))
         try:
+            if budget.is_capped and asking.unbounded:  # by now it has heard of every cap
+                raise ConfigurationError(
+                    f"{asking.unbounded}: what it costs is not known before, so no budget and no cap can be kept; "
+                    "leave it out, or ask without them"
+                )
             pool, reservation = await opening.pools.reserve(cost, not_to)
         except (asyncio.CancelledError, BatchLLMError):
             budget.release(hold)
@@ -281,10 +281,10 @@ def is_rate(error: Exception) -> bool:
     return isinstance(error, ProviderError) and error.error_class is ErrorClass.RATE_LIMITED
 
 
-def _dearest_usd(paced: PacedProvider, asking: Asking, input_tokens: int) -> Decimal:
-    """The most that the request can cost; 0 without a price, for then there is no cap."""
+def _dearest_usd(paced: PacedProvider, asking: Asking, input_tokens: int) -> Decimal | None:
+    """The most that the request can cost; None without a price."""
     if paced.price is None:
-        return Decimal(0)
+        return None
     size_bytes = len(asking.text.encode()) + asking.image_tokens
     input_tokens = paced.tokens.most(input_tokens, size_bytes, framing_allowance(1))
     return paced.price.cost(input_tokens, (asking.max_output_tokens or UNKNOWN_OUTPUT_CAP) * asking.answers, 0)

@@ -42,6 +42,7 @@ from batch_llm.journal.retention import Retention
 from batch_llm.journal.runs import LocalRunStore
 from batch_llm.limiter.base import Budget, Limits, RateLimiter
 from batch_llm.limiter.budget import Account, LedgerBudget, free_dead
+from batch_llm.limiter.control import caps_of
 from batch_llm.limiter.leasing import LeasingOptions, LeasingRateLimiter
 from batch_llm.limiter.ledger import Ledger
 from batch_llm.limiter.opening import limiter_store
@@ -282,6 +283,7 @@ def _job_parts(settings: Settings, declared: DeclaredJob, targets: Sequence[Targ
         image_rules=_image_rules(targets),
         aside=VectorsAside(settings.home / "tmp"),
         as_declared=_as_declared(settings, clock),
+        caps=partial(caps_of, settings, job.user, clock),
     )
 
 

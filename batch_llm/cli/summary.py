@@ -117,6 +117,8 @@ def _how_it_goes_on(summary: RunSummary) -> str:
         return advice[0].upper() + advice[1:]
     if summary.stopped != ErrorClass.BUDGET:
         return "The same command goes on"
+    if summary.cost_usd is None and summary.planned_cost_usd is None:  # the model has no price
+        return "What the next row may cost is not known: do what is said above, then run it again"
     # vectors have no length to cap; a changed cap asks answered rows anew
     lower = ", or set params.max_output_tokens lower: less is set aside for a row"
     helps = "" if summary.ok or summary.kind == "embedding" else lower

@@ -19,7 +19,7 @@ from batch_llm.engine.call_answers import judge_for
 from batch_llm.engine.date_partition import latest_run
 from batch_llm.engine.events import BY_USER, RunFinished, RunStarted, RunSummary, SlicePublished, Stopping, Waiting
 from batch_llm.engine.feed import Asking, Feed
-from batch_llm.engine.going_on import check_same_job, open_slices, to_retry
+from batch_llm.engine.going_on import any_unbegun, check_same_job, open_slices, to_retry
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
@@ -109,8 +109,7 @@ class Engine:
                 self._begin(record, resumed=started.resumed and asked_before)
                 numbers = open_slices(self.parts, record, counts, lambda stored: stored.pending)
                 async with self._kept(record, meter):
-                    stopped = await self._ask(record, meter, Asking(numbers, limit=limit))
-                    summary = await self._finish(record, meter, stopped, promote_after)
+                    summary = await self._work_off(record, meter, Asking(numbers, limit=limit), promote_after)
             return self._told(await self._last_word(summary))
 
     async def retry(self) -> RunSummary:
@@ -121,7 +120,7 @@ class Engine:
         record = await asyncio.to_thread(latest_run, self.parts)
         if record is None:
             raise ConfigurationError(f"job {self.parts.declared.job.name} has not run in this home; `run` it first")
-        check_same_job(self.parts, record)
+        await asyncio.to_thread(check_same_job, self.parts, record)
         async with self._at_work(record) as stands:
             if not stands:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id} just now; try again")
@@ -137,8 +136,7 @@ class Engine:
             asking = Asking(numbers, None, self._sizes(record, numbers))
             self._begin(record, resumed=True)
             async with self._kept(record, meter):
-                stopped = await self._ask(record, meter, asking)
-                summary = await self._finish(record, meter, stopped, promote_after=True)
+                summary = await self._work_off(record, meter, asking, promote_after=True)
         return self._told(await self._last_word(summary))
 
     async def run_slice(self, record: RunRecord, number: int) -> SlicePublished:
@@ -147,7 +145,7 @@ class Engine:
         A slice that was published before is a rerun: its failed rows are asked once more, its ok rows never. Raises
         `ConfigurationError` when the job was changed since the run was planned.
         """
-        check_same_job(self.parts, record)
+        await asyncio.to_thread(check_same_job, self.parts, record)
         async with self._at_work(record) as stands:
             if not stands and record.state is not RunState.SUPERSEDED:
                 raise SliceBusy(f"a newer run of the job took the place of {record.run_id}: this slice is not asked")
@@ -182,11 +180,18 @@ class Engine:
 
     # -- the whole job ---------------------------------------------------------------------------------------------
 
-    async def _finish(self, record: RunRecord, meter: Meter, stopped: str | None, promote_after: bool) -> RunSummary:
+    async def _work_off(self, record: RunRecord, meter: Meter, asking: Asking, promote_after: bool) -> RunSummary:
+        """Ask, publish, promote. A stop that kept no row from being asked stopped nothing: the run is complete."""
+        stopped = await self._ask(record, meter, asking)
         if promote_after:
-            return await promote(self.parts, record, meter, stopped)
-        counts = await self._published(record)
-        return await asyncio.to_thread(summarise, self.parts, record, counts, meter, stopped)
+            summary = await promote(self.parts, record, meter, stopped)
+        else:
+            counts = await self._published(record)
+            summary = await asyncio.to_thread(summarise, self.parts, record, counts, meter, stopped)
+        if stopped is None or summary.pending:
+            return summary
+        left = await asyncio.to_thread(any_unbegun, self.parts, record, asking.reopen_below or {})
+        return summary if left else replace(summary, stopped=None)
 
     async def _last_word(self, summary: RunSummary) -> RunSummary:
         """Of several processes that stop early on one run, the last one tells its end."""

@@ -208,7 +208,7 @@ class RunSummary:
     cost_usd: Decimal | None
     wall_s: float
     output: str
-    stopped: str | None = None  # why it stopped early: an ErrorClass value, or "sample"
+    stopped: str | None = None  # why it left rows unasked: an ErrorClass value, or "sample"
     nothing_to_do: bool = False  # finished before, and nothing changed
     cost_unknown_rows: int = 0  # rows asked in this run whose cost is NULL: `cost_usd` is the sum of the others
     blocked: str | None = None  # why the job's own check kept the rows out of the output table

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from batch_llm.engine.parts import JobParts
-from batch_llm.engine.starting import check_money, signatures
+from batch_llm.engine.starting import signatures
+from batch_llm.engine.unpriced import check_money
 from batch_llm.errors import ConfigurationError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
-__all__ = ["check_same_job", "open_slices", "to_retry"]
+__all__ = ["any_unbegun", "check_same_job", "open_slices", "to_retry"]
 
 
 def check_same_job(parts: JobParts, record: RunRecord) -> None:
-    """All rows of a run are asked in one way: raises `ConfigurationError` when the job was changed since."""
+    """All rows of a run are asked in one way: raises `ConfigurationError` when the job was changed since; blocking."""
     if signatures(parts) != (record.signature, record.shape):
         raise ConfigurationError(
             f"job {parts.declared.job.name} changed since run {record.run_id} was planned (its prompt, model, "
@@ -41,3 +42,11 @@ def open_slices(
 def to_retry(stored: StatusCounts) -> int:
     """Rows of a slice that `retry` asks: those that failed, and those that an earlier retry did not come to."""
     return stored.failed + stored.pending
+
+
+def any_unbegun(parts: JobParts, record: RunRecord, reopen_below: Mapping[int, int]) -> bool:
+    """Whether a retry did not come to some slice: its failed rows have failed as before, and none is pending for that.
+
+    ``reopen_below``: slice: the journal's bytes when the retry came, which opening the slice makes more.
+    """
+    return any(parts.runs.size(record.run_id, number) <= below for number, below in reopen_below.items())

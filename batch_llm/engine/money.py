@@ -14,7 +14,7 @@ from batch_llm.engine.events import BudgetMark
 from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.route import Route
 from batch_llm.engine.work import Work
-from batch_llm.errors import JournalError
+from batch_llm.errors import BudgetExhausted, JournalError
 from batch_llm.journal.base import HELD_USD, EntryKind
 from batch_llm.limiter.base import Budget, Hold
 from batch_llm.pricing import usd_of_nano
@@ -70,9 +70,15 @@ class Money:
 
     async def hold(self, work: Work) -> Hold:
         """The same, when money came back: see `Budget.hold`."""
+        nano = self._dearest_nano(work)
         self._waiting += 1
         try:
-            return await self._budget.hold(usd_of_nano(self._dearest_nano(work)), work.slice_work.number)
+            return await self._budget.hold(None if nano is None else usd_of_nano(nano), work.slice_work.number)
+        except BudgetExhausted as error:
+            if nano is not None:
+                raise
+            model = self._parts_of(work).declared.job.model
+            raise BudgetExhausted(f"{model}: {error}", of_run=False) from error
         finally:
             self._waiting -= 1
 
@@ -114,11 +120,14 @@ class Money:
                 self._marked = mark
                 self._tell(BudgetMark(mark, self._budget.spent_usd, cap_usd))
 
-    def _dearest_nano(self, work: Work) -> int:
-        """The dearest bill, whichever pool of the model that the row asks it goes to."""
-        parts = self._parts if work.fallback is None else self._others[work.fallback]
+    def _parts_of(self, work: Work) -> JobParts:
+        return self._parts if work.fallback is None else self._others[work.fallback]
+
+    def _dearest_nano(self, work: Work) -> int | None:
+        """The dearest bill, whichever pool of the model that the row asks it goes to; None: a price is unknown."""
+        parts = self._parts_of(work)
         if parts.price is None:
-            return 0
+            return None
         size_bytes, texts = work.input_bytes + work.image_tokens, work.text_count
         input_tokens = most_input(parts, work.cost.input_tokens, size_bytes, texts)
         longest = longest_answer(parts, work.cost)

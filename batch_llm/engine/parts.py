@@ -85,6 +85,8 @@ class JobParts:
     image_rules: ImageRules | None = None  # what the provider takes of them; None: none
     # the job as it was declared, or as if it named another model; raises `ConfigurationError` when nobody knows that
     as_declared: Callable[[DeclaredJob], OtherModel] = field(default=_unknown)
+    # that bind the job's user, beside budget_usd, as `Ledger.set_caps` calls them; blocking
+    caps: Callable[[], tuple[str, ...]] = field(default=tuple)
 
     @cached_property
     def limits(self) -> Limits:

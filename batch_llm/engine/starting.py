@@ -32,6 +32,7 @@ from batch_llm.engine.promotion import has_grown
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
 from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.unpriced import check_money
 from batch_llm.engine.window import rows_per_s
 from batch_llm.errors import ConfigurationError, InputError, OutputError
 from batch_llm.job.embedding import EmbeddingAnswer
@@ -47,7 +48,6 @@ __all__ = [
     "Started",
     "check",
     "check_budget",
-    "check_money",
     "freeze_spec",
     "looked_in",
     "may_have_changed",
@@ -161,16 +161,6 @@ def check(parts: JobParts) -> tuple[pa.Schema, str]:
     parts.warehouse.ensure(parts.output, parts.output_schema(schema), parts.key, source=parts.source)
     check_owner(parts)
     return schema, info.version
-
-
-def check_money(parts: JobParts) -> None:
-    """Refuse a budget that cannot be kept."""
-    for each in (parts, *parts.fallbacks):
-        if parts.declared.job.budget_usd is not None and each.price is None:
-            raise ConfigurationError(
-                f"budget_usd: the price of {each.declared.job.model} is unknown, so a budget cannot be kept; "
-                "give `prices` to its pool in the providers file, or drop the budget"
-            )
 
 
 def check_budget(parts: JobParts) -> None:

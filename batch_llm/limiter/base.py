@@ -250,15 +250,15 @@ class Budget(Protocol):
         """
         ...
 
-    def hold_now(self, amount_nano: int, slice_number: int = 0) -> Hold | None:
+    def hold_now(self, amount_nano: int | None, slice_number: int = 0) -> Hold | None:
         """As `hold`, if that is possible without waiting or asking anybody, as it nearly always is; else None.
 
         In billionths of a US dollar, as `settle_nano`: this is done for every single call.
         """
         ...
 
-    async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
-        """Set aside the dearest possible bill.
+    async def hold(self, amount_usd: Decimal | None, slice_number: int = 0) -> Hold:
+        """Set aside the dearest possible bill. None: nobody knows it, so that it fits only where no cap applies.
 
         Waits while requests in flight (here or in other processes) may still give money back; raises
         `BudgetExhausted`, naming the cap, when nothing more can come.

@@ -27,7 +27,17 @@ from batch_llm.clock import Clock
 from batch_llm.errors import BudgetExhausted, LimiterError, LimiterStoreError, LimiterUnreachable
 from batch_llm.limiter.base import Hold
 from batch_llm.limiter.books import Books
-from batch_llm.limiter.ledger import FRESH_S, Denial, Ledger, LedgerCall, LedgerReply, nano_cap, nano_up, usd_of
+from batch_llm.limiter.ledger import (
+    BEYOND_ANY_CAP,
+    FRESH_S,
+    Denial,
+    Ledger,
+    LedgerCall,
+    LedgerReply,
+    nano_cap,
+    nano_up,
+    usd_of,
+)
 
 __all__ = ["Account", "JournalReader", "LedgerBudget", "free_dead"]
 
@@ -144,24 +154,25 @@ class LedgerBudget:
         """See `Budget.begin`."""
         self._books.begin(slice_number, spent_usd)
 
-    def hold_now(self, amount_nano: int, slice_number: int = 0) -> Hold | None:
+    def hold_now(self, amount_nano: int | None, slice_number: int = 0) -> Hold | None:
         """See `Budget.hold_now`."""
-        if amount_nano < 0:
-            raise ValueError(f"money cannot be negative: hold {usd_of(amount_nano)} USD")
-        if not self._turn.locked() and self._may_take(amount_nano, slice_number):
-            return self._take(amount_nano, slice_number)
+        needed_nano = BEYOND_ANY_CAP if amount_nano is None else amount_nano
+        if needed_nano < 0:
+            raise ValueError(f"money cannot be negative: hold {usd_of(needed_nano)} USD")
+        if not self._turn.locked() and self._may_take(needed_nano, slice_number):
+            return self._take(amount_nano or 0, slice_number)
         return None
 
-    async def hold(self, amount_usd: Decimal, slice_number: int = 0) -> Hold:
+    async def hold(self, amount_usd: Decimal | None, slice_number: int = 0) -> Hold:
         """See `Budget.hold`. Raises `LimiterStoreError` as well."""
         self._books.begin(slice_number, self._read_usd.get(slice_number, Decimal(0)))
-        nano = nano_up(amount_usd)
+        nano = None if amount_usd is None else nano_up(amount_usd)
         held = self.hold_now(nano, slice_number)
         if held is not None:
             return held
         async with self._turn:
-            await self._cover(nano, slice_number)
-            return self._take(nano, slice_number)
+            await self._cover(BEYOND_ANY_CAP if nano is None else nano, slice_number)
+            return self._take(nano or 0, slice_number)
 
     def settle(self, hold: Hold, actual_usd: Decimal | None) -> None:
         """See `Budget.settle`. A bill dearer than its hold is counted in full: the money is gone."""
@@ -230,7 +241,7 @@ class LedgerBudget:
             if self._reader is not None and self._reader.done():
                 self._reader.result()  # the journals could not be read: no money can be freed
             try:
-                reply = await self._exchange(_Asking(nano, CHUNK_HOLDS * nano))
+                reply = await self._exchange(_Asking(nano, 0 if nano == BEYOND_ANY_CAP else CHUNK_HOLDS * nano))
             except LimiterUnreachable:
                 if self._may_go_on_blind():
                     return
@@ -358,11 +369,18 @@ def _is_over(task: asyncio.Task[None]) -> bool:
 
 
 def _exhausted(account: Account, denial: Denial, nano: int) -> str:
+    """In words; ``nano``: what was needed."""
     of, advice = {
         "user": (f"what user {account.user} may spend in total", "raise that cap"),
         "user_day": (f"what user {account.user} may spend per day (UTC)", "wait for the next day or raise that cap"),
         "day": ("what everybody together may spend per day (UTC)", "wait for the next day or raise that cap"),
     }.get(denial.kind, ("the budget", f"raise budget_usd above {usd_of(denial.spent_nano + nano):f}"))
+    if nano == BEYOND_ANY_CAP:
+        return (
+            f"what the next request may cost is not known, for its model has no price, so a cap cannot be kept: {of}, "
+            f"{usd_of(denial.cap_nano):f} USD. What is paid is kept; give `prices` to the model's pool in the "
+            "providers file, or lift that cap, then run it again."
+        )
     return (
         f"the next request could cost {usd_of(nano):f} USD, but of {of}, {usd_of(denial.cap_nano):f} USD, "
         f"{usd_of(denial.spent_nano):f} are spent and {usd_of(denial.reserved_nano):f} held for requests in flight. "

@@ -6,11 +6,13 @@ Belongs here: looking at all pools and budgets at once, checking a change before
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 
-from batch_llm.clock import SystemClock
+from batch_llm.clock import Clock, SystemClock
 from batch_llm.config.problems import did_you_mean
 from batch_llm.config.providers_file import LimitsSpec, load_providers
 from batch_llm.config.secrets import mask
@@ -19,11 +21,11 @@ from batch_llm.errors import ConfigurationError, LimiterError, LimiterUnreachabl
 from batch_llm.limiter.base import Limits, PoolChange, PoolView
 from batch_llm.limiter.declared import declared_limits, named_limits
 from batch_llm.limiter.in_process_schedule import InProcessSchedule
-from batch_llm.limiter.ledger import ScopeView
+from batch_llm.limiter.ledger import ScopeView, caps_on
 from batch_llm.limiter.opening import LimiterStore, limiter_store, running_store
 from batch_llm.limiter.views import CHANGEABLE
 
-__all__ = ["LimitsView", "change_caps", "change_pool", "look"]
+__all__ = ["LimitsView", "caps_of", "change_caps", "change_pool", "look"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,24 @@ async def change_caps(settings: Settings, caps: Mapping[str, Decimal | None]) ->
             return await _seen(store, [])
         except LimiterError as error:
             raise ConfigurationError(str(error)) from error
+
+
+def caps_of(settings: Settings, user: str, clock: Clock) -> tuple[str, ...]:
+    """The caps on money that bind runs of a user, beside the runs' own; as `Ledger.set_caps` calls them.
+
+    Blocking, in any thread. Opens the store as a run does, for a private Redis that nobody uses keeps caps as well.
+    Raises `ConfigurationError`.
+    """
+
+    async def looked() -> tuple[str, ...]:
+        async with limiter_store(settings.redis_url, settings.home, clock) as store:
+            try:
+                return caps_on(user, await store.ledger().view())
+            except LimiterError as error:
+                raise ConfigurationError(f"{error}. Nothing was spent") from error
+
+    with ThreadPoolExecutor(1) as thread:  # the caller's may run a loop already
+        return thread.submit(asyncio.run, looked()).result()
 
 
 async def _seen(store: LimiterStore | None, pools: Sequence[Limits]) -> LimitsView:

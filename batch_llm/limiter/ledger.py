@@ -15,7 +15,7 @@ nothing to wait for (`RedisLedger.settle_now`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
@@ -25,6 +25,7 @@ from batch_llm.errors import ConfigurationError
 
 __all__ = [
     "ALIVE_S",
+    "BEYOND_ANY_CAP",
     "DAY_CAP",
     "DAY_US",
     "FORGOTTEN_S",
@@ -39,6 +40,7 @@ __all__ = [
     "ScopeKind",
     "ScopeView",
     "SliceReport",
+    "caps_on",
     "checked_caps",
     "nano_cap",
     "nano_up",
@@ -53,6 +55,7 @@ FRESH_S = 1.5  # what a writer heard from the ledger is good for so long
 SETTLING_S = 3.0  # by then every writer alive has spoken to a new epoch, or uses its allowance no more (`FRESH_S`)
 DAY_US = 86_400_000_000
 MOST_NANO = 2**53 - 1  # 9 million US dollars; beyond it the numbers of a Redis script are not whole any more
+BEYOND_ANY_CAP = MOST_NANO + 1  # asked for by who may not spend under any cap: no room is so large
 UP = Context(prec=80, rounding=ROUND_CEILING)
 DOWN = Context(prec=80, rounding=ROUND_FLOOR)
 
@@ -229,6 +232,15 @@ class Accounts:
             ScopeView(scope, None if cap is None else usd_of(cap), usd_of(spent), usd_of(held))
             for scope, (cap, spent, held) in found.items()
         )
+
+
+def caps_on(user: str, views: Iterable[ScopeView]) -> tuple[str, ...]:
+    """The caps in ``views`` that bind runs of a user, beside the runs' own; as `Ledger.set_caps` calls them."""
+    capped = {view.scope: view.cap_usd is not None for view in views}
+    days = (scope.partition(":")[2] for scope in capped if scope.startswith(f"{DAY_CAP}:"))
+    today = next(days, "")
+    names = {f"{DAY_CAP}:{today}": DAY_CAP, f"user:{user}": user_cap(user), f"user:{user}:{today}": user_day_cap(user)}
+    return tuple(name for scope, name in names.items() if capped.get(scope))
 
 
 class Ledger(Protocol):

@@ -17,6 +17,7 @@ from batch_llm.clock import ManualClock
 from batch_llm.errors import ConfigurationError
 from batch_llm.limiter.in_process_ledger import InProcessLedger
 from batch_llm.limiter.ledger import (
+    BEYOND_ANY_CAP,
     DAY_CAP,
     MOST_NANO,
     SETTLING_S,
@@ -47,7 +48,7 @@ CALLS = st.builds(
     cap_nano=CAPS,
     held_nano=MONEY,
     kept_nano=MONEY,
-    least_nano=MONEY,
+    least_nano=st.one_of(MONEY, st.just(BEYOND_ANY_CAP)),
     want_nano=MONEY,
     reports=st.lists(st.builds(SliceReport, st.integers(0, 2), MONEY, MONEY), max_size=3).map(tuple),
     seed=st.lists(st.tuples(st.integers(0, 3), MONEY), max_size=3).map(tuple),

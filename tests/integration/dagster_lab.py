@@ -26,6 +26,7 @@ from resources.settings import SettingsResource
 
 __all__ = ["Account", "CodeLocation"]
 
+PRICES = {"input": "1.00", "output": "2.00"}
 SCHEMA = {"tone": {"enum": ["calm", "tense"]}, "score": "number"}
 
 
@@ -79,9 +80,11 @@ class CodeLocation:
         self.jobs.mkdir()
         self.limits({"requests_per_minute": 600_000})
 
-    def limits(self, limits: dict[str, Any]) -> None:
-        """Write the providers file."""
-        pool = {"name": "main", "models": ["*"], "limits": limits, "prices": {"input": "1.00", "output": "2.00"}}
+    def limits(self, limits: dict[str, Any], prices: dict[str, str] | None = PRICES) -> None:
+        """Write the providers file. ``prices`` None: nobody knows them."""
+        pool: dict[str, Any] = {"name": "main", "models": ["*"], "limits": limits}
+        if prices is not None:
+            pool["prices"] = dict(prices)
         spec = {"kind": "simulator", "base_url": self.base_url, "pools": [pool]}
         (self.folder / "providers.yaml").write_text(yaml.safe_dump({"providers": {"simulator": spec}}))
 

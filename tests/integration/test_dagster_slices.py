@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from decimal import Decimal
+
 import dagster as dg
 
 from assets.partitions import partition_keys
+from batch_llm.limiter.control import change_caps
+from batch_llm.limiter.ledger import DAY_CAP
 from tests.integration.dagster_lab import Account, CodeLocation
 
 
@@ -166,6 +171,22 @@ def test_a_budget_that_pays_for_no_row_fails_the_planning(
     assert not result.success and instance.get_dynamic_partitions("tone_slices") == []
     told = failure_text(result)
     assert "budget_usd 0.00001 pays for no row" in told and "command" not in told
+    assert account.stats()["accepted"] == 0
+
+
+def test_a_cap_that_an_unknown_price_cannot_keep_is_refused_at_every_door(
+    location: CodeLocation, instance: dg.DagsterInstance, account: Account
+) -> None:
+    """A slice as well, where the cap is set after the planning."""
+    location.job()
+    location.limits({"requests_per_minute": 600_000}, prices=None)
+    (key, *_) = plan(location, instance)
+    asyncio.run(change_caps(location.settings, {DAY_CAP: Decimal(50)}))
+    for result in (enrich(location, instance, key), location.execute(instance, "tone_run")):
+        assert not result.success
+        told = failure_text(result)
+        assert "price of simulator/small is unknown, so no cap can be kept on what everybody together may spend" in told
+        assert "batch-llm limits budget --per-day none" in told
     assert account.stats()["accepted"] == 0
 
 

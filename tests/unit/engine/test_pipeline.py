@@ -254,6 +254,7 @@ async def test_a_listener_that_raises_costs_no_row_anything() -> None:
 
 async def test_a_call_that_is_ended_while_it_signs_in_was_not_sent_and_costs_nothing() -> None:
     bench = Bench(None, None)
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 100_000_000, version="v")
     bench.provider.hangs, bench.provider.hangs_in = 1, Phase.SIGN_IN
     await bench.run(cap_usd=Decimal(1))
     assert bench.rows.kinds(0) == [EntryKind.SENT, EntryKind.UNBILLED, EntryKind.SENT, EntryKind.ANSWER]
@@ -261,6 +262,7 @@ async def test_a_call_that_is_ended_while_it_signs_in_was_not_sent_and_costs_not
 
 async def test_a_run_that_is_given_up_while_it_signs_in_has_spent_nothing() -> None:
     bench = Bench(None)
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 100_000_000, version="v")
     bench.provider.hangs, bench.provider.hangs_in = 1, Phase.SIGN_IN
     asked = asyncio.create_task(bench._ask(Decimal(1)))
     await bench.clock.advance(5)

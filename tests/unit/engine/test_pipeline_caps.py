@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from types import SimpleNamespace
 
 import pytest
 
@@ -31,6 +32,7 @@ async def test_a_cap_of_the_user_is_journalled_like_one_of_the_run(
     if capped:
         monkeypatch.setattr(test_pipeline, "InProcessLedger", Capped)
     bench = Bench(failed(ErrorClass.RATE_LIMITED), gate=Gate())
+    bench.parts.price = SimpleNamespace(cost_nano=lambda *tokens: 100_000_000, version="v")
     await bench.run(cap_usd=None)
     expected = [EntryKind.SENT, EntryKind.UNBILLED, EntryKind.SENT, EntryKind.ANSWER]
     assert bench.rows.kinds(0) == (expected if capped else [EntryKind.ANSWER])

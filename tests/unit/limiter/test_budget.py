@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 
 import pytest
 
 from batch_llm.errors import BudgetExhausted, ConfigurationError, LimiterError
 from batch_llm.limiter.base import Hold
-from batch_llm.limiter.ledger import DAY_CAP, user_cap, user_day_cap
+from batch_llm.limiter.ledger import DAY_CAP, MOST_NANO, usd_of, user_cap, user_day_cap
 from tests.unit.limiter.budget_lab import USD, House
 
 
@@ -165,6 +166,54 @@ async def test_a_cap_set_while_a_run_works_binds_within_a_second(house: House) -
         budget.settle(held, None)
         with pytest.raises(BudgetExhausted):
             await budget.hold(USD("0.2"))
+
+
+async def test_what_may_cost_anything_fits_where_nothing_is_capped(house: House) -> None:
+    async with house.budget(None) as budget:
+        budget.settle(await budget.hold(None), None)
+        hold = budget.hold_now(None)
+        assert hold is not None and hold.amount_nano == 0
+        assert (budget.spent_usd, budget.reserved_usd) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("cap", "usd", "message"),
+    [
+        (user_cap("alice"), USD(1), "what user alice may spend in total, 1 USD"),
+        (user_day_cap("alice"), USD("0.5"), r"what user alice may spend per day \(UTC\), 0\.5 USD"),
+        (DAY_CAP, usd_of(MOST_NANO), r"what everybody together may spend per day \(UTC\), 9007199\.254740991 USD"),
+        (None, USD(0), "the budget, 1 USD"),
+    ],
+)
+async def test_what_may_cost_anything_fits_under_no_cap(
+    house: House, cap: str | None, usd: Decimal, message: str
+) -> None:
+    """However high it is, and whatever part of it this process has at hand."""
+    if cap is not None:
+        await house.ledger.set_caps({cap: usd})
+    async with house.budget("1" if cap is None else None) as budget, house.budget(None, run="r2") as other:
+        for known in (budget, other):
+            known.release(await known.hold(USD("0.1")))
+        assert budget.hold_now(None) is None
+        asked = asyncio.create_task(budget.hold(None))
+        await house.clock.advance(1)
+        with pytest.raises(BudgetExhausted, match=f"not known.*no price.* cap cannot be kept: {message}"):
+            await asked
+        assert budget.reserved_usd == 0
+        if cap is not None:
+            await house.ledger.set_caps({cap: None})
+            assert await budget.hold(None)
+
+
+async def test_a_cap_set_while_a_run_without_a_price_works_binds_within_a_second(house: House) -> None:
+    """Though such a run has nothing to report."""
+    async with house.budget(None) as budget:
+        budget.settle(await budget.hold(None), USD(0))
+        await house.ledger.set_caps({DAY_CAP: USD(1000)})
+        await house.clock.advance(2)
+        assert budget.hold_now(None) is None
+        with pytest.raises(BudgetExhausted, match="what everybody together may spend"):
+            await budget.hold(None)
 
 
 async def test_a_new_day_has_its_own_cap(house: House) -> None:
