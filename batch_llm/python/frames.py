@@ -1,12 +1,13 @@
 """Frames as a stream of rows that can be frozen: pandas, pyarrow, polars, whatever has ``__arrow_c_stream__``.
 
 Belongs here: choosing columns, pandas' index, types. Not here: files (warehouse/uploads.py), the job (jobs.py).
-A type that Parquet and DuckDB hold as something else would come through changed without a word, so it is refused when
-the job uses its column, and left out when it does not.
+A type that Parquet and DuckDB hold as something else, or objects that Arrow makes into something else, would come
+through changed without a word: their column is refused when the job uses it, and left out when it does not.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Protocol
@@ -15,11 +16,14 @@ import pandas as pd
 import pyarrow as pa
 
 from batch_llm.errors import InputError
+from batch_llm.python.frame_objects import first_change
 from batch_llm.python.frame_types import plain, storable
 
 __all__ = ["Frame", "frame_of"]
 
 CHUNK_ROWS = 256  # of a pandas frame made into Arrow at a time
+
+_OPAQUE = "it holds Python objects that polars does not tell; give all its values one type, or make them text"
 
 
 class Frame(Protocol):
@@ -43,7 +47,7 @@ def frame_of(table: Any) -> Frame:
         return _PandasFrame(table)
     if hasattr(table, "__arrow_c_stream__"):
         try:
-            return _ArrowFrame(pa.RecordBatchReader.from_stream(table))
+            return _ArrowFrame(pa.RecordBatchReader.from_stream(table), _polars_objects(table))
         except pa.ArrowException as error:
             raise InputError(f"the table ({_kind(table)}) is no stream of rows that Arrow can read: {error}") from error
     hint = "; collect() it first" if hasattr(table, "collect") else ""
@@ -67,9 +71,18 @@ def _unique(names: Sequence[str]) -> None:
         raise InputError(f"the table has columns twice (upper and lower case are one): {', '.join(twice)}; rename them")
 
 
+def _polars_objects(table: Any) -> frozenset[str]:
+    """The columns of Python objects: polars hands over where they lie in memory, as bytes."""
+    polars = sys.modules.get("polars")
+    if polars is None or not isinstance(table, polars.DataFrame):
+        return frozenset()
+    return frozenset(name for name, kind in table.schema.items() if kind == polars.Object)
+
+
 class _ArrowFrame:
-    def __init__(self, stream: pa.RecordBatchReader) -> None:
+    def __init__(self, stream: pa.RecordBatchReader, objects: Collection[str]) -> None:
         self._stream = stream
+        self._objects = objects
 
     def columns(self, needed: Collection[str]) -> list[str]:
         names: list[str] = self._stream.schema.names
@@ -80,11 +93,12 @@ class _ArrowFrame:
         source = self._stream.schema
         fields = []
         for name in chosen:
-            target = storable(source.field(name).type)
+            opaque = name in self._objects
+            target = _OPAQUE if opaque else storable(source.field(name).type)
             if isinstance(target, pa.DataType):
                 fields.append(pa.field(name, target))
             elif name in needed:
-                raise _refused(name, source.field(name).type, target)
+                raise _refused(name, "Object" if opaque else source.field(name).type, target)
         schema = pa.schema(fields)
         return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
 
@@ -149,7 +163,22 @@ def _pandas_type(name: str, values: pd.Series[Any]) -> pa.DataType | InputError:
     except InputError as error:
         return error
     target = storable(array.type)
-    return target if isinstance(target, pa.DataType) else _refused(name, values.dtype, target)
+    why = _change(values, array) if isinstance(target, pa.DataType) else target
+    return target if why is None else _refused(name, values.dtype, why)
+
+
+def _change(values: pd.Series[Any], array: pa.Array) -> str | None:
+    """What Arrow changed when it made the ``array``: of the objects, or of those that are categories."""
+    where = ".iloc"
+    if isinstance(values.dtype, pd.CategoricalDtype):
+        values, array, where = values.cat.categories.to_series(), array.dictionary, ".cat.categories"
+    if values.dtype != object:
+        return None
+    try:
+        change = first_change(values.to_numpy(), array)
+    except OverflowError as error:  # a time that Python's years do not hold, beside others
+        return f"{error}; give all its values one type, or make them text"
+    return None if change is None else f"{where}{change}"
 
 
 def _from_pandas(name: str, values: pd.Series[Any], target: pa.DataType | None = None) -> pa.Array:

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from batch_llm.python import RunResult
 from tests.integration.lab import SCHEMA, Lab
 
 Job = Callable[..., dict[str, Any]]
+DATES = pd.DataFrame(
+    {"id": [1, 2], "text": pd.Series([date(2020, 1, 1), pd.Timestamp("2020-01-02 17:30")], dtype=object)}
+)
 
 
 @pytest.fixture
@@ -194,8 +198,11 @@ def test_only_what_the_job_uses_is_written(lab: Lab, job: Job) -> None:
     assert quiet(job(), frame(3, other=[1, 2, 3])).summary.nothing_to_do
     (path,) = (lab.folder / "home" / "uploads").iterdir()
     assert pq.read_schema(path).names == ["id", "text"]
-    filtered = quiet(job(input={"key": ["id"], "where": "other > 1"}), frame(3, other=[1, 2, 3], odd=odd))
-    assert len(filtered) == 2
+    mixed = pd.Series([7, 2.5, 1], dtype=object)
+    opaque = pl.Series([7, 2.5, 1], dtype=pl.Object)
+    filter_ = job(input={"key": ["id"], "where": "other > 1"})
+    assert len(quiet(filter_, frame(3, other=[1, 2, 3], odd=odd, mixed=mixed))) == 2
+    assert len(quiet(filter_, pl.from_pandas(frame(3, other=[1, 2, 3])).with_columns(mixed=opaque))) == 2
 
 
 def test_an_index_is_a_column_when_the_job_uses_it(job: Job) -> None:
@@ -217,6 +224,10 @@ def test_an_empty_frame_gives_an_empty_result_with_its_columns(job: Job) -> None
     assert "llm_status" in result.to_polars().columns
 
 
+def _categories(values: Any) -> pd.Categorical:
+    return pd.Categorical.from_codes(range(len(values)), categories=pd.Index(values, dtype=object))
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [
@@ -228,6 +239,13 @@ def test_an_empty_frame_gives_an_empty_result_with_its_columns(job: Job) -> None
             r"column 'text' \(timedelta64\[ns\]\).*total_seconds",
         ),
         (pd.DataFrame({"id": [1, 2], "text": ["a", 1]}), r"column 'text' \(object\) cannot be frozen: .*one type"),
+        (
+            pd.DataFrame({"id": [1, 2], "text": ["a", b"b"]}),
+            r"'text' \(object\).* .iloc\[0\] is 'a' \(str\) .* one type",
+        ),
+        (DATES, r"'text' \(object\).* .iloc\[1\] is .* \(Timestamp\) and would become .* \(date\); .* one type"),
+        (DATES.assign(text=_categories(DATES["text"])), r"'text' \(category\).* .cat.categories\[1\] is .* one type"),
+        (pl.DataFrame({"id": [1], "text": pl.Series([1], dtype=pl.Object)}), r"'text' \(Object\).* one type"),
         (pd.DataFrame({"id": [1], "text": ["\ud800"]}), r"column 'text' \(object\).*half a character"),
         (pa.table({"id": [1], "text": pa.array([1], pa.duration("s"))}), r"column 'text' \(duration\[s\]\)"),
         (pl.Series("id", [1]), "cannot|no stream"),
