@@ -22,7 +22,7 @@ class Cut:
     is_automatic: bool  # the cap was learned (`max_output_tokens: auto`), not declared
     output_tokens: int | None  # of this answer; None: its usage is unknown
     cuts: int  # answers of this row that were cut short, this one included
-    bad_answers: int  # paid answers of this row that were not good, this one included
+    re_asks_used: int  # answers of this row that use up a re-ask, this one included
     re_asks: int  # as the job allows
 
 
@@ -35,7 +35,7 @@ class NextTry:
 
 def after_cut(cut: Cut) -> NextTry | None:
     """The next try; None: the row fails as truncated."""
-    may_re_ask = cut.bad_answers <= cut.re_asks
+    may_re_ask = cut.re_asks_used <= cut.re_asks
     if cut.cap is None:
         return NextTry(None) if may_re_ask and cut.cuts <= 1 else None
     was_met = cut.output_tokens is not None and cut.output_tokens >= cut.cap

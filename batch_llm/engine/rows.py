@@ -21,8 +21,10 @@ import orjson
 
 from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
+from batch_llm.engine.retry import RULES, Action
 from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.shares import shared_tokens
+from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
@@ -154,7 +156,7 @@ class Rows:
                 state.error = entry.detail["message"]
                 self._set(row, state, RowStatus.FAILED)
             case EntryKind.REOPENED:
-                state.bad_answers = 0
+                state.bad_answers = state.re_asks_used = state.cuts = 0
                 state.error_class = state.error = None
                 self._set_cached(state, cached=False)
                 self._set(row, state, RowStatus.PENDING)
@@ -200,7 +202,7 @@ class Rows:
         if verdict.error_class is None or self._status[entry.row] != _OK:
             self._set_cached(state, cached=False)
         if verdict.error_class is not None:
-            state.bad_answers += 1
+            _count_bad(state, verdict.error_class)
             return verdict
         self._end_well(entry.row, state, place)
         return verdict
@@ -239,7 +241,7 @@ class Rows:
             if verdict.error_class is None:
                 self._end_well(row, state, place)
             else:
-                state.bad_answers += 1
+                _count_bad(state, verdict.error_class)
         return verdict
 
     def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
@@ -372,6 +374,12 @@ class Rows:
             for row, state in self._states.items()
             if state.status == RowStatus.FAILED and state.failed_place < below
         )
+
+
+def _count_bad(state: RowState, error_class: ErrorClass) -> None:
+    state.bad_answers += 1
+    state.re_asks_used += RULES[error_class].action is Action.RE_ASK
+    state.cuts += error_class is ErrorClass.TRUNCATED
 
 
 def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:
