@@ -39,7 +39,7 @@ class RowState:
     cost_nano: int | None = None  # None: nothing paid yet, or unknown
     answers: int = 0
     lost: int = 0  # calls with an unknown outcome: may be billed
-    last_output_tokens: int = 0
+    last_output_tokens: int | None = None  # of its last answer; None: no answer yet, or its usage is unknown
     latency_s: float | None = None
     finished_at: datetime | None = None
     error_class: str | None = None

@@ -271,12 +271,12 @@ class Rows:
         state.finished_at = entry.at
         state.price_version = None if price is None else price.version
         state.fallback = entry.detail.get(FALLBACK)
+        state.last_output_tokens = None if usage is None else usage.output_tokens
         if usage is None:
             state.usage_unknown = True
         else:
             state.input_tokens += usage.input_tokens
             state.output_tokens += usage.output_tokens
-            state.last_output_tokens = usage.output_tokens
             state.cached_input_tokens += usage.cached_input_tokens
         if cost_nano is not None:
             state.cost_nano = (state.cost_nano or 0) + cost_nano

@@ -146,6 +146,14 @@ def test_a_bad_answer_uses_up_a_re_ask_only_where_the_table_says_so() -> None:
     assert (state.bad_answers, state.re_asks_used, state.cuts) == (3, 1, 1)
 
 
+def test_the_last_answers_tokens_are_unknown_where_it_states_none() -> None:
+    """Not nothing, and not those of the answer before it."""
+    known = rows()
+    for place, (usage, last) in enumerate([((10, 5), 5), (None, None), ((10, 7), 7)]):
+        known.apply(answer(0, place + 1, finish="length", usage=usage), place)
+        assert state_of(known, 0).last_output_tokens == last
+
+
 def test_all_answers_of_a_row_are_in_its_bill() -> None:
     """A re-ask is paid as well."""
     known = rows()
