@@ -90,9 +90,7 @@ async def test_a_row_is_asked_as_often_as_both_allow_and_no_more(lab: Lab, re_as
         (["", "", CUT, STOP, CUT], False),  # it had its one more try
     ],
 )
-async def test_whoever_goes_on_with_a_run_counts_as_if_it_had_not_stopped(
-    lab: Lab, said: list[Any], ok: bool
-) -> None:
+async def test_whoever_goes_on_with_a_run_counts_as_if_it_had_not_stopped(lab: Lab, said: list[Any], ok: bool) -> None:
     script = Script([*said, GOOD])
     summary = await script.run(lab, times=2, params={})
     assert (summary.ok, summary.failed, len(script.bodies)) == (ok, not ok, len(said))
