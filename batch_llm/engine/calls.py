@@ -283,10 +283,9 @@ class Calls:
             return False
         job = self._parts.declared.job
         if error_class is not ErrorClass.TRUNCATED:
-            return state.bad_answers <= job.retries.re_asks
-        work.cuts += 1
+            return state.re_asks_used <= job.retries.re_asks
         cap, is_learned = work.cost.max_output_tokens, job.params.learns_cap
-        cut = Cut(cap, is_learned, state.last_output_tokens, work.cuts, state.bad_answers, job.retries.re_asks)
+        cut = Cut(cap, is_learned, state.last_output_tokens, state.cuts, state.re_asks_used, job.retries.re_asks)
         following = after_cut(cut)
         if following is not None and following.cap != cap and isinstance(work.request, Request):
             work.request = with_max_tokens(work.request, following.cap)

@@ -81,6 +81,8 @@ An answer with finish_reason `length` is never kept as good. What follows depend
 | `auto` | at the automatic cap | asked once more without a cap, whatever `retries.re_asks` says: the cap was ours |
 | `auto` or absent | without a cap | asked once more (not with `re_asks: 0`), then the row fails |
 
+Where an answer states no usage, it counts as cut at the cap that was sent, if one was.
+
 A number in `params.max_output_tokens` is part of the question: a job whose number was raised, or replaced by `auto`,
 asks every row again, those with good answers too, and `batch-llm plan` shows that beforehand. Cheapest is `auto` from
 the first run on: the learned cap is no part of the question. With many good answers paid, ask the rows that were cut

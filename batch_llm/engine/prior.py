@@ -1,7 +1,7 @@
 """Answers of earlier runs that this run need not pay for again.
 
-Belongs here: finding a row's earlier result by key and request hash, place by place. Not here: reading them
-(warehouse), which places there are (starting.py), writing them out (publish.py).
+Belongs here: finding a row's earlier result by its key and request hash, or by its key alone, place by place. Not here:
+reading them (warehouse), which places there are (starting.py), writing them out (publish.py).
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ from batch_llm.errors import OutputError
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import LLM_COLUMNS, FrozenInput
 
-__all__ = ["Place", "PriorAnswers", "key_of", "keys_of", "prior_answers"]
+__all__ = ["Key", "Place", "PriorAnswers", "key_of", "keys_of", "prior_answers"]
+
+Key = tuple[Any, ...]
+"""A row's values of the key columns."""
 
 
-def key_of(values: Iterable[Any]) -> tuple[Any, ...]:
+def key_of(values: Iterable[Any]) -> Key:
     """A row's key as something that equals itself: NaN does not."""
     return tuple("NaN" if value != value else value for value in values)  # noqa: PLR0124  that is the test for NaN
 
 
-def keys_of(batch: pa.RecordBatch, columns: Sequence[str]) -> list[tuple[Any, ...] | None]:
+def keys_of(batch: pa.RecordBatch, columns: Sequence[str]) -> list[Key | None]:
     """Each row's key (`key_of`); None for one with a value that Python cannot hold: no row is found by it."""
     try:
         return [key_of(row) for row in zip(*(batch.column(name).to_pylist() for name in columns), strict=True)]
@@ -87,13 +90,14 @@ class PriorAnswers:
         self._columns = columns
         self._places = list(places)  # not read yet
         self._with_failed = with_failed
-        self._index: dict[tuple[Any, ...], int] = {}  # by request and key
-        self._of_key: dict[tuple[Any, ...], int] = {}  # where any question counts
+        self._keeps_keys = any(place.any_question for place in self._places)
+        self._index: dict[Key, int] = {}  # by request and key
+        self._of_key: dict[Key, int] = {}  # where any question counts
         self._failed: set[int] = set()
         self._batches: list[pa.RecordBatch] = []
         self._starts: list[int] = []  # each batch's first number
         self._count = 0
-        self._keys: set[tuple[Any, ...]] = set()
+        self._keys: set[Key] = set()
 
     def any(self) -> bool:
         """Whether there is an earlier row at all; blocking."""
@@ -102,25 +106,38 @@ class PriorAnswers:
                 return False
         return True
 
-    def has_key(self, key: tuple[Any, ...]) -> bool:
+    def has_key(self, key: Key) -> bool:
         """Whether an earlier row has this key (`key_of`), whatever was asked; blocking."""
         while key not in self._keys:
             if not self._read_next():
                 return False
         return True
 
+    def keys(self, batch: pa.RecordBatch) -> list[Key | None]:
+        """Of an input's rows, to ask `kept` with (`keys_of`); all None where no key is kept."""
+        return keys_of(batch, self._key) if self._keeps_keys else [None] * batch.num_rows
+
+    def kept(self, key: Key | None) -> int | None:
+        """Where the answer is that this key keeps whatever is asked, if any; a number for `values`. Blocking.
+
+        To be asked before the request is made: such a row needs none.
+        """
+        if key is None or not self._keeps_keys:
+            return None
+        while key not in self._of_key and any(place.any_question for place in self._places):
+            self._read_next()
+        return self._of_key.get(key)
+
     def find(self, row: Mapping[str, Any], request_hash: str) -> int | None:
         """Where the earlier result of this very request for this very key is, if any; a number for `values`. Blocking.
 
-        Where any question counts, also that of another request.
+        Of a key that is not `kept`.
         """
-        if not self._index and not self._of_key and not self._places:
+        if not self._index and not self._places:
             return None
         key = key_of(row[name] for name in self._key)
         while True:
-            found = self._of_key.get(key) if self._of_key else None
-            if found is None:
-                found = self._index.get((request_hash, *key))
+            found = self._index.get((request_hash, *key))
             if (found is None or found in self._failed) and self._read_next():
                 continue
             return found
@@ -167,7 +184,7 @@ class PriorAnswers:
                     self._failed.add(number)
         return is_of_use
 
-    def _is_better(self, status: str, question: tuple[Any, ...]) -> bool:
+    def _is_better(self, status: str, question: Key) -> bool:
         """Than what is known of this question for this key."""
         known = self._index.get(question)
         if status == "ok":

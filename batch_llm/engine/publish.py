@@ -16,6 +16,7 @@ import pyarrow as pa
 from batch_llm.engine.answerers import Answerer
 from batch_llm.engine.columns import column, repeated
 from batch_llm.engine.parts import LANE, frozen_input, python_rows, request_hash
+from batch_llm.engine.prior import Key
 from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.slice_work import SliceWork
 from batch_llm.errors import ErrorClass
@@ -140,10 +141,11 @@ def _made(work: SliceWork, batch: pa.RecordBatch, start: int, pending: Pending) 
     good = _good_entries(work, start, count)
     may_be_carried = not rows.all_done(start, count) and work.prior.any()
     inputs = python_rows(batch, work.parts.asked_columns) if may_be_carried else None
+    keys = work.prior.keys(batch) if may_be_carried else []
     for at in range(count):
         row = start + at
         if inputs is not None and rows.status(row) == RowStatus.PENDING:
-            values = _carried(work, inputs[at], row)
+            values = _carried(work, keys[at], inputs[at], row)
             if values is not None:
                 made.carried(values)
                 continue
@@ -160,16 +162,20 @@ def _good_entries(work: SliceWork, start: int, count: int) -> dict[int, Entry]:
     return dict(zip(places, work.journal.entries_at(list(places.values())), strict=True)) if places else {}
 
 
-def _carried(work: SliceWork, row: dict[str, Any] | None, number: int) -> dict[str, Any] | None:
-    """The earlier answer to this very request, unchanged but for its slice: it names the run that paid for it."""
-    if row is None:
-        return None
+def _carried(work: SliceWork, key: Key | None, row: dict[str, Any] | None, number: int) -> dict[str, Any] | None:
+    """The earlier answer, unchanged but for its slice: it names the run that paid for it. ``key``: of `prior.keys`."""
+    found = work.prior.kept(key)
+    if found is None and row is not None:
+        found = _of_request(work, row, number)
+    return None if found is None else {**work.prior.values(found), "llm_slice": work.number}
+
+
+def _of_request(work: SliceWork, row: dict[str, Any], number: int) -> int | None:
     try:
         request = work.parts.request(row, str(number))
     except RenderError:
         return None
-    found = work.prior.find(row, request_hash(request, work.parts.declared.job.model))
-    return None if found is None else {**work.prior.values(found), "llm_slice": work.number}
+    return work.prior.find(row, request_hash(request, work.parts.declared.job.model))
 
 
 _OWN = (

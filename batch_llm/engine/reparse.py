@@ -25,6 +25,7 @@ from batch_llm.engine.events import RunSummary
 from batch_llm.engine.meter import Meter
 from batch_llm.engine.output import check_owner
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
+from batch_llm.engine.prior import Key
 from batch_llm.engine.promotion import promote
 from batch_llm.engine.publish import Pending
 from batch_llm.engine.publishing import publish_slice
@@ -138,11 +139,11 @@ class Reparser:
     def _moves(self, work: SliceWork) -> Iterator[tuple[str, str]]:
         after = StandingRows(self.parts.answerers(self._judge, work.record), work.row_count)
         after.replay(work.journal.replay())
-        for row, values in self._frozen_rows(work):
+        for row, (values, key) in self._frozen_rows(work):
             before = work.rows.status(row)
             was = after.ended_as.get(row) or _label(work.rows, row)
             if after.status(row) == PENDING and row not in after.failures:
-                yield self._without_answer(work, values)
+                yield self._without_answer(work, values, key)
                 continue
             if after.status(row) == PENDING and before != PENDING:
                 verdict = after.failures[row]
@@ -153,10 +154,11 @@ class Reparser:
             self._note_hash(work, row, values, None if stands else after.hashes.get(row), stands=stands)
             yield was, _label(after, row)
 
-    def _frozen_rows(self, work: SliceWork) -> Iterator[tuple[int, Mapping[str, Any] | None]]:
+    def _frozen_rows(self, work: SliceWork) -> Iterator[tuple[int, tuple[Mapping[str, Any] | None, Key | None]]]:
         start = 0
         for batch in self.parts.warehouse.read(frozen_input(work.record), work.number):
-            yield from enumerate(python_rows(batch, self.parts.asked_columns), start)
+            rows = zip(python_rows(batch, self.parts.asked_columns), work.prior.keys(batch), strict=True)
+            yield from enumerate(rows, start)
             start += batch.num_rows
 
     def _note_hash(
@@ -172,10 +174,12 @@ class Reparser:
             noted = Entry(EntryKind.ASKED_AS, row, at=self.parts.clock.now(), request_hash=made, detail=detail)
             work.journal.append(noted)
 
-    def _without_answer(self, work: SliceWork, values: Mapping[str, Any] | None) -> tuple[str, str]:
+    def _without_answer(self, work: SliceWork, values: Mapping[str, Any] | None, key: Key | None) -> tuple[str, str]:
         """A row that this run did not ask: not yet, or because an earlier run's answer did."""
         was = _request_hash(work.parts, values)
-        found = work.prior.find(values or {}, was) if was is not None else None
+        found = work.prior.kept(key)
+        if found is None and was is not None:
+            found = work.prior.find(values or {}, was)
         if found is None:
             return PENDING, PENDING
         status = work.prior.values(found)

@@ -26,6 +26,8 @@ class RowState:
     status: str = RowStatus.PENDING
     attempts: int = 0  # of this run
     bad_answers: int = 0  # paid answers since the row was (re)opened that were not good
+    re_asks_used: int = 0  # of them, those whose class uses up a re-ask (retry.py)
+    cuts: int = 0  # of them, those that were cut short
     request_hash: str = ""
     good_place: int = -1  # where the journal keeps the good answer
     failed_place: int = -1  # where the journal notes that the row failed
@@ -37,7 +39,7 @@ class RowState:
     cost_nano: int | None = None  # None: nothing paid yet, or unknown
     answers: int = 0
     lost: int = 0  # calls with an unknown outcome: may be billed
-    last_output_tokens: int = 0
+    last_output_tokens: int | None = None  # of its last answer; None: no answer yet, or its usage is unknown
     latency_s: float | None = None
     finished_at: datetime | None = None
     error_class: str | None = None

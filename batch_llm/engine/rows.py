@@ -21,8 +21,10 @@ import orjson
 
 from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
+from batch_llm.engine.retry import RULES, Action
 from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.shares import shared_tokens
+from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
@@ -154,7 +156,7 @@ class Rows:
                 state.error = entry.detail["message"]
                 self._set(row, state, RowStatus.FAILED)
             case EntryKind.REOPENED:
-                state.bad_answers = 0
+                state.bad_answers = state.re_asks_used = state.cuts = 0
                 state.error_class = state.error = None
                 self._set_cached(state, cached=False)
                 self._set(row, state, RowStatus.PENDING)
@@ -200,7 +202,7 @@ class Rows:
         if verdict.error_class is None or self._status[entry.row] != _OK:
             self._set_cached(state, cached=False)
         if verdict.error_class is not None:
-            state.bad_answers += 1
+            _count_bad(state, verdict.error_class)
             return verdict
         self._end_well(entry.row, state, place)
         return verdict
@@ -239,7 +241,7 @@ class Rows:
             if verdict.error_class is None:
                 self._end_well(row, state, place)
             else:
-                state.bad_answers += 1
+                _count_bad(state, verdict.error_class)
         return verdict
 
     def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
@@ -269,12 +271,12 @@ class Rows:
         state.finished_at = entry.at
         state.price_version = None if price is None else price.version
         state.fallback = entry.detail.get(FALLBACK)
+        state.last_output_tokens = None if usage is None else usage.output_tokens
         if usage is None:
             state.usage_unknown = True
         else:
             state.input_tokens += usage.input_tokens
             state.output_tokens += usage.output_tokens
-            state.last_output_tokens = usage.output_tokens
             state.cached_input_tokens += usage.cached_input_tokens
         if cost_nano is not None:
             state.cost_nano = (state.cost_nano or 0) + cost_nano
@@ -377,6 +379,12 @@ class Rows:
 def asked_in(entry: Entry) -> Iterator[tuple[int, str]]:
     """The rows whose requests an entry names, each with that request's hash: all of an answered or lost call's."""
     return zip(entry.rows, entry.detail.get(HASHES, (entry.request_hash,)), strict=False)  # an intent names one
+
+
+def _count_bad(state: RowState, error_class: ErrorClass) -> None:
+    state.bad_answers += 1
+    state.re_asks_used += RULES[error_class].action is Action.RE_ASK
+    state.cuts += error_class is ErrorClass.TRUNCATED
 
 
 def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:

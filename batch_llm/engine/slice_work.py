@@ -275,12 +275,16 @@ class SliceWork:
     def _prepare(self, batch: pa.RecordBatch, start: int) -> Generator[list[Work | Entry]]:
         """Render and count a batch's open rows; a row that cannot be rendered becomes its FAILED entry.
 
-        In several parts where the rows have large images.
+        Not those whose key keeps its answer. In several parts where the rows have large images.
         """
         prepared: list[Work | Entry] = []
         held_bytes = 0
-        for row, values in enumerate(python_rows(batch, self.parts.asked_columns), start):
+        rows = zip(python_rows(batch, self.parts.asked_columns), self.prior.keys(batch), strict=True)
+        for row, (values, key) in enumerate(rows, start):
             if self.rows.is_done(row):
+                continue
+            if self.prior.kept(key) is not None:
+                self.carried_ok += 1
                 continue
             try:
                 work = self._work(row, values)

@@ -54,7 +54,6 @@ class Work:
     timeouts: int = 0  # of them, calls that took too long: the next may take twice as long
     failure: Failure | None = None  # how its last call ended, where the provider may have been to blame
     throttles: int = 0  # 429s since its last call that ended otherwise
-    cuts: int = 0  # answers that were cut short
     image_bytes: int = 0  # held beside the input's text
     image_tokens: int = 0  # of `cost`
     others: tuple[Work, ...] = ()  # the further rows of the same call, where a call asks many

@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_llm import wiring
@@ -69,6 +70,32 @@ async def test_append_missing_takes_no_answer_to_another_question_from_a_run_tha
         # what the output holds stays as it is, whatever is asked now
         again = await lab.run(job("NEWER", kind))
     assert (again.ok, len(asked)) == (ROWS, ROWS)
+
+
+@pytest.mark.parametrize("odd", ["prompt", "value"])
+async def test_append_missing_keeps_what_is_there_although_the_row_makes_no_prompt_any_more(lab: Lab, odd: str) -> None:
+    """A key that has its answer needs none; `plan` knows, and the run's table says what its counters say."""
+    output = {"table": "out", "mode": "append_missing", "schema": SCHEMA}
+    async with lab.simulator() as simulator:
+        lab.table(ROWS)
+        await lab.run(lab.job(output=output))
+        before = lab.rows()
+        lab.table(ROWS + 1)
+        if odd == "value":  # beyond what Python can hold
+            table = pq.read_table(lab.folder / "input.parquet")
+            dates = pa.array([10**9] * (ROWS + 1), pa.int32()).cast(pa.date32())
+            pq.write_table(table.set_column(1, "text", dates), lab.folder / "input.parquet")
+        job = lab.job(output=output, prompt={"user": "{{ text * text }}" if odd == "prompt" else "Grade: {{ text }}"})
+        plan = wiring.planner(lab.settings, job).plan()
+        summary = await lab.run(job)
+        assert (plan.done, plan.failed, plan.new) == (ROWS, 0, 1)
+        assert (summary.ok, summary.failed, summary.cached) == (ROWS, 1, ROWS)
+        assert simulator.stats()["accepted"] == ROWS
+    assert lab.rows()[:ROWS] == before
+    published = [row["llm_status"] for row in lab.rows(f"run:{summary.run_id}")]
+    assert published == ["ok"] * ROWS + ["failed"]
+    again = await wiring.reparser(lab.settings, job).reparse()
+    assert again.moves == {("ok", "ok"): ROWS, ("template", "template"): 1} and lab.rows()[:ROWS] == before
 
 
 JOBS: dict[str, dict[str, Any]] = {

@@ -71,6 +71,31 @@ async def test_an_answer_that_is_cut_for_ever_fails(lab: Lab, params: dict[str, 
     assert lab.rows()[0]["llm_error_class"] == ErrorClass.TRUNCATED.value
 
 
+@pytest.mark.parametrize(
+    ("params", "asked"), [({"max_output_tokens": 10}, [10]), ({"max_output_tokens": "auto"}, [64, None])]
+)
+async def test_an_answer_that_is_cut_and_states_no_usage_met_the_cap(
+    lab: Lab, params: dict[str, Any], asked: list[int | None]
+) -> None:
+    """The job's own: it fails at once; the learned one: it is asked once more without, whatever `re_asks` says."""
+    lab.table(ROWS)
+    bodies: list[dict[str, Any]] = []
+
+    async def answer(prompt: str) -> tuple[int, dict[str, Any]]:
+        if not prompt.endswith("text 399"):
+            return 200, answered(SHORT, None)
+        cut = answered(LONG, bodies[-1].get("max_tokens"))
+        return 200, {key: value for key, value in cut.items() if key != "usage"}
+
+    few = {"max_concurrency": 4}
+    async with compatible_server(lab, answer, bodies=bodies, limits=few) as model:
+        retries = {"re_asks": 2 if params["max_output_tokens"] == 10 else 0}
+        job = lab.job(model=model, params=params, output={"table": "out"}, retries=retries, slices={"rows": 100})
+        summary = await lab.run(job)
+    last = [body.get("max_tokens") for body in bodies if body["messages"][-1]["content"].endswith("text 399")]
+    assert (last, summary.failed) == (asked, 1 if asked == [10] else 0)
+
+
 async def test_a_job_that_learns_its_cap_asks_nothing_again_that_was_asked_without_one(lab: Lab) -> None:
     lab.table(3)
     bodies: list[dict[str, Any]] = []

@@ -23,7 +23,7 @@ UNCAPPED = NextTry(None)
         (Cut(100, False, 40, 1, 1, 2), SAME),
         (Cut(100, False, 40, 2, 2, 2), SAME),
         (Cut(100, False, 40, 3, 3, 2), None),
-        (Cut(100, False, None, 1, 1, 2), SAME),  # the usage is unknown: nobody can say that it met the cap
+        (Cut(100, False, None, 1, 1, 2), None),  # the usage is unknown: what was cut met the cap that was sent
         (Cut(100, False, 40, 1, 1, 0), None),
         # the automatic one: ours
         (Cut(100, True, 100, 1, 1, 2), UNCAPPED),

@@ -55,6 +55,12 @@ def marked(found: PriorAnswers, a: float | None, b: str, asked: str) -> Any:
     return None if number is None else found.values(number)["mark"]
 
 
+def kept(found: PriorAnswers, a: float | None, b: str) -> Any:
+    """The mark of what its key keeps; None for nothing."""
+    number = found.kept(key_of([a, b]))
+    return None if number is None else found.values(number)["mark"]
+
+
 def test_the_same_key_and_request_are_found_and_no_others() -> None:
     """Another key, another part of it, another question: not found."""
     found = prior(batch(Row(1, "x", "h1", "ok", 7)))
@@ -94,7 +100,7 @@ def test_a_pending_row_and_one_without_a_request_are_no_answers() -> None:
 def test_with_any_question_a_key_that_is_ok_is_done() -> None:
     """Whatever it was asked; a failed one only for the very same question."""
     found = prior(batch(Row(1, "x", "old", "ok", 5), Row(2, "x", "old", "failed", 6)), any_question=True)
-    assert marked(found, 1, "x", "new") == marked(found, 1, "x", "old") == 5
+    assert (kept(found, 1, "x"), kept(found, 2, "x"), kept(found, 3, "x"), found.kept(None)) == (5, None, None, None)
     assert (marked(found, 2, "x", "new"), marked(found, 2, "x", "old")) == (None, 6)
 
 
@@ -106,8 +112,24 @@ def test_any_question_counts_in_its_own_place_only() -> None:
     ]
     for order in (places, places[::-1]):
         found = PriorAnswers(("a", "b"), order, COLUMNS)
+        assert (kept(found, 1, "x"), kept(found, 2, "x")) == (1, None)
         assert [marked(found, 2, "x", asked) for asked in ("old", "new")] == [3, None]
-        assert marked(found, 1, "x", "other") == 1
+
+
+def test_a_key_that_is_kept_is_looked_for_only_where_any_question_counts() -> None:
+    """Where none does, its keys are not even made, and no place is read."""
+
+    def unread() -> Iterator[pa.RecordBatch]:
+        raise OSError("read")
+
+    own = Place(lambda: [batch(Row(1, "x", "old", "ok", 1), Row(NAN, "x", "old", "ok", 2))], any_question=True)
+    asked = pa.RecordBatch.from_pydict({"a": [1.0, 2.0, NAN], "b": ["x"] * 3, "text": ["t"] * 3})
+    for places, marks in ([own, Place(unread)], [1, None, 2]), ([Place(unread)], [None] * 3):
+        found = PriorAnswers(("a", "b"), places, COLUMNS)
+        numbers = [found.kept(key) for key in found.keys(asked)]
+        assert [None if number is None else found.values(number)["mark"] for number in numbers] == marks
+        assert [found.kept(key) for key in [None] * 3] == [None] * 3
+    assert found.keys(asked) == [None] * 3 and found.kept((1.0, "x")) is None
 
 
 def test_a_place_is_read_when_those_before_it_do_not_answer() -> None:

@@ -138,6 +138,22 @@ def test_a_bad_answer_is_paid_and_does_not_end_its_row() -> None:
         assert known.spent_usd == Decimal("0.00002")
 
 
+def test_a_bad_answer_uses_up_a_re_ask_only_where_the_table_says_so() -> None:
+    """Empty and garbled ones use up attempts."""
+    known = rows()
+    known.replay([answer(0, 1, text=" "), answer(0, 2, finish="other"), answer(0, 3, finish="length")])
+    state = state_of(known, 0)
+    assert (state.bad_answers, state.re_asks_used, state.cuts) == (3, 1, 1)
+
+
+def test_the_last_answers_tokens_are_unknown_where_it_states_none() -> None:
+    """Not nothing, and not those of the answer before it."""
+    known = rows()
+    for place, (usage, last) in enumerate([((10, 5), 5), (None, None), ((10, 7), 7)]):
+        known.apply(answer(0, place + 1, finish="length", usage=usage), place)
+        assert state_of(known, 0).last_output_tokens == last
+
+
 def test_all_answers_of_a_row_are_in_its_bill() -> None:
     """A re-ask is paid as well."""
     known = rows()
@@ -212,6 +228,7 @@ def test_a_reopened_row_is_open_again_and_keeps_its_bill() -> None:
     known.apply(Entry(EntryKind.REOPENED, 0), PLACE)
     state = state_of(known, 0)
     assert (state.status, state.error_class, state.bad_answers, state.attempts) == (RowStatus.PENDING, None, 0, 1)
+    assert (state.re_asks_used, state.cuts) == (0, 0)
     assert state.cost_nano == 20_000
 
 
