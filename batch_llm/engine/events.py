@@ -108,7 +108,10 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class BudgetMark:
-    """50, 80 or 100 per cent of the budget are used: spent, or left and too little for the next row."""
+    """50, 80 or 100 per cent of the budget are used: spent, or left and too little for the next row.
+
+    Each once, the highest of those passed at once; none that the run had passed before it was resumed.
+    """
 
     percent: int
     spent_usd: Decimal
