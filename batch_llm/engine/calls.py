@@ -70,11 +70,10 @@ class Calls:
     def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter) -> None:
         """``meter`` counts what all pools do; each call's route hears of overloads and outages."""
         self._parts = parts
-        self._tell = calling.tell
+        self._tell_first = calling.tell_first
         self._budget = budget
         self._meter = meter
         self._clock = parts.clock
-        self._told: set[str] = set()
         self.in_flight: set[Call] = set()
         self.outcomes: Outcomes
 
@@ -316,10 +315,8 @@ class Calls:
         error_class, message = error.error_class, scrub(str(error))
         for row in work.rows():
             row.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
-        if error_class.value not in self._told:
-            self._told.add(error_class.value)
-            shown = message if self._parts.declared.job.samples == "rows" else _without_text(work, error)
-            self._tell(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
+        shown = message if self._parts.declared.job.samples == "rows" else _without_text(work, error)
+        self._tell_first(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
         self.outcomes.ended(work)
 
     # -- learning --------------------------------------------------------------------------------------------------

@@ -333,6 +333,7 @@ class Engine:
         """
         work = SliceWork(self.parts, self._judge, record, number)
         work.open(reopen_below=reopen_below)
+        work.on_failed = self.calling.tell_first
         with ExitStack() as opened:
             opened.callback(work.close)
             if reopen_below is None and work.journal.size() and self.parts.runs.is_published(record.run_id, number):

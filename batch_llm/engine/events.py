@@ -90,7 +90,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FirstFailure:
-    """The first row that failed with this class."""
+    """The first row that failed with this class, in its calls or before any; not one that failed before a resume."""
 
     error_class: str
     message: str
