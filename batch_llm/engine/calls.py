@@ -81,8 +81,9 @@ class Calls:
         """Send it; `outcomes` hears how it ends."""
         work = call.work
         self.in_flight.add(call)
+        tokens, rows = work.cost.input_tokens + work.cost.output_tokens, work.count
         for meter in call.route.meters:
-            meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.held_bytes)
+            meter.sent(call.sent_at_s, tokens, work.held_bytes, rows)
         call.task = asyncio.create_task(self._run(call))
 
     async def drop(self) -> None:

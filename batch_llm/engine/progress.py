@@ -93,7 +93,7 @@ class Ticker:
     def _progress(self) -> Progress:
         meter = self._meter
         counts = self._counts()
-        requests, tokens = meter.rates_per_minute()
+        pace = meter.pace()
         return Progress(
             run_id=self._record.run_id,
             at=self._parts.clock.now(),
@@ -108,12 +108,12 @@ class Ticker:
             input_tokens=meter.input_tokens,
             output_tokens=meter.output_tokens,
             cost_usd=self._cost_usd(),
-            requests_per_minute=requests,
-            tokens_per_minute=tokens,
+            requests_per_minute=pace.requests,
+            tokens_per_minute=pace.tokens,
             limit_requests_per_minute=self._limit_in_force("requests_per_minute"),
             limit_tokens_per_minute=self._limit_in_force("tokens_per_minute"),
             holding_back=self._holding_back(),
-            eta_s=self._eta_s(self._rows - counts.ok - counts.failed, requests),
+            eta_s=self._eta_s(self._rows - counts.ok - counts.failed, pace.rows),
             errors=dict(meter.errors),
         )
 
@@ -171,11 +171,11 @@ class Ticker:
             return f"the provider, which is overloaded: {window.size():,} calls at once"
         return None
 
-    def _eta_s(self, left: int, requests_per_minute: float) -> float | None:
+    def _eta_s(self, left: int, rows_per_minute: float) -> float | None:
         """None while nobody can say: the calls that probe a silent provider are no pace."""
-        if requests_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.tiers.taking()):
+        if rows_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.tiers.taking()):
             return None
-        return left * 60 / requests_per_minute
+        return left * 60 / rows_per_minute
 
     def _notice_stall(self) -> None:
         quiet_s = self._parts.clock.monotonic() - self._meter.last_answer_s
