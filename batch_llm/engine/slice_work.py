@@ -128,10 +128,18 @@ class SliceWork:
                     yield asked, entry.place
 
     def counts(self) -> StatusCounts:
-        """How its rows stand, by the journal; also when it is closed."""
+        """How its rows stand and what they cost, by the journal; also when it is closed."""
         carried = self.carried_ok + self.carried_failed
-        ok, failed = self.rows.ok + self.carried_ok, self.rows.failed_count + self.carried_failed
-        return StatusCounts(ok=ok, failed=failed, cached=carried + self.rows.cached)
+        rows = self.rows
+        return StatusCounts(
+            ok=rows.ok + self.carried_ok,
+            failed=rows.failed_count + self.carried_failed,
+            cached=carried + rows.cached,
+            input_tokens=rows.input_tokens,
+            output_tokens=rows.output_tokens,
+            cost_usd=rows.known_usd,
+            cost_unknown_rows=rows.unpriced,
+        )
 
     def sync(self) -> None:
         """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""
@@ -218,6 +226,9 @@ class SliceWork:
                 yield each
             elif isinstance(each, Entry):
                 self.note(each)
+                if each.kind is EntryKind.FAILED:  # what is said of such a row holds no text of it
+                    said = each.detail
+                    self.on_failed(FirstFailure(said["error_class"], said["message"], self.number, each.row))
             elif isinstance(each, Elsewhere):
                 self.equal_rows.add(each.work)
                 self.asked_by.add(each.run_id)
@@ -226,9 +237,6 @@ class SliceWork:
 
     def _join(self, twin: Work, reuse: Reuse) -> None:
         joined = reuse.join(twin)
-                if each.kind is EntryKind.FAILED:  # what is said of such a row holds no text of it
-                    said = each.detail
-                    self.on_failed(FirstFailure(said["error_class"], said["message"], self.number, each.row))
         if isinstance(joined, Entry):
             self.note(joined._replace(at=self.parts.clock.now()))
         elif joined:
