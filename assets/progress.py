@@ -117,8 +117,9 @@ def _facts(event: Progress) -> dict[str, int | float | str]:
 def _progress_line(event: Progress) -> str:
     cost = "cost unknown" if event.cost_usd is None else f"{event.cost_usd:.4f} USD"
     left = "" if event.eta_s is None else f", about {event.eta_s:.0f} s left"
+    calls = f"{event.in_flight} in flight{' (stalled)' if event.stalled else ''}"
     return (
-        f"{event.ok + event.failed} of {event.rows} rows ({event.failed} failed), {event.in_flight} in flight, "
+        f"{event.ok + event.failed} of {event.rows} rows ({event.failed} failed), {calls}, "
         f"{event.requests_per_minute:.0f} requests per minute, {cost}; held back by {event.holding_back}{left}"
     )
 

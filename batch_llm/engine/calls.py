@@ -69,11 +69,10 @@ class Calls:
     def __init__(self, parts: JobParts, calling: Calling, budget: Budget, meter: Meter) -> None:
         """``meter`` counts what all pools do; each call's route hears of overloads and outages."""
         self._parts = parts
-        self._tell = calling.tell
+        self._tell_first = calling.tell_first
         self._budget = budget
         self._meter = meter
         self._clock = parts.clock
-        self._told: set[str] = set()
         self.in_flight: set[Call] = set()
         self.outcomes: Outcomes
 
@@ -81,8 +80,9 @@ class Calls:
         """Send it; `outcomes` hears how it ends."""
         work = call.work
         self.in_flight.add(call)
+        tokens, rows = work.cost.input_tokens + work.cost.output_tokens, work.count
         for meter in call.route.meters:
-            meter.sent(call.sent_at_s, work.cost.input_tokens + work.cost.output_tokens, work.held_bytes)
+            meter.sent(call.sent_at_s, tokens, work.held_bytes, rows)
         call.task = asyncio.create_task(self._run(call))
 
     async def drop(self) -> None:
@@ -312,10 +312,8 @@ class Calls:
         error_class, message = error.error_class, scrub(str(error))
         for row in work.rows():
             row.note(EntryKind.FAILED, detail={"error_class": error_class.value, "message": message})
-        if error_class.value not in self._told:
-            self._told.add(error_class.value)
-            shown = message if self._parts.declared.job.samples == "rows" else _without_text(work, error)
-            self._tell(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
+        shown = message if self._parts.declared.job.samples == "rows" else _without_text(work, error)
+        self._tell_first(FirstFailure(error_class.value, shown, work.slice_work.number, work.row))
         self.outcomes.ended(work)
 
     # -- learning --------------------------------------------------------------------------------------------------

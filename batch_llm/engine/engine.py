@@ -281,11 +281,10 @@ class Engine:
         if self._stop is not None:
             pipeline.stop(*self._stop)
         feed = Feed(asking, publisher, partial(self.open_slice, record), self.parts.clock)
-        known = {*asking.numbers, *publisher.stored}
-        counts = {} if asking.alone else await self._published(record)
+        before = {} if asking.alone else await self._published(record)
+        numbers = {*asking.numbers, *publisher.stored} if asking.alone else range(len(record.slice_rows))
         ticker = Ticker(self.parts, self.calling, meter, pipeline)
-        rows = sum(record.slice_rows[number] for number in known) if asking.alone else sum(record.slice_rows)
-        ticker.begin(record, rows, [c for n, c in counts.items() if n not in known], publisher)
+        ticker.begin(record, sum(record.slice_rows[number] for number in numbers), before, publisher)
         try:
             async with ticker, publisher, aclosing(feed.works()) as works:
                 await pipeline.run(works, publisher)
@@ -293,6 +292,7 @@ class Engine:
             if pipeline.stopped is None and publisher.failed:
                 again = partial(self.open_slice, record, reopen_below=None)
                 await publisher.publish_rest(sorted(publisher.failed), again, Pending.because(None))
+                ticker.tell()
             rest = [number for number in asking.numbers if number not in publisher.stored]
             stopped = pipeline.stopped or (ErrorClass.SAMPLE if feed.cut_short else None)
             if stopped is None:
@@ -301,6 +301,7 @@ class Engine:
                 stopped = ErrorClass.INTERNAL  # all was asked, and rows have no end: never to be taken for done
             why = Pending.sample() if stopped is ErrorClass.SAMPLE else Pending.because(stopped)
             await publisher.publish_rest(rest, partial(self.open_slice, record, reopen_below=None), why)
+            ticker.tell()
         finally:
             await feed.settle()
             await asyncio.to_thread(publisher.close)
@@ -334,6 +335,7 @@ class Engine:
         Raises `JournalBusy` while another process works on it.
         """
         work = SliceWork(self.parts, self._judge, record, number)
+        work.on_failed = self.calling.tell_first
         work.open(reopen_below=reopen_below)
         with ExitStack() as opened:
             opened.callback(work.close)

@@ -71,9 +71,9 @@ class Progress:
     in_flight: int
     requests: int  # calls sent since this process began
     retries: int
-    input_tokens: int
+    input_tokens: int  # of the run, as the cost: what was paid before this process began is in it
     output_tokens: int
-    cost_usd: Decimal | None
+    cost_usd: Decimal | None  # of the answers stored so far; None: unknown
     requests_per_minute: float  # measured over the last seconds
     tokens_per_minute: float
     limit_requests_per_minute: float | None
@@ -81,6 +81,8 @@ class Progress:
     holding_back: str  # what keeps it from going faster, in words
     eta_s: float | None
     errors: dict[str, int] = field(default_factory=dict)  # error class: attempts that ended so
+    slices_done: int = 0  # published, with nothing left to ask
+    stalled: bool = False  # no call has come back since `Stalled` was told
 
     @property
     def pending(self) -> int:
@@ -90,7 +92,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class FirstFailure:
-    """The first row that failed with this class."""
+    """The first row that failed with this class, in its calls or before any; not one that failed before a resume."""
 
     error_class: str
     message: str
@@ -100,7 +102,7 @@ class FirstFailure:
 
 @dataclass(frozen=True, slots=True)
 class Stalled:
-    """No answer for a long time, and why."""
+    """No answer for a long time, and why; `Progress.stalled` says until when."""
 
     reason: str
     for_s: float
@@ -108,7 +110,10 @@ class Stalled:
 
 @dataclass(frozen=True, slots=True)
 class BudgetMark:
-    """50, 80 or 100 per cent of the budget are spent; or, at 100, what is left is too little for the next row."""
+    """50, 80 or 100 per cent of the budget are spent; or, at 100, what is left is too little for the next row.
+
+    Each once, the highest of those passed at once; none that the run had passed before it was resumed.
+    """
 
     percent: int
     spent_usd: Decimal

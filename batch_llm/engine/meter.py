@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from batch_llm.clock import Clock
 
-__all__ = ["Meter"]
+__all__ = ["Meter", "Pace"]
 
 RATE_SPAN_S = 15.0  # rates are measured over the last so many seconds
 RATE_STEP_S = 0.25  # what is sent within it is one entry
@@ -21,6 +22,14 @@ FIRST_LATENCY_S = 10.0  # assumed until answers came
 LATENCY_SAMPLES = 500
 LOOK_EVERY = 250  # answers between two looks at the slowest of them
 SHORTEST_FADE = 1.001  # per answer: how fast the shortest latency is forgotten
+
+
+class Pace(NamedTuple):
+    """What was sent over the last seconds, per minute."""
+
+    requests: float
+    rows: float  # that these asked: a call for vectors asks many
+    tokens: float  # as used where that is known, else expected
 
 
 @dataclass(slots=True)
@@ -43,29 +52,29 @@ class Meter:
     began_s: float = 0.0
     last_answer_s: float = 0.0
     _phases_s: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=LATENCY_SAMPLES))
-    _recent: deque[tuple[float, int, int]] = field(default_factory=deque)  # at, requests, tokens
+    _recent: deque[tuple[float, int, int, int]] = field(default_factory=deque)  # at, requests, rows, tokens
 
     def __post_init__(self) -> None:
         self.began_s = self.last_answer_s = self.clock.monotonic()
 
-    def sent(self, now_s: float, tokens: int, size_bytes: int) -> None:
-        """A call goes out that is expected to take so many tokens."""
+    def sent(self, now_s: float, tokens: int, size_bytes: int, rows: int = 1) -> None:
+        """A call for so many rows goes out that is expected to take so many tokens."""
         self.requests += 1
         self.in_flight += 1
         self.request_bytes += SMOOTHING * (size_bytes - self.request_bytes)
         if self._recent and now_s - self._recent[-1][0] < RATE_STEP_S:
-            at, requests, total = self._recent[-1]
-            self._recent[-1] = (at, requests + 1, total + tokens)
+            at, requests, asked, total = self._recent[-1]
+            self._recent[-1] = (at, requests + 1, asked + rows, total + tokens)
         else:
-            self._recent.append((now_s, 1, tokens))
+            self._recent.append((now_s, 1, rows, tokens))
             while self._recent[0][0] < now_s - RATE_SPAN_S:
                 self._recent.popleft()
 
     def corrected(self, tokens: int) -> None:
         """A call that was sent used so many tokens more than expected, or fewer: the limit was charged with those."""
         if self._recent:
-            at, requests, total = self._recent[-1]
-            self._recent[-1] = (at, requests, total + tokens)
+            at, requests, asked, total = self._recent[-1]
+            self._recent[-1] = (at, requests, asked, total + tokens)
 
     def ended(self, now_s: float) -> None:
         """A call came back, one way or the other."""
@@ -93,14 +102,13 @@ class Meter:
         answers = max(1, self.answers)
         return self.input_tokens / answers, self.output_tokens / answers
 
-    def rates_per_minute(self) -> tuple[float, float]:
-        """Requests and tokens per minute over the last seconds; tokens as used where that is known, else expected."""
+    def pace(self) -> Pace:
+        """How fast it goes."""
         now = self.clock.monotonic()
         recent = [entry for entry in self._recent if entry[0] >= now - RATE_SPAN_S]
-        span_s = min(RATE_SPAN_S, max(1.0, now - self.began_s))
-        requests = sum(entry[1] for entry in recent)
-        tokens = max(0, sum(entry[2] for entry in recent))
-        return requests * 60 / span_s, tokens * 60 / span_s
+        per_minute = 60 / min(RATE_SPAN_S, max(1.0, now - self.began_s))
+        requests, rows, tokens = (sum(entry[at] for entry in recent) for at in (1, 2, 3))
+        return Pace(requests * per_minute, rows * per_minute, max(0, tokens) * per_minute)
 
     def elapsed_s(self) -> float:
         """Seconds since the beginning."""

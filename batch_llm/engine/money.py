@@ -40,7 +40,8 @@ class Money:
         self._routes = routes
         self._others = {each.declared.job.model: each for each in parts.fallbacks}
         self._begun: set[int] = set()  # slices that the budget knows
-        self._marked = 0
+        cap = budget.cap_usd  # what was spent before is no news
+        self._marked = _mark(budget.spent_usd * 100 / cap) if cap else 0
         self._late: Hold | None = None  # came when the limit's turn was over; for whichever row goes next
         self._waiting = 0  # rows that wait for money
 
@@ -110,15 +111,15 @@ class Money:
     def tell_used_up(self) -> None:
         """What is left of the cap does not pay for the next row: none of it can be used."""
         cap = self._budget.cap_usd
-        if cap is not None and self._marked < BUDGET_MARKS[-1]:
-            self._marked = BUDGET_MARKS[-1]
-            self._tell(BudgetMark(self._marked, self._budget.spent_usd, cap))
+        if cap is not None:
+            self._tell_up_to(Decimal(BUDGET_MARKS[-1]), cap)
 
     def _tell_up_to(self, percent: Decimal, cap_usd: Decimal) -> None:
-        for mark in BUDGET_MARKS:
-            if self._marked < mark <= percent:
-                self._marked = mark
-                self._tell(BudgetMark(mark, self._budget.spent_usd, cap_usd))
+        """Of several marks that are passed at once, the highest."""
+        mark = _mark(percent)
+        if mark > self._marked:
+            self._marked = mark
+            self._tell(BudgetMark(mark, self._budget.spent_usd, cap_usd))
 
     def _parts_of(self, work: Work) -> JobParts:
         return self._parts if work.fallback is None else self._others[work.fallback]
@@ -135,3 +136,8 @@ class Money:
             return parts.price.cost_nano(input_tokens, longest)
         pools = [route.pool for route in self._routes if route.fallback == work.fallback]
         return max(pool.price.cost_nano(input_tokens, longest) for pool in pools if pool.price is not None)
+
+
+def _mark(percent: Decimal) -> int:
+    """The highest mark that is reached; 0: none."""
+    return max((mark for mark in BUDGET_MARKS if mark <= percent), default=0)

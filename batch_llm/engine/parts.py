@@ -20,6 +20,7 @@ import pyarrow as pa
 from batch_llm.clock import Clock
 from batch_llm.engine.answerers import POOL, PRICE_VERSION, Answerer, Answerers
 from batch_llm.engine.answers import AnyJudge
+from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.images import ImageColumns
 from batch_llm.engine.learning import Learning
 from batch_llm.engine.listening import Guard
@@ -283,6 +284,13 @@ class Calling:
     # ends what dead processes hold of its money; on the clock, a moment before nobody worked on it
     free_dead: Callable[[RunRecord, ReadSpent, float], Awaitable[None]]
     fallbacks: tuple[tuple[OpenPool, ...], ...] = ()  # the pools of each of `JobParts.fallbacks`
+    failures_told: set[str] = field(default_factory=set)  # classes
+
+    def tell_first(self, failure: FirstFailure) -> None:
+        """Tell of a row that failed, if none did with this class before; of a call or without one."""
+        if failure.error_class not in self.failures_told:
+            self.failures_told.add(failure.error_class)
+            self.tell(failure)
 
 
 def with_max_tokens(request: Request, cap: int | None) -> Request:

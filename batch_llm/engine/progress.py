@@ -6,8 +6,9 @@ Belongs here: the ticker and the words for what holds a run back. Not here: draw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from decimal import Decimal
 
 from batch_llm.engine.events import Progress, Stalled
@@ -16,7 +17,8 @@ from batch_llm.engine.parts import Calling, JobParts
 from batch_llm.engine.pipeline import Pipeline
 from batch_llm.engine.publishing import Publisher
 from batch_llm.engine.route import Route
-from batch_llm.engine.summary import total
+from batch_llm.engine.slice_work import SliceWork
+from batch_llm.engine.summary import cost_so_far, total
 from batch_llm.journal.base import RunRecord
 from batch_llm.warehouse.base import StatusCounts
 
@@ -50,15 +52,16 @@ class Ticker:
         self._task: asyncio.Task[None] | None = None
         self._stalled = False
 
-    def begin(self, record: RunRecord, rows: int, elsewhere: Iterable[StatusCounts], publisher: Publisher) -> None:
-        """Of how many ``rows`` to tell: those of ``elsewhere`` are published and not worked on now.
+    def begin(self, record: RunRecord, rows: int, before: Mapping[int, StatusCounts], publisher: Publisher) -> None:
+        """Of how many ``rows`` to tell. ``before``: slices that are published by now, as they stand in the warehouse.
 
-        ``publisher`` knows the others.
+        ``publisher`` knows more of those that are worked on from now on.
         """
         self._record = record
         self._rows = rows
-        self._elsewhere = total(elsewhere)
+        self._before = before
         self._publisher = publisher
+        self._began_s = self._parts.clock.monotonic()
 
     async def __aenter__(self) -> Ticker:
         self._task = asyncio.create_task(self._run())
@@ -69,7 +72,7 @@ class Ticker:
             self._task.cancel()
             with suppress(asyncio.CancelledError):
                 await self._task
-        self._tell()
+        self.tell()
 
     async def _run(self) -> None:
         while True:
@@ -78,22 +81,35 @@ class Ticker:
                 await asyncio.to_thread(work.sync)
             for parts in (self._parts, *self._parts.fallbacks):
                 await asyncio.to_thread(parts.learning.keep)
-            self._tell()
+            self._notice_stall()
+            self.tell()
 
-    def _tell(self) -> None:
-        self._notice_stall()
+    def tell(self) -> None:
+        """How it stands now."""
         self._calling.tell(self._progress())
 
     def _counts(self) -> StatusCounts:
         """Stored rows of published slices, and what the journals of open ones say so far."""
         publisher = self._publisher
-        live = [work.counts() for work in publisher.open_slices.values()]
-        return total([self._elsewhere, *publisher.stored.values(), *publisher.failed.values(), *live])
+        live = {number: self._so_far(work) for number, work in publisher.open_slices.items()}
+        return total({**self._before, **publisher.stored, **publisher.failed, **live}.values())
+
+    def _so_far(self, work: SliceWork) -> StatusCounts:
+        """Of an open slice. One that was published before has no fewer ok rows: those carried over are found again."""
+        now, before = work.counts(), self._before.get(work.number)
+        return now if before is None else replace(now, ok=max(now.ok, before.ok))
+
+    def _slices_done(self) -> int:
+        """Published slices with nothing left to ask."""
+        publisher = self._publisher
+        unsettled = publisher.failed.keys() | publisher.open_slices.keys()
+        published = {**self._before, **publisher.stored}
+        return sum(not counts.pending for number, counts in published.items() if number not in unsettled)
 
     def _progress(self) -> Progress:
         meter = self._meter
         counts = self._counts()
-        requests, tokens = meter.rates_per_minute()
+        pace = meter.pace()
         return Progress(
             run_id=self._record.run_id,
             at=self._parts.clock.now(),
@@ -105,16 +121,18 @@ class Ticker:
             in_flight=meter.in_flight,
             requests=meter.requests,
             retries=meter.retries,
-            input_tokens=meter.input_tokens,
-            output_tokens=meter.output_tokens,
-            cost_usd=self._cost_usd(),
-            requests_per_minute=requests,
-            tokens_per_minute=tokens,
+            input_tokens=counts.input_tokens,
+            output_tokens=counts.output_tokens,
+            cost_usd=self._cost_usd(counts),
+            requests_per_minute=pace.requests,
+            tokens_per_minute=pace.tokens,
             limit_requests_per_minute=self._limit_in_force("requests_per_minute"),
             limit_tokens_per_minute=self._limit_in_force("tokens_per_minute"),
             holding_back=self._holding_back(),
-            eta_s=self._eta_s(self._rows - counts.ok - counts.failed, requests),
+            eta_s=self._eta_s(self._rows - counts.ok - counts.failed, pace.rows),
             errors=dict(meter.errors),
+            slices_done=self._slices_done(),
+            stalled=self._stalled and self._quiet_s() >= STALL_S,
         )
 
     def _limit_in_force(self, name: str) -> float | None:
@@ -124,14 +142,9 @@ class Ticker:
         each = [getattr(route.limiter.state(), name) or getattr(route.pool.limits, name) for route in pools]
         return None if None in each else sum(each)
 
-    def _cost_usd(self) -> Decimal | None:
-        usd = self._elsewhere.cost_usd or Decimal(0)
-        for route in self._pipeline.routes:
-            price, meter = route.pool.price, route.meter
-            if price is None:
-                return None
-            usd += price.cost(meter.input_tokens, meter.output_tokens, 0, requests=max(1, meter.answers))
-        return usd
+    def _cost_usd(self, counts: StatusCounts) -> Decimal | None:
+        """As the summary will say it; unknown already while calls are out whose price is unknown."""
+        return None if counts.cost_usd is None and self._meter.requests else cost_so_far(counts)
 
     def _holding_back(self) -> str:
         pipeline = self._pipeline
@@ -171,16 +184,20 @@ class Ticker:
             return f"the provider, which is overloaded: {window.size():,} calls at once"
         return None
 
-    def _eta_s(self, left: int, requests_per_minute: float) -> float | None:
+    def _eta_s(self, left: int, rows_per_minute: float) -> float | None:
         """None while nobody can say: the calls that probe a silent provider are no pace."""
-        if requests_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.tiers.taking()):
+        if rows_per_minute <= 0 or all(route.window.outage is not None for route in self._pipeline.tiers.taking()):
             return None
-        return left * 60 / requests_per_minute
+        return left * 60 / rows_per_minute
 
     def _notice_stall(self) -> None:
-        quiet_s = self._parts.clock.monotonic() - self._meter.last_answer_s
+        quiet_s = self._quiet_s()
         if quiet_s < STALL_S:
             self._stalled = False
         elif not self._stalled:
             self._stalled = True
             self._calling.tell(Stalled(self._holding_back(), quiet_s))
+
+    def _quiet_s(self) -> float:
+        """Seconds without any answer; not those in which another process was waited for."""
+        return self._parts.clock.monotonic() - max(self._began_s, self._meter.last_answer_s)

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from batch_llm.engine.retry import RULES, Action
+from batch_llm.errors import ErrorClass
+
 __all__ = ["RowState", "RowStatus"]
 
 
@@ -53,3 +56,9 @@ class RowState:
         """Whether the entry of its good answer says everything."""
         once = self.attempts == self.answers == (0 if self.cached else 1)
         return once and not self.lost and not self.usage_unknown
+
+    def count_bad(self, error_class: ErrorClass) -> None:
+        """A paid answer was not good, of this class."""
+        self.bad_answers += 1
+        self.re_asks_used += RULES[error_class].action is Action.RE_ASK
+        self.cuts += error_class is ErrorClass.TRUNCATED

@@ -21,10 +21,8 @@ import orjson
 
 from batch_llm.engine.answerers import FALLBACK, Answerer, Answerers
 from batch_llm.engine.answers import Verdict
-from batch_llm.engine.retry import RULES, Action
 from batch_llm.engine.row_state import RowState, RowStatus
 from batch_llm.engine.shares import shared_tokens
-from batch_llm.errors import ErrorClass
 from batch_llm.job.embedding import EMBEDDING_COLUMN
 from batch_llm.journal.base import HELD_USD, Entry, EntryKind
 from batch_llm.pricing import Price, usd_of_nano
@@ -65,7 +63,9 @@ class Rows:
         self._status = bytearray(count)
         self._places = array("q", [-1]) * count  # of the good answers
         self._states: dict[int, RowState] = {}
+        self.input_tokens = self.output_tokens = 0  # of the answers, as they are billed
         self._spent_nano = 0  # settled
+        self.unpriced = 0  # rows of answers whose cost is unknown
         self.last_cost_nano: int | None = None  # of the answer that was folded last; None: unknown
         self._unknown_usd = ZERO  # unknown outcomes, in full
         self._held_usd: dict[tuple[int, int], Decimal] = {}
@@ -76,6 +76,11 @@ class Rows:
     def settled_usd(self) -> Decimal:
         """Settled bills alone."""
         return usd_of_nano(self._spent_nano)
+
+    @property
+    def known_usd(self) -> Decimal | None:
+        """What the stored rows will say they cost: settled bills; None while there are none, at an unknown price."""
+        return None if self._own.price is None and not self._spent_nano else self.settled_usd
 
     @property
     def spent_usd(self) -> Decimal:
@@ -191,7 +196,7 @@ class Rows:
         who = self._who(entry)
         verdict = who.judge.judge(entry.body)
         cost = who.cost_nano(verdict.usage, entry.detail)
-        self._settle(entry, cost)
+        self._settle(entry, verdict.usage, cost)
         if self._is_plain(entry, verdict):  # no state is made for what would be dropped at once
             self._status[entry.row] = _OK
             self.ok += 1
@@ -202,7 +207,7 @@ class Rows:
         if verdict.error_class is None or self._status[entry.row] != _OK:
             self._set_cached(state, cached=False)
         if verdict.error_class is not None:
-            _count_bad(state, verdict.error_class)
+            state.count_bad(verdict.error_class)
             return verdict
         self._end_well(entry.row, state, place)
         return verdict
@@ -212,12 +217,16 @@ class Rows:
         is_first = entry.attempt == 1 and entry.row not in self._states and self._status[entry.row] == _PENDING
         return is_first and verdict.error_class is None and verdict.usage is not None
 
-    def _settle(self, entry: Entry, cost_nano: int | None) -> None:
+    def _settle(self, entry: Entry, usage: Usage | None, cost_nano: int | None, rows: int = 1) -> None:
         """The call's hold ends; what it cost is spent, in full where that is unknown."""
+        if usage is not None:
+            self.input_tokens += usage.input_tokens
+            self.output_tokens += usage.output_tokens
         held = self._held_usd.pop((entry.row, entry.attempt), ZERO) if self._held_usd else ZERO
         self.last_cost_nano = cost_nano
         if cost_nano is None:
             self._unknown_usd += held
+            self.unpriced += rows
         else:
             self._spent_nano += cost_nano
 
@@ -234,14 +243,14 @@ class Rows:
             self._unknown_usd += self._held_for(entry)
             return None
         verdict, shares = self._split(entry)
-        self._settle(entry, self._own.cost_nano(verdict.usage, entry.detail))
+        self._settle(entry, verdict.usage, self._own.cost_nano(verdict.usage, entry.detail), len(rows))
         price = self._own.price_of(entry.detail)
         for row, state, share in zip(rows, states, shares, strict=True):
             self._fold(state, entry, share, price)
             if verdict.error_class is None:
                 self._end_well(row, state, place)
             else:
-                _count_bad(state, verdict.error_class)
+                state.count_bad(verdict.error_class)
         return verdict
 
     def _split(self, entry: Entry) -> tuple[Verdict, list[_Share]]:
@@ -379,12 +388,6 @@ class Rows:
 def asked_in(entry: Entry) -> Iterator[tuple[int, str]]:
     """The rows whose requests an entry names, each with that request's hash: all of an answered or lost call's."""
     return zip(entry.rows, entry.detail.get(HASHES, (entry.request_hash,)), strict=False)  # an intent names one
-
-
-def _count_bad(state: RowState, error_class: ErrorClass) -> None:
-    state.bad_answers += 1
-    state.re_asks_used += RULES[error_class].action is Action.RE_ASK
-    state.cuts += error_class is ErrorClass.TRUNCATED
 
 
 def vector_entry(row: int, request_hash: str, vector: bytes, run_id: str) -> Entry:

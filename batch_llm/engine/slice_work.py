@@ -7,7 +7,7 @@ Belongs here: opening a slice, telling which rows are still to be asked, noting 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -18,6 +18,7 @@ from batch_llm.engine.answers import AnyJudge, Verdict
 from batch_llm.engine.context import too_long
 from batch_llm.engine.copies import AnswerCopies, Copies, VectorCopies
 from batch_llm.engine.equal_rows import EqualRows
+from batch_llm.engine.events import FirstFailure
 from batch_llm.engine.packing import CallBounds, Packer
 from batch_llm.engine.parts import JobParts, frozen_input, python_rows, request_hash
 from batch_llm.engine.prior import PriorAnswers, prior_answers
@@ -59,6 +60,7 @@ class SliceWork:
         self.equal_rows = EqualRows(parts.clock)  # that wait for others; a feed has those of all its slices in one
         self.asked_elsewhere = 0  # rows of this slice among them
         self.asked_by: set[str] = set()  # the runs that ask them, as of the last look
+        self.on_failed: Callable[[FirstFailure], None] = lambda failure: None  # a row ended before any call
         self._journal: Journal | None = None
         bounds = parts.call_bounds
         self._calls = None if bounds is None else _Calls(bounds)
@@ -125,10 +127,18 @@ class SliceWork:
                     yield asked, entry.place
 
     def counts(self) -> StatusCounts:
-        """How its rows stand, by the journal; also when it is closed."""
+        """How its rows stand and what they cost, by the journal; also when it is closed."""
         carried = self.carried_ok + self.carried_failed
-        ok, failed = self.rows.ok + self.carried_ok, self.rows.failed_count + self.carried_failed
-        return StatusCounts(ok=ok, failed=failed, cached=carried + self.rows.cached)
+        rows = self.rows
+        return StatusCounts(
+            ok=rows.ok + self.carried_ok,
+            failed=rows.failed_count + self.carried_failed,
+            cached=carried + rows.cached,
+            input_tokens=rows.input_tokens,
+            output_tokens=rows.output_tokens,
+            cost_usd=rows.known_usd,
+            cost_unknown_rows=rows.unpriced,
+        )
 
     def sync(self) -> None:
         """Bring the journal to the disk, if it is still open, and its answers to the index; blocking."""
@@ -215,6 +225,9 @@ class SliceWork:
                 yield each
             elif isinstance(each, Entry):
                 self.note(each)
+                if each.kind is EntryKind.FAILED:  # what is said of such a row holds no text of it
+                    said = each.detail
+                    self.on_failed(FirstFailure(said["error_class"], said["message"], self.number, each.row))
             elif isinstance(each, Elsewhere):
                 self.equal_rows.add(each.work)
                 self.asked_by.add(each.run_id)

@@ -21,7 +21,6 @@ from batch_llm.engine.events import (
     Progress,
     RunFinished,
     RunStarted,
-    SlicePublished,
     Stalled,
     Stopping,
     Waiting,
@@ -49,7 +48,6 @@ class Board:
         self.started: RunStarted | None = None
         self.progress: Progress | None = None
         self.state = "starting"  # one word or two: what it is doing now
-        self.slices_published = 0
 
     def take(self, event: Event) -> None:
         """Learn from an event."""
@@ -57,16 +55,14 @@ class Board:
             self.started, self.state = event, "running"
         elif isinstance(event, Progress):
             self.progress = event
-            if self.state in ("starting", "waiting", "stalled"):
-                self.state = "running"
+            if self.state in ("starting", "waiting", "stalled", "running"):
+                self.state = "stalled" if event.stalled else "running"
         elif isinstance(event, Waiting):
             self.state = "waiting"
         elif isinstance(event, Stalled):
-            self.state = "stalled"
+            self.state = "draining" if self.state == "draining" else "stalled"
         elif isinstance(event, Stopping):
             self.state = "draining"
-        elif isinstance(event, SlicePublished):
-            self.slices_published += 1
         elif isinstance(event, RunFinished):
             self.state = "finished" if event.summary.stopped is None else "stopped"
 
@@ -102,7 +98,7 @@ class Board:
         now = self.progress
         if now is None:
             return []
-        slices = f" · slices {self.slices_published}/{self.started.slices}" if self.started else ""
+        slices = f" · slices {now.slices_done}/{self.started.slices}" if self.started else ""
         return [
             Fact("rows", f"ok {now.ok:,} · failed {now.failed:,} · cached {now.cached:,}{slices}"),
             Fact("requests", _rate(now.requests_per_minute, now.limit_requests_per_minute)),

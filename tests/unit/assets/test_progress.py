@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from assets.progress import Facts, ProgressLog
@@ -33,6 +34,14 @@ def test_a_line_per_10_s_and_an_observation_per_30_s() -> None:
         listener(progress(ok=second))
     assert len(log.lines) == 6
     assert [facts["rows_done"] for facts in seen] == [30, 60]
+
+
+def test_a_stall_is_seen_in_every_line_while_it_lasts() -> None:
+    log, now = Log(), [0.0]
+    listener = ProgressLog(log, monotonic=lambda: now[0])
+    for now[0], stalled in ((10.0, True), (20.0, True), (30.0, False)):
+        listener(replace(progress(), stalled=stalled))
+    assert ["stalled" in line for line in log.lines] == [True, True, False]
 
 
 def test_why_it_waits_and_stops_is_told_at_once() -> None:

@@ -26,9 +26,20 @@ async def test_tokens_are_those_used_not_those_predicted() -> None:
     clock = ManualClock()
     meter = Meter(clock)
     await sent_evenly(meter, clock, 120)
-    requests, tokens = meter.rates_per_minute()
-    assert requests == pytest.approx(600, rel=0.08)
-    assert tokens == pytest.approx(requests * USED)
+    pace = meter.pace()
+    assert pace.requests == pace.rows == pytest.approx(600, rel=0.08)
+    assert pace.tokens == pytest.approx(pace.requests * USED)
+
+
+async def test_the_rows_of_a_call_for_many_count_each() -> None:
+    """What is left to do is counted in rows: so is the pace that it is divided by."""
+    clock = ManualClock()
+    meter = Meter(clock)
+    for rows in (100, 100, 40):
+        meter.sent(clock.monotonic(), PREDICTED, 400, rows)
+        await clock.advance(6)
+    pace = meter.pace()
+    assert (pace.requests, pace.rows) == (2 * 60 / RATE_SPAN_S, 140 * 60 / RATE_SPAN_S)
 
 
 async def test_what_is_long_over_counts_no_more_and_no_rate_is_below_zero() -> None:
@@ -37,4 +48,4 @@ async def test_what_is_long_over_counts_no_more_and_no_rate_is_below_zero() -> N
     await sent_evenly(meter, clock, 20)
     await clock.advance(RATE_SPAN_S + 1)
     meter.corrected(-PREDICTED)
-    assert meter.rates_per_minute() == (0.0, 0.0)
+    assert meter.pace() == (0.0, 0.0, 0.0)

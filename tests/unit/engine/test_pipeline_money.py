@@ -44,7 +44,9 @@ async def test_who_waits_for_money_says_so() -> None:
     assert made.answered() == [0, 1]
 
 
-@pytest.mark.parametrize(("cap_usd", "marks"), [("0.9", [50, 100]), ("0.45", [100]), ("9", [])])
+@pytest.mark.parametrize(
+    ("cap_usd", "marks"), [("0.9", [50, 100]), ("0.45", [100]), ("1", [50, 100]), ("2", [50]), ("9", [])]
+)
 async def test_a_budget_that_is_used_up_says_so_and_no_mark_is_told_that_was_not_spent(
     cap_usd: str, marks: list[int]
 ) -> None:
@@ -52,8 +54,8 @@ async def test_a_budget_that_is_used_up_says_so_and_no_mark_is_told_that_was_not
     made = bench(12, 1)
     pipeline = await ended(made, Decimal(cap_usd))
     told = [event.percent for event in made.events if isinstance(event, BudgetMark)]
-    assert told == marks and (pipeline.stopped is ErrorClass.BUDGET) is bool(marks)
-    if marks:
+    assert told == marks and (pipeline.stopped is ErrorClass.BUDGET) is (100 in marks)
+    if 100 in marks:
         assert [event.leaves_too_little for event in made.events if isinstance(event, BudgetMark)][-1]
         kinds = [type(event) for event in made.events]
         assert kinds.index(BudgetMark) < kinds.index(Stopping)

@@ -30,7 +30,7 @@ PUBLISHED = SlicePublished("tone-1", 0, 8, 500, 499, 1, 0, 100, 10, None)
 
 def test_the_panel_holds_every_number_a_user_asks_for(progress: Callable[..., Progress]) -> None:
     board = Board("tone", Decimal(25))
-    for event in (STARTED, PUBLISHED, progress()):
+    for event in (STARTED, PUBLISHED, progress(slices_done=1)):
         board.take(event)
     facts = {fact.label: fact.text for fact in board.facts()}
     assert facts == {
@@ -78,6 +78,24 @@ def test_progress_ends_waiting_but_not_draining(progress: Callable[..., Progress
     assert board.state == "running"
     for event in (Stopping("x", 1), progress()):
         board.take(event)
+    assert board.state == "draining"
+
+
+def test_a_stall_is_seen_until_something_comes_back(progress: Callable[..., Progress]) -> None:
+    """The engine tells how far the run is right after the stall, and each second of it."""
+    board = Board("tone")
+    for event in (STARTED, progress(), Stalled("the provider", 60.0), progress(stalled=True), progress(stalled=True)):
+        board.take(event)
+    assert board.state == "stalled"
+    board.take(progress())
+    assert board.state == "running"
+
+
+def test_a_drain_that_stalls_is_a_drain(progress: Callable[..., Progress]) -> None:
+    board = Board("tone")
+    for event in (STARTED, Stopping(BY_USER, 3), Stalled("the provider", 60.0), progress(stalled=True), progress()):
+        board.take(event)
+        assert board.state in ("running", "draining")
     assert board.state == "draining"
 
 
