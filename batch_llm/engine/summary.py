@@ -1,7 +1,7 @@
-"""How a run stands, from its stored rows.
+"""How a run stands, from its stored rows and journals.
 
-Belongs here: adding up published counters, with what was planned beside them. Not here: counting rows
-(warehouse.published), planning (planned.py).
+Belongs here: adding up published counters, and what the answers cost that only journals have yet, with what was planned
+beside them. Not here: counting rows (warehouse.published), planning (planned.py).
 """
 
 from __future__ import annotations
